@@ -1,1 +1,12 @@
-//! See ARCHITECTURE.md.
+//! Coracle as a library: [`Cluster`](cluster::Cluster) is the whole of it in one process, for the commands and for tests.
+//!
+//! This is the only crate that sees both the control plane and the node; it wires them and decides nothing else.
+
+pub mod args;
+pub mod cluster;
+pub mod data_dir;
+pub mod demo;
+pub mod image;
+pub mod kubeconfig;
+pub mod manifest;
+pub mod up;

@@ -1,0 +1,97 @@
+//! Every command and flag of the `coracle` binary, declared once.
+//!
+//! Only shapes and defaults live here; what a command does is in the module of its name.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Kubernetes for WebAssembly in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, about, propagate_version = true)]
+pub struct Cli {
+    /// The command to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `coracle` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster in this process and keep it running until Ctrl-C.
+    Up(ClusterArgs),
+    /// Start a cluster, apply the sidecar example, call it and show what came back.
+    Demo(DemoArgs),
+    /// Print the kubeconfig of the cluster in the data directory.
+    Kubeconfig(DataDirArgs),
+    /// Work with the images in the node's local store.
+    #[command(subcommand)]
+    Image(ImageCommand),
+}
+
+/// Where the state of a cluster lives.
+#[derive(Debug, Clone, Args)]
+pub struct DataDirArgs {
+    /// Directory that holds the cluster's state [default: the user's data directory].
+    #[arg(long, env = "CORACLE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How a cluster is started.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterArgs {
+    /// Where the state lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Keep the state in a temporary directory that is removed at the end.
+    #[arg(long, conflicts_with = "data_dir")]
+    pub ephemeral: bool,
+    /// Address of the API server; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Address of the DNS server on the host (UDP and TCP); port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub dns_listen: SocketAddr,
+    /// How many virtual nodes run in this process.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub nodes: u16,
+    /// Do not add the context `coracle` to your kubeconfig.
+    #[arg(long)]
+    pub no_merge: bool,
+}
+
+/// How the demo runs.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How the cluster is started.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// End after the checks instead of running until Ctrl-C.
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// What can be done with local images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the images in the local store.
+    Ls(DataDirArgs),
+    /// Put a .wasm file into the local store under a name.
+    Load {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// The .wasm file.
+        file: PathBuf,
+        /// The name that pods use, as `NAME[:TAG]`.
+        name: String,
+    },
+    /// Remove an image from the local store.
+    Rm {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// The name that pods use, as `NAME[:TAG]`.
+        name: String,
+    },
+}

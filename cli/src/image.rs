@@ -1,0 +1,42 @@
+//! `coracle image`: the node's local image store from the command line.
+//!
+//! The store lies under the data directory and may be written while a cluster runs on it: names are looked up afresh for each pod.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use coracle_images::ImageStore;
+
+use crate::{
+    args::{DataDirArgs, ImageCommand},
+    data_dir,
+};
+
+/// Runs one of the image commands.
+///
+/// # Errors
+/// When the store cannot be read or written, or the image is not there.
+pub fn run(command: ImageCommand) -> anyhow::Result<()> {
+    match command {
+        ImageCommand::Ls(data) => list(&open(&data)?),
+        ImageCommand::Load { data, file, name } => load(&open(&data)?, &file, &name),
+        ImageCommand::Rm { data, name } => {
+            open(&data)?.remove(&name)?;
+            println!("{name} removed");
+            Ok(())
+        }
+    }
+}
+
+/// The data directory that the arguments mean.
+///
+/// # Errors
+/// When none is named and the home directory is unknown.
+pub fn data_path(data: &DataDirArgs) -> anyhow::Result<PathBuf> {
+    data.data_dir.clone().map_or_else(data_dir::default_path, Ok)
+}
+
+fn open(data: &DataDirArgs) -> anyhow::Result<ImageStore> {
+    let path = data_path(data)?.join("images");
+    ImageStore::open(&path).with_context(|| format!("cannot open {}", path.display()))
+}
