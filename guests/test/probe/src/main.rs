@@ -1,0 +1,152 @@
+//! `probe`: what the tests of the sandbox need a guest to do, one verb each.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+use std::{env, fs, hint, process, thread};
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["exit", code] => process::exit(code.parse().unwrap()),
+        ["panic"] => panic!("as told"),
+        ["overflow"] => println!("{}", deeper(1)),
+        ["hog"] => hog(),
+        ["spin"] => loop {
+            hint::black_box(0);
+        },
+        ["sleep"] => thread::sleep(Duration::from_secs(3600)),
+        ["env"] => println!("{:?}", env::vars().collect::<Vec<_>>()),
+        ["lines", count] => (0..count.parse().unwrap()).for_each(|n: u32| println!("line {n}")),
+        ["read", path] => println!("{:?}", fs::read_to_string(path).map_err(|e| e.kind())),
+        ["write", path, text] => println!("{:?}", fs::write(path, text).map_err(|e| e.kind())),
+        ["list", path] => println!("{:?}", list(path)),
+        ["resolve", name] => println!("{:?}", resolve(name)),
+        ["connect", ..] => args[1..]
+            .iter()
+            .for_each(|address| println!("{address}: {}", connect(address))),
+        ["bind", ..] => bind(&args[1..]),
+        ["sockets"] => sockets(),
+        ["echo", address] => echo(address),
+        ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
+        ["sink", address] => sink(address),
+        ["udp-echo", address] => udp_echo(address),
+        ["udp-ask", address] => udp_ask(address),
+        _ => panic!("unknown: {args:?}"),
+    }
+}
+
+fn deeper(n: u64) -> u64 {
+    if hint::black_box(n) == 0 { 0 } else { 1 + deeper(n + 1) }
+}
+
+/// Takes memory until it is stopped.
+fn hog() {
+    let mut held = Vec::new();
+    loop {
+        held.push(vec![1u8; 1 << 20]);
+        println!("{} MiB", held.len());
+    }
+}
+
+fn list(path: &str) -> Result<Vec<String>, ErrorKind> {
+    let entries = fs::read_dir(path).map_err(|e| e.kind())?;
+    Ok(entries
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect())
+}
+
+fn resolve(name: &str) -> Result<Vec<SocketAddr>, String> {
+    Ok((name, 0).to_socket_addrs().map_err(|e| e.to_string())?.collect())
+}
+
+fn connect(address: &str) -> String {
+    TcpStream::connect(address).map_or_else(|e| format!("{:?}", e.kind()), |_| "reached".into())
+}
+
+/// Binds all at once and says how each went.
+fn bind(addresses: &[&str]) {
+    let mut held = Vec::new();
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                println!("{address}: bound");
+                held.push(listener);
+            }
+            Err(e) => println!("{address}: {:?}", e.kind()),
+        }
+    }
+}
+
+/// Opens listeners until the host refuses one.
+fn sockets() {
+    let mut held = Vec::new();
+    loop {
+        match TcpListener::bind("127.0.0.1:0") {
+            Ok(listener) => held.push(listener),
+            Err(e) => {
+                println!("{} sockets, then {e}", held.len());
+                return;
+            }
+        }
+    }
+}
+
+/// Sends everything back, to one client after the other.
+fn echo(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("listening");
+    for client in listener.incoming() {
+        let client = client.unwrap();
+        let _ = std::io::copy(&mut &client, &mut &client);
+    }
+}
+
+/// Sends so many mebibytes and says what came back of them.
+fn stream(address: &str, mebibytes: usize) {
+    let mut peer = TcpStream::connect(address).unwrap();
+    let block = vec![7u8; 64 << 10];
+    for _ in 0..mebibytes * 16 {
+        peer.write_all(&block).unwrap();
+    }
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    println!("{answer}");
+}
+
+/// Counts what one client sends, and tells it.
+fn sink(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("listening");
+    let (mut client, _) = listener.accept().unwrap();
+    let (mut block, mut total) = (vec![0u8; 64 << 10], 0);
+    loop {
+        match client.read(&mut block).unwrap() {
+            0 => break,
+            n => total += n,
+        }
+    }
+    write!(client, "{total} bytes").unwrap();
+}
+
+fn udp_echo(address: &str) {
+    let socket = UdpSocket::bind(address).unwrap();
+    println!("listening");
+    let mut datagram = [0; 1500];
+    loop {
+        let (n, from) = socket.recv_from(&mut datagram).unwrap();
+        socket.send_to(&datagram[..n], from).unwrap();
+    }
+}
+
+fn udp_ask(address: &str) {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect(address).unwrap();
+    socket.send(b"ping").unwrap();
+    let mut datagram = [0; 1500];
+    let n = socket.recv(&mut datagram).unwrap();
+    println!("{}", String::from_utf8_lossy(&datagram[..n]));
+}

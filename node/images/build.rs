@@ -1,0 +1,27 @@
+//! Compiles the sample guests, so that they are part of the binary as built-in images.
+
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+#[path = "../../guests/compile.rs"]
+mod compile;
+
+/// The guests that become built-in images.
+const GUESTS: [&str; 5] = ["hello", "web", "proxy-sidecar", "caller", "worker"];
+
+fn main() {
+    if let Err(why) = build() {
+        eprintln!("{why}");
+        process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = env::var_os("OUT_DIR")
+        .map(PathBuf::from)
+        .ok_or("cargo did not set OUT_DIR")?;
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests");
+    let modules = compile::compile(&guests, &out, "wasm32-wasip2", &GUESTS)?;
+    let rows: Vec<_> = GUESTS.iter().map(|name| name.to_string()).zip(modules).collect();
+    compile::write_table(&out.join("builtins.rs"), "BUILTINS", &rows)
+}
