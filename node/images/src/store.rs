@@ -1,0 +1,678 @@
+//! The node's images: built-ins first, then its own content store, then files where they are allowed.
+//!
+//! Resolving reads no module: bytes are read when a module has to be compiled, which is once per content. What another process
+//! loads into the same directory is seen by the next `resolve`, because the index is read again when its file has changed.
+
+use crate::builtin::{self, Builtin};
+use crate::config::ImageConfig;
+use crate::layout::{self, ConfigDocument, Descriptor, Index, Layout, Manifest};
+use crate::reference::{Reference, ReferenceError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The largest module that can be loaded: compiling costs more than a CPU second per megabyte, and the largest guests that
+/// people build (a Python interpreter) are a tenth of this.
+const MAX_MODULE_BYTES: u64 = 256 << 20;
+
+/// Descriptions of files are kept for this many paths: a node that runs guests from files has few of them, and one entry is small.
+const MAX_DESCRIBED_FILES: usize = 256;
+
+/// An image that a reference was resolved to.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The reference in full, with its tag.
+    pub reference: String,
+    /// The identity of the image: the digest of its manifest. Differs when only the defaults differ.
+    pub id: Arc<str>,
+    /// The digest of the module: the key under which it is compiled.
+    pub digest: Arc<str>,
+    /// The defaults for containers.
+    pub config: Arc<ImageConfig>,
+    /// The size of the module in bytes.
+    pub size: u64,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Static(Bytes),
+    File(PathBuf),
+}
+
+impl Image {
+    /// The bytes of the module; read from disk unless it is a built-in.
+    ///
+    /// # Errors
+    /// When the file is gone or cannot be read.
+    pub fn wasm(&self) -> Result<Bytes, ImageError> {
+        match &self.source {
+            Source::Static(bytes) => Ok(bytes.clone()),
+            Source::File(path) => match fs::read(path) {
+                Ok(bytes) => Ok(Bytes::from(bytes)),
+                Err(source) => Err(ImageError::Io {
+                    path: path.clone(),
+                    source,
+                }),
+            },
+        }
+    }
+}
+
+/// One line of `coracle image ls`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The name with its tag.
+    pub reference: String,
+    /// The digest of the manifest.
+    pub id: String,
+    /// The size of the module in bytes.
+    pub size: u64,
+    /// Whether the image is part of the binary.
+    pub builtin: bool,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The text is no reference.
+    #[error(transparent)]
+    InvalidReference(#[from] ReferenceError),
+    /// An unqualified name that the node does not have.
+    #[error(
+        "image {reference:?} is not in this node's store; load it with `coracle image load {reference} FILE.wasm`, or use a built-in image: {builtin}"
+    )]
+    NotFound {
+        /// The reference in full.
+        reference: String,
+        /// The names of the built-in images.
+        builtin: String,
+    },
+    /// A name of a registry that the node does not have.
+    #[error(
+        "image {reference:?} is not in this node's store, and pulling from registries is not available yet; load a wasm build of it with `coracle image load {reference} FILE.wasm`"
+    )]
+    RegistryUnavailable {
+        /// The reference in full.
+        reference: String,
+    },
+    /// The node runs no modules from files.
+    #[error("image file://{}: this node does not run modules from files; load it with `coracle image load NAME {}`", path.display(), path.display())]
+    FilesNotAllowed {
+        /// The path in the reference.
+        path: PathBuf,
+    },
+    /// The content is no WebAssembly.
+    #[error("image {reference:?} is not WebAssembly: it is {what}")]
+    NotWasm {
+        /// The reference or path.
+        reference: String,
+        /// What the content looks like.
+        what: &'static str,
+    },
+    /// Bigger than a node accepts.
+    #[error("image {reference:?} has {size} bytes, more than the {MAX_MODULE_BYTES} that a node accepts")]
+    TooLarge {
+        /// The reference or path.
+        reference: String,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// The name belongs to an image that is part of the binary.
+    #[error("{reference:?} is a built-in image and cannot be replaced or removed; use another name or tag")]
+    Builtin {
+        /// The reference in full.
+        reference: String,
+    },
+    /// The store's files do not fit together.
+    #[error("image {reference:?} is damaged in this node's store ({why}); load it again")]
+    Damaged {
+        /// The reference in full.
+        reference: String,
+        /// What was found.
+        why: String,
+    },
+    /// The file system refused.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The images of one node.
+#[derive(Debug)]
+pub struct ImageStore {
+    layout: Layout,
+    files_allowed: bool,
+    index: Mutex<Cached>,
+    files: Mutex<HashMap<PathBuf, DescribedFile>>,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    stamp: Option<Stamp>,
+    index: Index,
+    /// Images by the digest of their manifest, so that a manifest is read once.
+    resolved: HashMap<String, Image>,
+}
+
+/// What tells whether a file is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    len: u64,
+}
+
+#[derive(Debug, Clone)]
+struct DescribedFile {
+    stamp: Stamp,
+    digest: Arc<str>,
+}
+
+impl ImageStore {
+    /// Opens the store in `dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let dir = dir.as_ref();
+        let layout = Layout::open(dir).map_err(|source| ImageError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            layout,
+            files_allowed: false,
+            index: Mutex::default(),
+            files: Mutex::default(),
+        })
+    }
+
+    /// Lets `file:///...` references name any file that this process can read. Off by default: it lets whoever may
+    /// create a pod read which files exist on the host.
+    #[must_use]
+    pub fn with_files_allowed(mut self, allowed: bool) -> Self {
+        self.files_allowed = allowed;
+        self
+    }
+
+    /// What `reference` means now.
+    ///
+    /// # Errors
+    /// When the text is no reference or there is no such image; the message says what to do.
+    pub fn resolve(&self, reference: &str) -> Result<Image, ImageError> {
+        let parsed = Reference::parse(reference)?;
+        if let Reference::File(path) = &parsed {
+            return self.resolve_file(path);
+        }
+        if let Some(builtin) = find_builtin(&parsed) {
+            return Ok(builtin_image(builtin, &parsed));
+        }
+        match self.resolve_stored(&parsed)? {
+            Some(image) => Ok(image),
+            None => Err(absent(&parsed)),
+        }
+    }
+
+    /// Stores a module under a name.
+    ///
+    /// # Errors
+    /// When the name is no reference, is built in or pinned by digest, when the bytes are no WebAssembly, or when they cannot be written.
+    pub fn load(&self, reference: &str, wasm: &[u8], config: &ImageConfig) -> Result<Image, ImageError> {
+        let parsed = Reference::parse(reference)?;
+        if matches!(parsed, Reference::File(_)) || parsed.digest().is_some() {
+            return Err(ReferenceError::Invalid {
+                reference: reference.to_owned(),
+                why: "an image is loaded under a name and a tag",
+            }
+            .into());
+        }
+        if find_builtin(&parsed).is_some() {
+            return Err(ImageError::Builtin {
+                reference: parsed.to_string(),
+            });
+        }
+        check_module(&parsed.to_string(), wasm)?;
+        let (manifest, config) = layout::manifest(config, wasm);
+        self.write(
+            &parsed.to_string(),
+            &[wasm, &config, &manifest],
+            Descriptor::of_manifest(&manifest),
+        )
+        .map_err(|source| self.io(source))?;
+        self.resolve(reference)
+    }
+
+    /// All images, by name.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
+        let index = self.layout.read_index().map_err(|source| self.io(source))?;
+        let mut listed: Vec<Listed> = builtin::all()
+            .iter()
+            .map(|builtin| Listed {
+                reference: format!("{}:{}", builtin.name, builtin.tag),
+                id: builtin.describe().id.to_string(),
+                size: builtin.wasm.len() as u64,
+                builtin: true,
+            })
+            .collect();
+        listed.extend(index.iter().map(|(name, manifest)| Listed {
+            reference: name.to_owned(),
+            id: manifest.digest.clone(),
+            size: self.module_size(&manifest.digest),
+            builtin: false,
+        }));
+        listed.sort();
+        Ok(listed)
+    }
+
+    /// Forgets a name and deletes what no other name uses.
+    ///
+    /// # Errors
+    /// When there is no such name, it is built in, or the store cannot be written.
+    pub fn remove(&self, reference: &str) -> Result<(), ImageError> {
+        let parsed = Reference::parse(reference)?;
+        if find_builtin(&parsed).is_some() {
+            return Err(ImageError::Builtin {
+                reference: parsed.to_string(),
+            });
+        }
+        let name = parsed.to_string();
+        let removed = self
+            .layout
+            .change_index(|index| {
+                let digest = index.find(&name).map(|manifest| manifest.digest.clone());
+                index.remove(&name);
+                let kept = self.blobs_of(index.iter().map(|(_, manifest)| manifest.digest.as_str()));
+                digest.map(|digest| (digest, kept))
+            })
+            .map_err(|source| self.io(source))?;
+        let Some((digest, kept)) = removed else {
+            return Err(absent(&parsed));
+        };
+        for blob in self.blobs_of([digest.as_str()]) {
+            if !kept.contains(&blob) {
+                self.layout.remove_blob(&blob).map_err(|source| self.io(source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, blobs: &[&[u8]], manifest: Descriptor) -> io::Result<()> {
+        for blob in blobs {
+            self.layout.write_blob(blob)?;
+        }
+        self.layout.change_index(|index| index.set(name, manifest))
+    }
+
+    fn resolve_stored(&self, reference: &Reference) -> Result<Option<Image>, ImageError> {
+        let mut cached = self.index.lock();
+        let path = self.layout.index_path();
+        let stamp = fs::metadata(&path).ok().and_then(|metadata| stamp_of(&metadata));
+        if stamp != cached.stamp {
+            cached.index = self
+                .layout
+                .read_index()
+                .map_err(|source| ImageError::Io { path, source })?;
+            cached.stamp = stamp;
+            cached.resolved.clear();
+        }
+        let Some(id) = wanted_manifest(&cached.index, reference) else {
+            return Ok(None);
+        };
+        let image = match cached.resolved.get(&id) {
+            Some(image) => image.clone(),
+            None => {
+                let image = self.read_manifest(reference, &id)?;
+                cached.resolved.insert(id, image.clone());
+                image
+            }
+        };
+        Ok(Some(Image {
+            reference: reference.to_string(),
+            ..image
+        }))
+    }
+
+    fn read_manifest(&self, reference: &Reference, id: &str) -> Result<Image, ImageError> {
+        let damaged = |why: String| ImageError::Damaged {
+            reference: reference.to_string(),
+            why,
+        };
+        let read = |digest: &str| {
+            self.layout
+                .read_blob(digest)
+                .map_err(|error| damaged(format!("{digest}: {error}")))
+        };
+        let manifest: Manifest = serde_json::from_slice(&read(id)?).map_err(|error| damaged(error.to_string()))?;
+        let config: ConfigDocument =
+            serde_json::from_slice(&read(&manifest.config.digest)?).map_err(|error| damaged(error.to_string()))?;
+        let Some(layer) = manifest.layers.first() else {
+            return Err(damaged("it has no layer".to_owned()));
+        };
+        let Some(path) = self.layout.blob_path(&layer.digest) else {
+            return Err(damaged(format!("{} is no digest", layer.digest)));
+        };
+        Ok(Image {
+            reference: reference.to_string(),
+            id: id.into(),
+            digest: layer.digest.as_str().into(),
+            config: Arc::new(config.config),
+            size: layer.size,
+            source: Source::File(path),
+        })
+    }
+
+    fn resolve_file(&self, path: &Path) -> Result<Image, ImageError> {
+        if !self.files_allowed {
+            return Err(ImageError::FilesNotAllowed { path: path.to_owned() });
+        }
+        let io = |source| ImageError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let reference = format!("file://{}", path.display());
+        let metadata = fs::metadata(path).map_err(io)?;
+        let stamp = stamp_of(&metadata).unwrap_or(Stamp {
+            modified: SystemTime::UNIX_EPOCH,
+            len: metadata.len(),
+        });
+        if stamp.len > MAX_MODULE_BYTES {
+            return Err(ImageError::TooLarge {
+                reference,
+                size: stamp.len,
+            });
+        }
+        let known = self.files.lock().get(path).filter(|file| file.stamp == stamp).cloned();
+        let digest = match known {
+            Some(file) => file.digest,
+            None => {
+                let wasm = fs::read(path).map_err(io)?;
+                check_module(&reference, &wasm)?;
+                let digest: Arc<str> = layout::digest_of(&wasm).into();
+                let mut files = self.files.lock();
+                if files.len() >= MAX_DESCRIBED_FILES {
+                    files.clear();
+                }
+                files.insert(
+                    path.to_owned(),
+                    DescribedFile {
+                        stamp,
+                        digest: digest.clone(),
+                    },
+                );
+                digest
+            }
+        };
+        Ok(Image {
+            reference,
+            id: digest.clone(),
+            digest,
+            config: Arc::default(),
+            size: stamp.len,
+            source: Source::File(path.to_owned()),
+        })
+    }
+
+    /// The manifests given and all that they refer to.
+    fn blobs_of<'a>(&self, manifests: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        let mut blobs = BTreeSet::new();
+        for id in manifests {
+            blobs.insert(id.to_owned());
+            let manifest = self
+                .layout
+                .read_blob(id)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+            if let Some(manifest) = manifest {
+                blobs.insert(manifest.config.digest);
+                blobs.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+            }
+        }
+        blobs
+    }
+
+    fn module_size(&self, id: &str) -> u64 {
+        let manifest = self
+            .layout
+            .read_blob(id)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+        manifest.map_or(0, |manifest| manifest.layers.iter().map(|layer| layer.size).sum())
+    }
+
+    fn io(&self, source: io::Error) -> ImageError {
+        ImageError::Io {
+            path: self.layout.index_path(),
+            source,
+        }
+    }
+}
+
+fn wanted_manifest(index: &Index, reference: &Reference) -> Option<String> {
+    if let Some(digest) = reference.digest() {
+        let name = reference.name();
+        let of_name = |stored: &str| stored.rsplit_once(':').is_some_and(|(stored, _)| stored == name);
+        return index
+            .iter()
+            .find(|(stored, manifest)| of_name(stored) && manifest.digest == digest)
+            .map(|_| digest.to_owned());
+    }
+    index
+        .find(&reference.to_string())
+        .map(|manifest| manifest.digest.clone())
+}
+
+fn find_builtin(reference: &Reference) -> Option<&'static Builtin> {
+    let Reference::Local { path, tag, digest } = reference else {
+        return None;
+    };
+    builtin::all()
+        .iter()
+        .filter(|builtin| builtin.name == path)
+        .find(|builtin| match (digest, tag) {
+            (Some(digest), _) => *builtin.describe().id == **digest,
+            (None, Some(tag)) => builtin.tag == tag,
+            (None, None) => false,
+        })
+}
+
+fn builtin_image(builtin: &'static Builtin, reference: &Reference) -> Image {
+    let described = builtin.describe();
+    Image {
+        reference: reference.to_string(),
+        id: described.id.clone(),
+        digest: described.digest.clone(),
+        config: described.config.clone(),
+        size: builtin.wasm.len() as u64,
+        source: Source::Static(builtin.bytes()),
+    }
+}
+
+fn absent(reference: &Reference) -> ImageError {
+    let text = reference.to_string();
+    match reference {
+        Reference::Registry { .. } => ImageError::RegistryUnavailable { reference: text },
+        Reference::Local { .. } | Reference::File(_) => ImageError::NotFound {
+            reference: text,
+            builtin: builtin::names(),
+        },
+    }
+}
+
+fn stamp_of(metadata: &fs::Metadata) -> Option<Stamp> {
+    Some(Stamp {
+        modified: metadata.modified().ok()?,
+        len: metadata.len(),
+    })
+}
+
+fn check_module(reference: &str, bytes: &[u8]) -> Result<(), ImageError> {
+    let size = bytes.len() as u64;
+    if size > MAX_MODULE_BYTES {
+        return Err(ImageError::TooLarge {
+            reference: reference.to_owned(),
+            size,
+        });
+    }
+    match not_wasm(bytes) {
+        Some(what) => Err(ImageError::NotWasm {
+            reference: reference.to_owned(),
+            what,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Names what is not a module by its first bytes.
+fn not_wasm(bytes: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 8] = [
+        (b"\x7fELF", "a Linux program"),
+        (b"MZ", "a Windows program"),
+        (b"\xcf\xfa\xed\xfe", "a macOS program"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"#!", "a script"),
+        (b"(module", "WebAssembly text, which has to be assembled first"),
+        (b"(component", "WebAssembly text, which has to be assembled first"),
+    ];
+    if bytes.starts_with(b"\0asm") {
+        return None;
+    }
+    if bytes.is_empty() {
+        return Some("empty");
+    }
+    let known = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic));
+    Some(known.map_or("a file of another kind", |(_, what)| what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WASM: &[u8] = b"\0asm\x01\0\0\0";
+
+    fn store() -> (tempfile::TempDir, ImageStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path().join("images")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn every_builtin_has_three_tags_over_one_module() {
+        let (_dir, store) = store();
+        for name in ["hello", "web", "proxy-sidecar", "caller", "worker"] {
+            let latest = store.resolve(name).unwrap();
+            let v1 = store.resolve(&format!("{name}:v1")).unwrap();
+            let v2 = store.resolve(&format!("{name}:v2")).unwrap();
+            assert_eq!(latest.reference, format!("{name}:latest"));
+            assert_eq!((&v1.digest, &latest.digest), (&v2.digest, &v1.digest));
+            assert_ne!(v1.id, v2.id);
+            assert!(v2.config.env.contains(&"VERSION=v2".to_owned()));
+            assert!(v2.wasm().unwrap().starts_with(b"\0asm"));
+            let pinned = store.resolve(&format!("{name}@{}", v2.id)).unwrap();
+            assert_eq!(pinned.config, v2.config);
+        }
+    }
+
+    #[test]
+    fn a_loaded_image_survives_and_is_seen_by_others() {
+        let (dir, store) = store();
+        let other = ImageStore::open(dir.path().join("images")).unwrap();
+        assert!(matches!(other.resolve("app:v1"), Err(ImageError::NotFound { .. })));
+        let config = ImageConfig {
+            env: vec!["A=1".into()],
+            ..ImageConfig::default()
+        };
+        let loaded = store.load("app:v1", WASM, &config).unwrap();
+        let seen = other.resolve("app:v1").unwrap();
+        assert_eq!((seen.id, seen.config.env.clone()), (loaded.id.clone(), config.env));
+        assert_eq!(seen.size, WASM.len() as u64);
+        assert_eq!(
+            other.resolve(&format!("app@{}", loaded.id)).unwrap().wasm().unwrap(),
+            WASM
+        );
+        assert!(matches!(
+            other.resolve(&format!("app2@{}", loaded.id)),
+            Err(ImageError::NotFound { .. })
+        ));
+    }
+
+    #[test]
+    fn removing_a_name_keeps_what_others_use() {
+        let (_dir, store) = store();
+        store.load("a", WASM, &ImageConfig::default()).unwrap();
+        store.load("b", WASM, &ImageConfig::default()).unwrap();
+        store.remove("a").unwrap();
+        assert!(store.resolve("a").is_err());
+        assert_eq!(store.resolve("b").unwrap().wasm().unwrap(), WASM);
+        let own: Vec<_> = store
+            .list()
+            .unwrap()
+            .into_iter()
+            .filter(|image| !image.builtin)
+            .collect();
+        assert_eq!(own.len(), 1);
+        assert_eq!(own[0].reference, "b:latest");
+        let blobs = store.resolve("b").unwrap();
+        store.remove("b").unwrap();
+        assert!(matches!(blobs.wasm(), Err(ImageError::Io { .. })));
+        assert!(matches!(store.remove("b"), Err(ImageError::NotFound { .. })));
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let (_dir, store) = store();
+        let text = |reference: &str| store.resolve(reference).unwrap_err().to_string();
+        assert!(
+            text("nope").contains("coracle image load nope:latest FILE.wasm"),
+            "{}",
+            text("nope")
+        );
+        assert!(text("nope").contains("hello"));
+        assert!(text("docker.io/library/nginx").contains("pulling from registries is not available yet"));
+        assert!(text("file:///etc/passwd").contains("does not run modules from files"));
+        assert!(text("No Such").contains("couldn't parse image name"));
+    }
+
+    #[test]
+    fn only_wasm_is_loaded_and_builtins_stay() {
+        let (_dir, store) = store();
+        let refused = |bytes: &[u8]| {
+            store
+                .load("app", bytes, &ImageConfig::default())
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused(b"\x7fELF...").contains("a Linux program"));
+        assert!(refused(b"").contains("empty"));
+        assert!(matches!(
+            store.load("hello", WASM, &ImageConfig::default()),
+            Err(ImageError::Builtin { .. })
+        ));
+        assert!(matches!(store.remove("hello:v1"), Err(ImageError::Builtin { .. })));
+    }
+
+    #[test]
+    fn files_are_read_where_they_are_allowed() {
+        let (dir, store) = store();
+        let store = store.with_files_allowed(true);
+        let path = dir.path().join("x.wasm");
+        fs::write(&path, WASM).unwrap();
+        let reference = format!("file://{}", path.display());
+        let image = store.resolve(&reference).unwrap();
+        assert_eq!(image.wasm().unwrap(), WASM);
+        fs::write(&path, b"plain text").unwrap();
+        assert!(matches!(store.resolve(&reference), Err(ImageError::NotWasm { .. })));
+    }
+}
