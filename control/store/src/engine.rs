@@ -24,6 +24,9 @@ use crate::record::EventKind;
 
 /// Keeps the log and the base. Calls come from one thread at a time and may block.
 pub trait Engine: Send + Sync + 'static {
+    /// Where it is kept, for messages to users: a directory, an address.
+    fn place(&self) -> String;
+
     /// Everything that is kept. Called once, before all else.
     fn load(&self) -> Result<Loaded, EngineError>;
 
@@ -159,8 +162,16 @@ pub enum OpenError {
         detail: String,
     },
     /// The engine opened but could not give what it keeps.
-    #[error(transparent)]
-    Load(#[from] EngineError),
+    #[error(
+        "the store in {place} cannot be read ({source}); restore it from a copy, \
+         or move it away to start with an empty cluster"
+    )]
+    Load {
+        /// Where the engine keeps it.
+        place: String,
+        /// What went wrong.
+        source: EngineError,
+    },
     /// The operating system gave no thread for the writer.
     #[error("the store's writer could not be started: {0}")]
     Thread(#[source] std::io::Error),

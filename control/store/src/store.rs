@@ -110,7 +110,10 @@ impl Store {
             bytes: history_bytes,
             age: history_age,
         };
-        let loaded = engine.load()?;
+        let loaded = engine.load().map_err(|source| OpenError::Load {
+            place: engine.place(),
+            source,
+        })?;
         let floor = loaded.floor;
         let (state, events) = replay(loaded, extract);
         let base = State {

@@ -1,5 +1,7 @@
 //! What a user is told about a data directory that cannot be used.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by a panic.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +17,22 @@ fn open(directory: &Path) -> Result<Store, OpenError> {
 async fn filled(directory: &Path) {
     let store = open(directory).unwrap();
     for n in 0..200 {
-        let body = Body { json: vec![b'x'; 2_000], revision_at: 0 };
-        let put = Change::Put { key: format!("k/a/{n}").into(), body, header: Header::default() };
-        store.commit(Transaction { expect: Vec::new(), changes: vec![put] }).await.unwrap();
+        let body = Body {
+            json: vec![b'x'; 2_000],
+            revision_at: 0,
+        };
+        let put = Change::Put {
+            key: format!("k/a/{n}").into(),
+            body,
+            header: Header::default(),
+        };
+        store
+            .commit(Transaction {
+                expect: Vec::new(),
+                changes: vec![put],
+            })
+            .await
+            .unwrap();
     }
     store.close().await;
 }
@@ -58,7 +73,9 @@ async fn a_file_in_place_of_the_directory_is_no_store() {
 
 #[tokio::test]
 async fn garbage_in_place_of_the_database_is_damage_and_not_an_empty_store() {
-    let garbage: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let garbage: Vec<u8> = (0..3_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     for bytes in [&garbage[..], &[]] {
         let directory = tempfile::tempdir().unwrap();
         filled(directory.path()).await;
@@ -77,4 +94,42 @@ async fn a_later_format_is_refused_by_name() {
     let error = open(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     assert_names(&error, directory.path(), "coracle-store 2");
+}
+
+/// sled checks what it reads, and stops at the first damage. So a damaged store either says so,
+/// or is an earlier state of itself: whole transactions, without a gap.
+#[tokio::test]
+async fn a_flipped_bit_is_noticed_or_costs_the_newest_writes_only() {
+    let original = tempfile::tempdir().unwrap();
+    filled(original.path()).await;
+    let bytes = fs::read(original.path().join("db")).unwrap();
+    for part in 0..24 {
+        let directory = tempfile::tempdir().unwrap();
+        copy(original.path(), directory.path());
+        let mut damaged = bytes.clone();
+        let at = part * damaged.len() / 24 + 100;
+        damaged[at] ^= 0x10;
+        fs::write(directory.path().join("db"), damaged).unwrap();
+        match open(directory.path()) {
+            Err(error) => assert_names(&error, directory.path(), "move it away"),
+            Ok(store) => {
+                let snapshot = store.snapshot();
+                assert_eq!(snapshot.count("") as u64, snapshot.revision());
+                store.close().await;
+            }
+        }
+    }
+}
+
+/// Copies the files of a store.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

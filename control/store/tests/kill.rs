@@ -7,12 +7,14 @@
 //! a third key or creates it anew: a half transaction shows as a pair that differs. The history
 //! is short, so that compactions are interrupted too.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by a panic.
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_store::{Body, Change, Config, Header, Key, Revision, SledEngine, Snapshot, Store, Transaction};
 
@@ -35,7 +37,10 @@ fn acknowledged_writes_survive_kill_9_and_none_is_half() {
         total += run_and_kill(directory.path(), delay, &mut acknowledged);
         acknowledged.check(directory.path());
     }
-    assert!(total > 500, "only {total} writes were acknowledged; the load is no load");
+    assert!(
+        total > 500,
+        "only {total} writes were acknowledged; the load is no load"
+    );
 }
 
 /// What the child said was durable: the highest revision and number of each writer.
@@ -46,10 +51,14 @@ struct Acknowledged {
 
 impl Acknowledged {
     fn add(&mut self, line: &str) -> bool {
-        let Some(rest) = line.strip_prefix("ack ") else { return false };
+        let Some(rest) = line.strip_prefix("ack ") else {
+            return false;
+        };
         let numbers: Vec<u64> = rest.split(' ').map_while(|number| number.parse().ok()).collect();
         // A last line that the kill cut off has no end mark.
-        let [writer, revision, number] = numbers[..] else { return false };
+        let [writer, revision, number] = numbers[..] else {
+            return false;
+        };
         if !rest.ends_with(" end") {
             return false;
         }
@@ -58,7 +67,10 @@ impl Acknowledged {
     }
 
     fn check(&self, directory: &Path) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let store = open(directory);
         let snapshot = store.snapshot();
         for writer in 0..WRITERS {
@@ -67,9 +79,16 @@ impl Acknowledged {
             let left = number(&snapshot, &format!("left/a/{writer}"));
             let right = number(&snapshot, &format!("right/a/{writer}"));
             assert_eq!(left, right, "half a transaction of writer {writer}");
-            assert!(left >= acknowledged, "writer {writer}: {acknowledged} was acknowledged, {left} is there");
+            assert!(
+                left >= acknowledged,
+                "writer {writer}: {acknowledged} was acknowledged, {left} is there"
+            );
             let third = snapshot.get(&format!("third/a/{writer}")).is_some();
-            assert_eq!(third, third_exists(left), "half a transaction of writer {writer} at {left}");
+            assert_eq!(
+                third,
+                third_exists(left),
+                "half a transaction of writer {writer} at {left}"
+            );
         }
         assert_events_lead_to(&store, &snapshot);
         runtime.block_on(store.close());
@@ -85,7 +104,11 @@ fn assert_events_lead_to(store: &Store, snapshot: &Snapshot) {
     let mut expected = oldest;
     while let Some(event) = watch.try_next() {
         let event = event.unwrap();
-        assert!(event.revision == expected || event.revision == expected + 1, "a gap before {}", event.revision);
+        assert!(
+            event.revision == expected || event.revision == expected + 1,
+            "a gap before {}",
+            event.revision
+        );
         expected = event.revision;
         match event.kind {
             coracle_store::EventKind::Put => list.insert(event.record.key.clone(), event.revision),
@@ -96,8 +119,8 @@ fn assert_events_lead_to(store: &Store, snapshot: &Snapshot) {
     assert_eq!((expected, list), (snapshot.revision(), now));
 }
 
-/// Runs a child on the directory until `delay` after its first acknowledgement (or its start, in
-/// early rounds with a small delay), and returns how many it gave.
+/// Runs a child on the directory until `delay` after its first line, which is the test harness's
+/// own, so that some kills hit the opening of the store; returns how many writes it acknowledged.
 fn run_and_kill(directory: &Path, delay: Duration, acknowledged: &mut Acknowledged) -> usize {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([TEST, "--exact", "--nocapture", "--test-threads=1"])
@@ -110,9 +133,11 @@ fn run_and_kill(directory: &Path, delay: Duration, acknowledged: &mut Acknowledg
     let (first, started) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let lines = output.lines().map_while(Result::ok);
-        lines.inspect(|_| drop(first.send(Instant::now()))).collect::<Vec<_>>()
+        // Only the first one is waited for.
+        lines
+            .inspect(|_| first.send(()).unwrap_or_default())
+            .collect::<Vec<_>>()
     });
-    // The first line is the test harness's own; so some kills hit the opening of the store.
     started.recv().unwrap();
     std::thread::sleep(delay);
     child.kill().unwrap();
@@ -122,13 +147,20 @@ fn run_and_kill(directory: &Path, delay: Duration, acknowledged: &mut Acknowledg
 }
 
 fn open(directory: &Path) -> Store {
-    let config = Config { history_events: 400, ..Config::default() };
+    let config = Config {
+        history_events: 400,
+        ..Config::default()
+    };
     let engine = SledEngine::open(directory).unwrap();
     Store::open(Arc::new(engine), |_, _| Header::default(), config).unwrap()
 }
 
 fn write_until_killed(directory: &Path) -> ! {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let store = open(directory);
     for writer in 0..WRITERS {
         runtime.spawn(write_pairs(store.clone(), writer));
@@ -145,10 +177,19 @@ async fn write_pairs(store: Store, writer: u64) {
         let mut changes = vec![put("left", writer, number), put("right", writer, number)];
         match (third_exists(number - 1), third_exists(number)) {
             (false, true) => changes.push(put("third", writer, number)),
-            (true, false) => changes.push(Change::Delete { key: key("third", writer), body: body(number) }),
+            (true, false) => changes.push(Change::Delete {
+                key: key("third", writer),
+                body: body(number),
+            }),
             _ => {}
         }
-        let committed = store.commit(Transaction { expect: Vec::new(), changes }).await.unwrap();
+        let committed = store
+            .commit(Transaction {
+                expect: Vec::new(),
+                changes,
+            })
+            .await
+            .unwrap();
         let line = format!("ack {writer} {} {number} end\n", committed.revision);
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
     }
@@ -164,18 +205,28 @@ fn key(kind: &str, writer: u64) -> Key {
 }
 
 fn put(kind: &str, writer: u64, number: u64) -> Change {
-    Change::Put { key: key(kind, writer), body: body(number), header: Header::default() }
+    Change::Put {
+        key: key(kind, writer),
+        body: body(number),
+        header: Header::default(),
+    }
 }
 
 fn body(number: u64) -> Body {
     let padding = "x".repeat(600);
     let head = format!(r#"{number} {padding} ""#);
-    Body { revision_at: head.len(), json: format!(r#"{head}""#).into_bytes() }
+    Body {
+        revision_at: head.len(),
+        json: format!(r#"{head}""#).into_bytes(),
+    }
 }
 
 fn number(snapshot: &Snapshot, key: &str) -> u64 {
     let Some(record) = snapshot.get(key) else { return 0 };
     let text = std::str::from_utf8(&record.json).unwrap();
-    assert!(text.ends_with(&format!(r#"x "{}""#, record.revision)), "the body is not whole: {text}");
+    assert!(
+        text.ends_with(&format!(r#"x "{}""#, record.revision)),
+        "the body is not whole: {text}"
+    );
     text.split(' ').next().unwrap().parse().unwrap()
 }

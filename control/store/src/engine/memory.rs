@@ -30,6 +30,10 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
     fn load(&self) -> Result<Loaded, EngineError> {
         let kept = self.kept.lock();
         Ok(Loaded {

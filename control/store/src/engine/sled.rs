@@ -27,6 +27,7 @@ use crate::key::Revision;
 /// Keeps the log and the base in a directory.
 #[derive(Debug)]
 pub struct SledEngine {
+    path: PathBuf,
     open: Mutex<Option<Trees>>,
 }
 
@@ -59,7 +60,8 @@ const FORMAT: &str = "coracle-store 1\n";
 const FLOOR: &[u8] = b"floor";
 
 impl SledEngine {
-    /// Opens the store in a directory; creates both if need be.
+    /// Opens the store in a directory; creates both if need be. Fails if another process, or
+    /// this one, has it open, and if its content is not a store of ours.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let directory = |error: std::io::Error| OpenError::Directory {
@@ -77,6 +79,7 @@ impl SledEngine {
             trees.create(path)?;
         }
         Ok(Self {
+            path: path.into(),
             open: Mutex::new(Some(trees)),
         })
     }
@@ -100,6 +103,10 @@ impl SledEngine {
 }
 
 impl Engine for SledEngine {
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn load(&self) -> Result<Loaded, EngineError> {
         self.with("the database", |trees| {
             let floor = trees.floor()?;
