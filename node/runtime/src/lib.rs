@@ -1,1 +1,28 @@
-//! See ARCHITECTURE.md.
+//! Runs WebAssembly guests as containers: engine, limits, WASI, the pod's network under `wasi:sockets` and `wasi:http`.
+//!
+//! The only crate that knows wasmtime. It is told everything about a container in a [`ContainerSpec`] and asks nobody: not the
+//! API, not the image store, not the host's network. A guest gets what its specification lists and no more; each host resource
+//! that it can take has a limit in [`limits`]. Nothing here may block a thread that runs guests.
+
+mod cache;
+mod container;
+mod cpu;
+mod engine;
+mod exit;
+mod host;
+mod http;
+pub mod limits;
+mod memory;
+mod module;
+mod runtime;
+mod sockets;
+mod spec;
+mod ticker;
+
+pub use container::{Container, StartError, Usage};
+pub use engine::{EngineError, Metering};
+pub use exit::{Exit, ExitReason};
+pub use host::MountError;
+pub use module::{LoadError, Module, ModuleInfo, ModuleKind};
+pub use runtime::{Runtime, RuntimeConfig, RuntimeError};
+pub use spec::{ContainerSpec, LogSink, Mount};

@@ -1,0 +1,250 @@
+//! One container: started, watched, ended.
+//!
+//! A container is a task on the guests' threads. It ends when its guest does, when somebody ends it, or with its handle;
+//! dropping its task unwinds the guest's stack and frees all it held. A guest cannot refuse: it is at most a tick away from the
+//! place where it is stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coracle_net::NetError;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::{Instrument, debug, info_span};
+use wasmtime::Store;
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::cpu::{CpuMeter, Governed};
+use crate::engine::Metering;
+use crate::exit::{self, Exit};
+use crate::host::{self, Host, MountError};
+use crate::http::incoming;
+use crate::http::outgoing::Outgoing;
+use crate::limits;
+use crate::memory::MemoryAccount;
+use crate::module::{Code, Module};
+use crate::spec::ContainerSpec;
+
+/// A container cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A mount's host directory is missing or is none.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The port of an HTTP module is not to be had.
+    #[error("cannot listen on port {port} of the pod: {reason}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        reason: NetError,
+    },
+    /// A fuel limit was given for a module that does not count.
+    #[error("a container with a fuel limit needs a module that was loaded for metering")]
+    NotMetered,
+}
+
+/// What a container has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in nanoseconds, host calls on the guest's behalf included.
+    pub cpu_nanos: u64,
+    /// Bytes of linear memories, tables and socket buffers that it holds now.
+    pub memory_bytes: u64,
+}
+
+/// A container that was started. Dropping it kills the container.
+pub struct Container {
+    shared: Arc<Shared>,
+    exit: watch::Receiver<Option<Exit>>,
+    stop: watch::Sender<Option<i32>>,
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container")
+            .field("name", &self.shared.spec.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Container {
+    /// Waits for the end, and says how it was. May be called any number of times.
+    pub async fn wait(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or_else(lost),
+            Err(_) => lost(),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit.borrow().clone()
+    }
+
+    /// Ends the container at once, with code 137.
+    pub fn kill(&self) {
+        self.end(exit::KILLED);
+    }
+
+    /// Asks the container to end. A guest has no way yet to ask for the signal, so this is the signal's default action: it ends
+    /// at once, with code 143.
+    pub fn terminate(&self) {
+        self.end(exit::TERMINATED);
+    }
+
+    /// What it has used so far; after its end, what it had used.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            cpu_nanos: self.shared.meter.total_nanos(),
+            memory_bytes: self.shared.account.used_bytes(),
+        }
+    }
+
+    /// The first order counts.
+    fn end(&self, code: i32) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(code);
+            first
+        });
+    }
+}
+
+/// The task went away without a word, which happens when the runtime is shut down.
+fn lost() -> Exit {
+    Exit::killed(exit::KILLED)
+}
+
+/// What all parts of a running container share.
+pub(crate) struct Shared {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) module: Arc<Module>,
+    pub(crate) meter: Arc<CpuMeter>,
+    account: Arc<MemoryAccount>,
+    outgoing: Outgoing,
+    /// What is left of the fuel limit while no instance holds it.
+    fuel: AtomicU64,
+}
+
+impl Shared {
+    /// A new instance's store.
+    pub(crate) fn store(&self) -> Result<Store<Host>, MountError> {
+        host::store(&self.module.engine, &self.spec, &self.account, self.outgoing.clone())
+    }
+
+    /// Gives a store what is left of the container's fuel.
+    pub(crate) fn fuel_in(&self, store: &mut Store<Host>) -> wasmtime::Result<()> {
+        if self.module.metering() == Metering::Fuel {
+            store.set_fuel(self.fuel.swap(0, Ordering::Relaxed))?;
+            store.fuel_async_yield_interval(Some(limits::FUEL_PER_YIELD))?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what a store did not use.
+    pub(crate) fn fuel_out(&self, store: &Store<Host>) {
+        if let Ok(left) = store.get_fuel() {
+            self.fuel.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line of our own to the container's standard error.
+    pub(crate) fn complain(&self, message: &str) {
+        self.spec.stderr.write(format!("{message}\n").as_bytes());
+    }
+}
+
+/// Starts a container on the guests' threads.
+pub(crate) fn start(guests: &Handle, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
+    if spec.fuel.is_some() && module.metering() != Metering::Fuel {
+        return Err(StartError::NotMetered);
+    }
+    let account = MemoryAccount::new(spec.memory_limit_bytes);
+    let shared = Arc::new(Shared {
+        meter: CpuMeter::new(spec.cpu_limit_milli),
+        outgoing: Outgoing::new(spec.net.clone()),
+        // Without a limit a metered module gets more than it can use in a century.
+        fuel: AtomicU64::new(spec.fuel.unwrap_or(u64::MAX)),
+        account,
+        module,
+        spec,
+    });
+    let life = prepare(&shared)?;
+
+    let (exit_sender, exit) = watch::channel(None);
+    let (stop, mut stopped) = watch::channel(None);
+    let span = info_span!(
+        "container",
+        name = shared.spec.name,
+        pod = shared.spec.net.identity().name
+    );
+    let running = shared.clone();
+    guests.spawn(
+        async move {
+            let exit = tokio::select! {
+                biased;
+                // An error means that the handle is gone.
+                order = stopped.wait_for(Option::is_some) => Exit::killed(order.map_or(exit::KILLED, |code| code.unwrap_or(exit::KILLED))),
+                exit = live(running, life) => exit,
+            };
+            debug!(code = exit.code, reason = exit.reason.as_str(), "ended");
+            exit_sender.send_replace(Some(exit));
+        }
+        .instrument(span),
+    );
+    Ok(Container { shared, exit, stop })
+}
+
+/// What was made ready by the caller, so that what can be refused is refused at once.
+enum Life {
+    Command(CommandPre<Host>, Box<Store<Host>>),
+    Http(wasmtime_wasi_http::p2::bindings::ProxyPre<Host>, coracle_net::Binding),
+}
+
+fn prepare(shared: &Shared) -> Result<Life, StartError> {
+    let store = shared.store()?;
+    match &shared.module.code {
+        Code::Command(pre) => Ok(Life::Command(pre.clone(), Box::new(store))),
+        Code::Http(pre) => {
+            let refused = |reason| StartError::Listen {
+                port: shared.spec.http_port,
+                reason,
+            };
+            Ok(Life::Http(pre.clone(), incoming::listen(shared).map_err(refused)?))
+        }
+    }
+}
+
+async fn live(shared: Arc<Shared>, life: Life) -> Exit {
+    match life {
+        Life::Command(pre, mut store) => {
+            let (meter, ticker) = (shared.meter.clone(), shared.module.engine.ticker.clone());
+            let outcome = Governed::new(run(&shared, &pre, &mut store), meter, ticker).await;
+            let exit = match outcome {
+                Ok(Ok(())) => Exit::code(0),
+                Ok(Err(())) => Exit::code(1),
+                Err(error) => Exit::of(&error),
+            };
+            if let Some(message) = &exit.message {
+                shared.complain(message);
+            }
+            exit
+        }
+        Life::Http(pre, binding) => {
+            let exit = incoming::serve(shared.clone(), pre, binding).await;
+            if let Some(message) = &exit.message {
+                shared.complain(message);
+            }
+            exit
+        }
+    }
+}
+
+/// Runs a command to its end.
+async fn run(shared: &Shared, pre: &CommandPre<Host>, store: &mut Store<Host>) -> wasmtime::Result<Result<(), ()>> {
+    shared.fuel_in(store)?;
+    let command = pre.instantiate_async(&mut *store).await?;
+    command.wasi_cli_run().call_run(&mut *store).await
+}

@@ -1,0 +1,199 @@
+//! How much CPU a container uses, and how a CPU limit is held.
+//!
+//! A guest runs inside a future. Around each poll the thread's CPU clock is read: what the guest used is exact, host calls
+//! included, and time in which the machine ran somebody else is not charged. A container over its quota of a period sleeps
+//! until the period ends, and debt is carried on, so that the limit is exact in the long run. A running guest comes back to
+//! this place at every tick, see [`crate::ticker`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::time::Sleep;
+
+use crate::limits::CPU_PERIOD;
+use crate::ticker::Ticker;
+
+/// Nanoseconds of CPU that the current thread has used.
+#[cfg(unix)]
+fn thread_cpu_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
+}
+
+/// Without a thread clock the wall clock is the best guess: it also charges what others took.
+#[cfg(not(unix))]
+fn thread_cpu_nanos() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// A quota of CPU per period; a decider without a clock of its own.
+#[derive(Debug)]
+struct Bucket {
+    quota_nanos: u64,
+    period_nanos: u64,
+    /// Used in this period, with the debt of earlier ones.
+    used_nanos: u64,
+    /// When this period began, on the caller's clock.
+    period_start: u64,
+}
+
+impl Bucket {
+    fn new(limit_milli: u64) -> Self {
+        let period_nanos = CPU_PERIOD.as_nanos() as u64;
+        // A limit of nothing would be a container that never runs: the smallest is a thousandth of a core.
+        let quota_nanos = period_nanos.saturating_mul(limit_milli.max(1)) / 1000;
+        Self {
+            quota_nanos,
+            period_nanos,
+            used_nanos: 0,
+            period_start: 0,
+        }
+    }
+
+    /// None: go on. Some: not before that time.
+    fn admit(&mut self, now: u64) -> Option<u64> {
+        let periods = now.saturating_sub(self.period_start) / self.period_nanos;
+        self.period_start += periods * self.period_nanos;
+        self.used_nanos = self.used_nanos.saturating_sub(self.quota_nanos.saturating_mul(periods));
+        (self.used_nanos >= self.quota_nanos).then_some(self.period_start + self.period_nanos)
+    }
+
+    fn charge(&mut self, nanos: u64) {
+        self.used_nanos = self.used_nanos.saturating_add(nanos);
+    }
+}
+
+/// The CPU of one container, shared by all of its instances.
+#[derive(Debug)]
+pub(crate) struct CpuMeter {
+    start: Instant,
+    total_nanos: AtomicU64,
+    bucket: Option<Mutex<Bucket>>,
+}
+
+impl CpuMeter {
+    pub(crate) fn new(limit_milli: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            total_nanos: AtomicU64::new(0),
+            bucket: limit_milli.map(|milli| Mutex::new(Bucket::new(milli))),
+        })
+    }
+
+    pub(crate) fn total_nanos(&self) -> u64 {
+        self.total_nanos.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self) -> Option<Instant> {
+        let now = self.start.elapsed().as_nanos() as u64;
+        let until = self.bucket.as_ref()?.lock().admit(now)?;
+        Some(self.start + Duration::from_nanos(until))
+    }
+
+    fn charge(&self, nanos: u64) {
+        self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(bucket) = &self.bucket {
+            bucket.lock().charge(nanos);
+        }
+    }
+}
+
+/// A guest's call under its container's meter.
+pub(crate) struct Governed<F> {
+    call: Pin<Box<F>>,
+    meter: Arc<CpuMeter>,
+    /// None where the code yields by counting.
+    ticker: Option<Ticker>,
+    throttled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Governed<F> {
+    pub(crate) fn new(call: F, meter: Arc<CpuMeter>, ticker: Option<Ticker>) -> Self {
+        Self {
+            call: Box::pin(call),
+            meter,
+            ticker,
+            throttled: None,
+        }
+    }
+}
+
+impl<F: Future> Future for Governed<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        loop {
+            if let Some(sleep) = &mut this.throttled {
+                ready!(sleep.as_mut().poll(cx));
+                this.throttled = None;
+            }
+            let Some(until) = this.meter.admit() else { break };
+            this.throttled = Some(Box::pin(tokio::time::sleep_until(until.into())));
+        }
+        let running = this.ticker.as_ref().map(Ticker::running);
+        let before = thread_cpu_nanos();
+        let result = this.call.as_mut().poll(cx);
+        this.meter.charge(thread_cpu_nanos().saturating_sub(before));
+        drop(running);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PERIOD: u64 = CPU_PERIOD.as_nanos() as u64;
+
+    #[test]
+    fn a_full_quota_waits_for_the_next_period() {
+        let mut bucket = Bucket::new(200);
+        assert_eq!(bucket.admit(0), None);
+        bucket.charge(PERIOD / 5);
+        assert_eq!(bucket.admit(1), Some(PERIOD));
+        assert_eq!(bucket.admit(PERIOD), None);
+    }
+
+    #[test]
+    fn idle_time_is_not_saved_up() {
+        let mut bucket = Bucket::new(500);
+        assert_eq!(bucket.admit(100 * PERIOD), None);
+        bucket.charge(PERIOD / 2);
+        assert_eq!(bucket.admit(100 * PERIOD + 1), Some(101 * PERIOD));
+    }
+
+    proptest! {
+        /// A guest that runs whenever it may, in slices of any size, gets its share and at most one slice more.
+        #[test]
+        fn the_share_is_exact_in_the_long_run(milli in 1u64..1000, slice in 1u64..20_000_000) {
+            let mut bucket = Bucket::new(milli);
+            let (mut now, mut used) = (0, 0);
+            while now < 50 * PERIOD {
+                match bucket.admit(now) {
+                    Some(until) => {
+                        prop_assert!(until > now);
+                        now = until;
+                    }
+                    None => {
+                        bucket.charge(slice);
+                        used += slice;
+                        now += slice;
+                    }
+                }
+            }
+            let share = now.div_ceil(PERIOD) * bucket.quota_nanos;
+            prop_assert!(used <= share + slice, "{} over {}", used, share);
+            prop_assert!(used + bucket.quota_nanos + slice >= share.min(now), "{} under {}", used, share);
+        }
+    }
+}

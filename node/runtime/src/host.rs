@@ -1,0 +1,250 @@
+//! What a guest meets of the host: the state behind its imports, and the list of imports there are.
+//!
+//! Interfaces are linked one by one and nothing shadows anything, so a new version of the WASI library cannot open a door on its
+//! own. The library's sockets are not linked at all; ours lead to the pod's network. Each default is closed: no file, no
+//! variable, no stream of the host's process.
+
+mod files;
+mod stdio;
+
+use std::sync::Arc;
+
+use coracle_net::PodNet;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings;
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+pub use files::MountError;
+
+use crate::engine::{GuestEngine, Metering};
+use crate::http::outgoing::Outgoing;
+use crate::limits;
+use crate::memory::{MemoryAccount, StoreMemory};
+use crate::sockets::{self, NetView};
+use crate::spec::ContainerSpec;
+
+/// The import of WASI 0.1 modules.
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// The interfaces that a component may import, all in version 0.2.
+pub(crate) const INTERFACES: [&str; 29] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// Whether the version is one that we speak: 0.2 with any patch, as the standard's compatibility rule has it.
+pub(crate) fn speaks(version: &str) -> bool {
+    version
+        .strip_prefix("0.2.")
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a container offers what an import asks for.
+pub(crate) fn provides(import: &str) -> bool {
+    import
+        .split_once('@')
+        .is_some_and(|(name, version)| INTERFACES.contains(&name) && speaks(version))
+}
+
+/// The state of one instance of a guest.
+pub(crate) struct Host {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    net: Arc<PodNet>,
+    account: Arc<MemoryAccount>,
+    memory: StoreMemory,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn net(&mut self) -> NetView<'_> {
+        NetView {
+            pod: &self.net,
+            account: &self.account,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Makes the store of one instance, with every limit set.
+pub(crate) fn store(
+    engine: &GuestEngine,
+    spec: &ContainerSpec,
+    account: &Arc<MemoryAccount>,
+    outgoing: Outgoing,
+) -> Result<Store<Host>, MountError> {
+    let mut wasi = WasiCtx::builder();
+    wasi.args(&spec.args)
+        .envs(&spec.env)
+        .stdout(stdio::LogStream(spec.stdout.clone()))
+        .stderr(stdio::LogStream(spec.stderr.clone()))
+        .max_random_size(limits::RANDOM_BYTES);
+    files::mount(&mut wasi, &spec.mounts)?;
+
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits::HOST_OBJECTS);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(limits::HTTP_FIELD_BYTES);
+
+    let host = Host {
+        table,
+        wasi: wasi.build(),
+        http,
+        outgoing,
+        net: spec.net.clone(),
+        account: account.clone(),
+        memory: StoreMemory::new(account.clone()),
+    };
+    let mut store = Store::new(&engine.engine, host);
+    store.limiter(|host| &mut host.memory);
+    store.set_max_component_handles(limits::COMPONENT_HANDLES);
+    store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
+    if engine.metering == Metering::Time {
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+    }
+    Ok(store)
+}
+
+/// Links everything that a guest may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    let l = &mut linker;
+    io(l)?;
+    cli(l)?;
+
+    use bindings::{clocks, filesystem, random};
+    clocks::wall_clock::add_to_linker::<Host, WasiClocks>(l, Host::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<Host, WasiClocks>(l, Host::clocks)?;
+    filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)?;
+    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)?;
+    random::random::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
+    random::insecure::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
+    random::insecure_seed::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
+
+    sockets::add_to_linker(l)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    Ok(linker)
+}
+
+struct Io;
+
+impl HasData for Io {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+fn io(l: &mut Linker<Host>) -> wasmtime::Result<()> {
+    use bindings::io::{error, poll, streams};
+    error::add_to_linker::<Host, Io>(l, |host| &mut host.table)?;
+    poll::add_to_linker::<Host, Io>(l, |host| &mut host.table)?;
+    streams::add_to_linker::<Host, Io>(l, |host| &mut host.table)
+}
+
+fn cli(l: &mut Linker<Host>) -> wasmtime::Result<()> {
+    use bindings::cli;
+    cli::exit::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::environment::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::stdin::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::stdout::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::stderr::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::terminal_input::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::terminal_output::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::terminal_stdin::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::terminal_stdout::add_to_linker::<Host, WasiCli>(l, Host::cli)?;
+    cli::terminal_stderr::add_to_linker::<Host, WasiCli>(l, Host::cli)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::component::Component;
+
+    /// The list and the linker say the same: what is listed links, what is not does not.
+    #[test]
+    fn the_list_of_interfaces_is_what_is_linked() {
+        let mut config = wasmtime::Config::new();
+        config.epoch_interruption(true).concurrency_support(false);
+        let engine = Engine::new(&config).unwrap();
+        let linker = linker(&engine).unwrap();
+        let links = |name: &str| {
+            let text = format!(r#"(component (import "{name}@0.2.0" (instance (export "nothing-has-this" (func)))))"#);
+            let component = Component::from_binary(&engine, &wat::parse_str(text).unwrap()).unwrap();
+            // A name that is linked fails for the function, one that is not fails for the instance itself.
+            let error = format!("{:#}", linker.instantiate_pre(&component).err().unwrap());
+            !error.contains("matching implementation was not found in the linker") || error.contains("nothing-has-this")
+        };
+        assert!(
+            INTERFACES.into_iter().all(links),
+            "{:?}",
+            INTERFACES.iter().find(|name| !links(name))
+        );
+        assert!(!links("wasi:keyvalue/store"));
+        assert!(!links("wasi:tls/types"));
+    }
+
+    #[test]
+    fn versions_are_compatible_within_0_2() {
+        assert!(provides("wasi:io/poll@0.2.0") && provides("wasi:io/poll@0.2.99"));
+        for other in [
+            "wasi:io/poll",
+            "wasi:io/poll@0.3.0",
+            "wasi:io/poll@0.2.0-rc-2023-11-10",
+            "wasi:io/poll@0.2.",
+        ] {
+            assert!(!provides(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! `wasi:http`: requests into a guest, and requests that a guest makes. Both go through the pod's network.
+
+pub(crate) mod incoming;
+pub(crate) mod outgoing;

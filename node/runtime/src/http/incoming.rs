@@ -1,0 +1,221 @@
+//! Serves a `wasi:http/incoming-handler` component on an address of its pod.
+//!
+//! The node listens, speaks HTTP/1.1 and calls the guest once a request. An instance serves one request at a time and is used
+//! again for the next; as many are made as requests come at once, up to a limit, above which requests wait. A guest that traps
+//! loses its instance and answers 500; the others go on. One that exits or passes its memory limit ends the container, as a
+//! server program would.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_net::{Binding, NetError, Stream};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
+
+use crate::container::Shared;
+use crate::cpu::Governed;
+use crate::exit::Exit;
+use crate::host::Host;
+use crate::limits;
+use crate::memory::OutOfMemory;
+
+/// The listener of one container.
+pub(crate) fn listen(shared: &Shared) -> Result<Binding, NetError> {
+    let everywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), shared.spec.http_port);
+    let binding = shared.spec.net.bind(everywhere)?;
+    binding.listen(limits::HTTP_CONNECTIONS)?;
+    Ok(binding)
+}
+
+/// Serves until an instance's end is the container's end. Dropping the future ends everything that was started.
+pub(crate) async fn serve(shared: Arc<Shared>, pre: ProxyPre<Host>, binding: Binding) -> Exit {
+    let (end, mut ended) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let _stop_all = stop.clone().drop_guard();
+    let pool = Arc::new(Pool {
+        // A fuel limit is one sum for the container, which only one instance at a time can draw on.
+        turns: Arc::new(Semaphore::new(if shared.spec.fuel.is_some() {
+            1
+        } else {
+            limits::HTTP_INSTANCES
+        })),
+        idle: Mutex::new(Vec::new()),
+        shared,
+        pre,
+        end,
+        stop,
+    });
+    tokio::select! {
+        exit = ended.recv() => exit.unwrap_or_else(|| Exit::host("the server has no instance left".into())),
+        error = accept(&pool, &binding) => Exit::host(format!("the pod's network is gone: {error}")),
+    }
+}
+
+/// Takes connections until the pod's network ends.
+async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
+    let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return NetError::InvalidState;
+        };
+        match binding.accept().await {
+            Ok(conn) => {
+                let (pool, stop) = (pool.clone(), pool.stop.clone());
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(connection(pool, conn.into())).await;
+                    drop(place);
+                });
+            }
+            // The client has left the backlog already, or there is no socket free for it now.
+            Err(NetError::ConnectionReset | NetError::TooManySockets | NetError::OutOfMemory) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Serves the requests of one connection, in order.
+async fn connection(pool: Arc<Pool>, stream: Stream) {
+    let service = service_fn(|request| {
+        let pool = pool.clone();
+        async move { Ok::<_, Infallible>(pool.answer(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HTTP_HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "a client's connection ended early");
+    }
+}
+
+/// The instances of one container.
+struct Pool {
+    shared: Arc<Shared>,
+    pre: ProxyPre<Host>,
+    turns: Arc<Semaphore>,
+    idle: Mutex<Vec<Instance>>,
+    end: mpsc::Sender<Exit>,
+    stop: CancellationToken,
+}
+
+/// An instance between two requests.
+struct Instance {
+    store: Store<Host>,
+    proxy: Proxy,
+}
+
+type Answer = Result<Response<WasiBody>, ErrorCode>;
+
+impl Pool {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<WasiBody> {
+        if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
+            return plain(StatusCode::BAD_REQUEST, "the request has no Host header\n");
+        }
+        let Ok(turn) = self.turns.clone().acquire_owned().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "the container is ending\n");
+        };
+        let (send, receive) = oneshot::channel();
+        let stop = self.stop.clone();
+        let (meter, ticker) = (self.shared.meter.clone(), self.shared.module.engine.ticker.clone());
+        // A task of its own: the guest may go on after its answer, or after the client has left.
+        let call = Governed::new(self.call(request, send, turn), meter, ticker);
+        tokio::spawn(async move { stop.run_until_cancelled(call).await });
+        match receive.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => plain(
+                StatusCode::BAD_GATEWAY,
+                &format!("the container answered with an error: {error:?}\n"),
+            ),
+            Err(_) => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the container failed to answer; its log tells more\n",
+            ),
+        }
+    }
+
+    /// One request in one instance, which goes back to the others if it survives.
+    async fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        answer: oneshot::Sender<Answer>,
+        _turn: OwnedSemaphorePermit,
+    ) {
+        // Bound to a name: the lock must be gone before the guest is awaited.
+        let idle = self.idle.lock().pop();
+        let outcome = match idle {
+            Some(instance) => self.handle(instance, request, answer).await,
+            None => match self.instantiate().await {
+                Ok(instance) => self.handle(instance, request, answer).await,
+                Err(error) => Err(error),
+            },
+        };
+        match outcome {
+            Ok(instance) => self.idle.lock().push(instance),
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+        let mut store = self.shared.store()?;
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok(Instance { store, proxy })
+    }
+
+    async fn handle(
+        &self,
+        mut instance: Instance,
+        request: Request<Incoming>,
+        answer: oneshot::Sender<Answer>,
+    ) -> wasmtime::Result<Instance> {
+        let Instance { store, proxy } = &mut instance;
+        self.shared.fuel_in(store)?;
+        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let answer = store.data_mut().http().new_response_outparam(answer)?;
+        let called = proxy
+            .wasi_http_incoming_handler()
+            .call_handle(&mut *store, request, answer)
+            .await;
+        self.shared.fuel_out(store);
+        called.map(|()| instance)
+    }
+
+    /// Tells the log, and ends the container if this instance's end is the container's.
+    async fn failed(&self, error: &wasmtime::Error) {
+        let exit = Exit::of(error);
+        let fatal = error.is::<I32Exit>()
+            || error.is::<OutOfMemory>()
+            || matches!(error.downcast_ref(), Some(wasmtime::Trap::OutOfFuel));
+        if fatal {
+            // Full means that another instance's end is being told already.
+            let _ = self.end.try_send(exit);
+        } else if let Some(message) = exit.message {
+            self.shared.complain(&format!("a request failed: {message}"));
+        }
+    }
+}
+
+/// An answer in the guest's place.
+fn plain(status: StatusCode, text: &str) -> Response<WasiBody> {
+    let body = Full::new(Bytes::copy_from_slice(text.as_bytes()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,89 @@
+//! Every limit on what one guest can make the host hold or do, in one place, with the reason for its size.
+//!
+//! A guest that passes a limit is refused with an error it can handle where the interface has one, and is ended where it has
+//! not. No limit may be raised without asking what the host pays when all pods of a node reach it at once.
+
+use std::time::Duration;
+
+/// The stack of a guest. Rust, C and Go programs are at home in half a megabyte; it is address space, not memory, until used.
+pub const WASM_STACK_BYTES: usize = 512 * 1024;
+
+/// The guest's stack plus what host functions need on top of it. An overflow of the host's part would end the whole process, so
+/// as much again is kept for frames that take a few kilobytes in practice.
+pub const ASYNC_STACK_BYTES: usize = 1024 * 1024;
+
+/// Frames in the backtrace of a trap. Enough to see where, and too few to flood a log.
+pub const BACKTRACE_FRAMES: usize = 20;
+
+/// Instances, memories and tables in one store. A component made from one program has four instances, one memory, three
+/// tables; composed ones have some more. The engine's own default is ten thousand each.
+pub const INSTANCES: usize = 64;
+/// See [`INSTANCES`].
+pub const MEMORIES: usize = 8;
+/// See [`INSTANCES`].
+pub const TABLES: usize = 64;
+
+/// Elements of one table. The largest programs in use have some ten thousand functions to point at.
+pub const TABLE_ELEMENTS: usize = 100_000;
+
+/// What an element of a table costs the host, in bytes.
+pub const TABLE_ELEMENT_BYTES: usize = 8;
+
+/// Sockets, streams, files, timers and other host objects of one store. Above the pod's socket quota of the network (1,024 with
+/// two streams each), so that a guest which opens too many sockets meets an error before it meets this, which ends it.
+pub const HOST_OBJECTS: usize = 4096;
+
+/// Handles of one store on the component model's side: lends of one call count too, so this also bounds `poll`.
+pub const COMPONENT_HANDLES: usize = 8192;
+
+/// Bytes that one call may move from the guest to the host. Stream writes take at most what a pipe holds, 256 KiB.
+pub const HOSTCALL_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of one read or write that the host answers. Larger requests are answered in parts.
+pub const TRANSFER_BYTES: usize = 64 * 1024;
+
+/// Bytes of one request for randomness. The host makes them on a thread that other guests wait for.
+pub const RANDOM_BYTES: u64 = 1024 * 1024;
+
+/// Bytes that a guest may write to a log before the host looks again whether the log is ready.
+pub const LOG_BYTES: usize = 16 * 1024;
+
+/// Datagrams of one call, as the upstream implementation has it.
+pub const DATAGRAMS: usize = 16;
+
+/// How often the engine asks running guests to yield. Ten times a second would be felt by a neighbour, ten thousand times
+/// costs the guest some percent.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Instructions between two yields of a guest that is metered by fuel: about a millisecond of ordinary code. A yield costs
+/// under a microsecond.
+pub const FUEL_PER_YIELD: u64 = 1_000_000;
+
+/// The period over which a CPU limit holds, as the kernel's bandwidth control has it.
+pub const CPU_PERIOD: Duration = Duration::from_millis(100);
+
+/// Threads for blocking file operations, shared by all pods. A guest waits for one at a time.
+pub const BLOCKING_THREADS: usize = 64;
+
+/// Bytes of a module that the node compiles. The largest in use (a Python interpreter with its library) has 26 MB, and each
+/// megabyte costs a second.
+pub const MODULE_BYTES: usize = 128 * 1024 * 1024;
+
+/// Instances that answer requests of one `wasi:http` container at the same time; each serves one request.
+pub const HTTP_INSTANCES: usize = 16;
+
+/// Connections that one `wasi:http` container holds. More wait in the listener's backlog.
+pub const HTTP_CONNECTIONS: usize = 256;
+
+/// How long a client may take to send the head of a request.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests that one container has on the way to others at the same time.
+pub const HTTP_OUTGOING: usize = 64;
+
+/// The longest that an outgoing request waits for a connection, for the first byte or between two parts, whatever the guest
+/// asks for.
+pub const HTTP_OUTGOING_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Bytes of all headers of one message.
+pub const HTTP_FIELD_BYTES: usize = 128 * 1024;

@@ -1,0 +1,153 @@
+//! The runtime: threads for guests, engines, compiled code.
+//!
+//! Guests run on threads of their own, so that a busy guest never delays the API or the node's work: the operating system
+//! arbitrates between the two sets of threads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::{Builder, Handle};
+
+use crate::cache::{CodeCache, Loaded};
+use crate::container::{self, Container, StartError};
+use crate::engine::{EngineError, Engines, Metering};
+use crate::limits;
+use crate::module::{self, LoadError, Module, ModuleInfo};
+use crate::spec::ContainerSpec;
+
+/// Tasks polled between two looks at timers and wake-ups. The usual 61 would let 61 busy guests go first, each for a tick.
+const EVENT_INTERVAL: u32 = 2;
+
+/// How a runtime is set up.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Where compiled code is kept. Made if missing, and readable by this user alone. Nobody else may write there: the code is
+    /// executed.
+    pub cache_dir: PathBuf,
+    /// Threads that run guests; as many as there are cores. At least one is made.
+    pub worker_threads: usize,
+}
+
+/// The runtime cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The directory for compiled code.
+    #[error("cannot use {} for compiled code: {reason}", path.display())]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        reason: std::io::Error,
+    },
+    /// The threads for guests.
+    #[error("cannot start the threads for guests: {0}")]
+    Threads(#[source] std::io::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Loads modules and runs containers; clones share everything. With the last clone all containers end.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    engines: Engines,
+    cache: Arc<CodeCache>,
+    loaded: Loaded,
+    /// One compilation at a time: each uses all cores, and two would only hold twice the memory.
+    compiling: Arc<tokio::sync::Semaphore>,
+    handle: Handle,
+    /// Taken on drop, because dropping it where it stands would block.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl Runtime {
+    /// Sets up the sandbox and starts the threads.
+    pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        let engines = Engines::new()?;
+        let cache = CodeCache::open(config.cache_dir.clone()).map_err(|reason| RuntimeError::Cache {
+            path: config.cache_dir,
+            reason,
+        })?;
+        let threads = Builder::new_multi_thread()
+            .worker_threads(config.worker_threads.max(1))
+            .event_interval(EVENT_INTERVAL)
+            .max_blocking_threads(limits::BLOCKING_THREADS)
+            .thread_name("coracle-guest")
+            .enable_time()
+            .build()
+            .map_err(RuntimeError::Threads)?;
+        Ok(Self(Arc::new(Inner {
+            engines,
+            cache: Arc::new(cache),
+            loaded: Loaded::default(),
+            compiling: Arc::new(tokio::sync::Semaphore::new(1)),
+            handle: threads.handle().clone(),
+            threads: Some(threads),
+        })))
+    }
+
+    /// Looks at a file without compiling it: what it is, and whether it could run here.
+    pub fn check(&self, wasm: &[u8]) -> Result<ModuleInfo, LoadError> {
+        module::inspect(wasm)
+    }
+
+    /// Makes a module ready to start. Compiles at most once for each `digest`, which must name these very bytes; afterwards the
+    /// code comes from the disk in well under a millisecond. The module stays loaded while somebody holds it.
+    pub async fn load(&self, digest: &str, wasm: Bytes) -> Result<Arc<Module>, LoadError> {
+        self.load_for(digest, wasm, Metering::Time).await
+    }
+
+    /// As [`Runtime::load`], for containers with a fuel limit. The code counts instructions and is somewhat slower.
+    pub async fn load_metered(&self, digest: &str, wasm: Bytes) -> Result<Arc<Module>, LoadError> {
+        self.load_for(digest, wasm, Metering::Fuel).await
+    }
+
+    async fn load_for(&self, digest: &str, wasm: Bytes, metering: Metering) -> Result<Arc<Module>, LoadError> {
+        let slot = self.0.loaded.slot(digest, metering);
+        let mut place = slot.lock().await;
+        if let Some(module) = place.upgrade() {
+            return Ok(module);
+        }
+        let info = module::inspect(&wasm)?;
+        let engine = self.0.engines.get(metering)?;
+        let turn = self
+            .0
+            .compiling
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| LoadError::Closed)?;
+        let cache = self.0.cache.clone();
+        let made = self.0.handle.spawn_blocking(move || {
+            let _turn = turn;
+            let component = cache.component(&engine, &info, &wasm)?;
+            module::link(engine, info, &component)
+        });
+        let module = Arc::new(made.await.map_err(|_| LoadError::Closed)??);
+        *place = Arc::downgrade(&module);
+        Ok(module)
+    }
+
+    /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
+    pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
+        container::start(&self.0.handle, module, spec)
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! What the node asks of the runtime: one container, described completely.
+//!
+//! A container gets exactly what its specification lists. There is no ambient file, variable, stream or address.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use coracle_net::PodNet;
+
+/// One container to start.
+pub struct ContainerSpec {
+    /// The container's name, for logs and messages.
+    pub name: String,
+    /// The whole argument vector; the first entry is the program's name, as the guest sees it in `argv[0]`.
+    pub args: Vec<String>,
+    /// Environment variables, in order. A later entry with the same name wins.
+    pub env: Vec<(String, String)>,
+    /// Host directories that the guest sees.
+    pub mounts: Vec<Mount>,
+    /// The pod's network, shared with the other containers of the pod.
+    pub net: Arc<PodNet>,
+    /// Where a module of kind [`crate::ModuleKind::Http`] is served on all addresses of the pod. Others ignore it.
+    pub http_port: u16,
+    /// Bytes of linear memories, tables and socket buffers after which the container ends as OOMKilled. None: no limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Thousandths of a core that the container may use. None: no limit.
+    pub cpu_limit_milli: Option<u64>,
+    /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
+    /// [`crate::Runtime::load_metered`]. None: not metered.
+    pub fuel: Option<u64>,
+    /// Where standard output goes.
+    pub stdout: Arc<dyn LogSink>,
+    /// Where standard error goes, and the runtime's own words on a trap.
+    pub stderr: Arc<dyn LogSink>,
+}
+
+/// A host directory in a guest's file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory on the host. It must exist.
+    pub host: PathBuf,
+    /// Where the guest sees it, an absolute path.
+    pub guest: String,
+    /// Refuses every change through this mount.
+    pub read_only: bool,
+}
+
+/// Takes what a guest writes to standard output or standard error.
+pub trait LogSink: Send + Sync + 'static {
+    /// Takes the bytes, all of them. Called on a thread that runs guests, so it must not block; a sink that is slow says so in
+    /// [`LogSink::poll_ready`].
+    fn write(&self, bytes: &[u8]);
+
+    /// Ready when the guest may write on. A guest that finds the sink not ready is suspended until it is.
+    ///
+    /// Several streams may wait for one sink: it must wake all the wakers that it was given.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+}
