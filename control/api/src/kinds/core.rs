@@ -1,0 +1,157 @@
+//! The rows of the core group.
+
+use super::{Body, CREATE, Kind, NO_COLLECTION, NameRule, Strategy};
+use crate::{defaults, prepare, table, validate};
+
+const GET: &[&str] = &["get"];
+const CONNECT: &[&str] = &["create", "get"];
+const UPDATE: &[&str] = &["update"];
+
+fn row(kind: &'static str, plural: &'static str, go_type: &'static str) -> Kind {
+    Kind::new("", "v1", kind, plural, go_type)
+}
+
+/// The kinds of `v1`.
+pub fn kinds() -> Vec<Kind> {
+    vec![namespace(), node(), pod(), service(), endpoints(), config_map(), secret(), service_account(), event()]
+}
+
+fn namespace() -> Kind {
+    row("Namespace", "namespaces", "k8s.io/api/core/v1.Namespace")
+        .cluster()
+        .short(&["ns"])
+        .with_verbs(NO_COLLECTION)
+        .with_status()
+        .sub("finalize", UPDATE)
+        .selectable_by(&["status.phase"])
+        .printed(table::core::NAMESPACE, table::core::namespace)
+        .with(Strategy {
+            name: NameRule::Label,
+            default: defaults::core::namespace,
+            validate: validate::core::namespace,
+            prepare_create: prepare::create_namespace,
+            prepare_update: prepare::update_namespace,
+            ..Strategy::NONE
+        })
+}
+
+fn node() -> Kind {
+    row("Node", "nodes", "k8s.io/api/core/v1.Node")
+        .cluster()
+        .short(&["no"])
+        .with_status()
+        .selectable_as("spec.unschedulable", &["spec.unschedulable"], "false")
+        .printed(table::node::COLUMNS, table::node::cells)
+        .with(Strategy {
+            default: defaults::core::node,
+            validate: validate::node::node,
+            validate_update: validate::node::update,
+            ..Strategy::NONE
+        })
+}
+
+fn pod() -> Kind {
+    let mut pod = row("Pod", "pods", "k8s.io/api/core/v1.Pod")
+        .short(&["po"])
+        .in_all()
+        .with_status()
+        .sub_of("binding", CREATE, Body::new("", "v1", "Binding", "k8s.io/api/core/v1.Binding"))
+        .sub_of("eviction", CREATE, Body::new("policy", "v1", "Eviction", "k8s.io/api/policy/v1.Eviction"))
+        .sub("log", GET)
+        .sub_of("portforward", CONNECT, Body::new("", "v1", "PodPortForwardOptions", "k8s.io/api/core/v1.PodPortForwardOptions"))
+        .selectable_by(&["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName"])
+        .selectable_as("spec.hostNetwork", &["spec.hostNetwork"], "false")
+        .selectable_by(&["status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName"])
+        .with_generation()
+        .printed(table::pod::COLUMNS, table::pod::cells)
+        .with(Strategy {
+            default: defaults::pod::pod,
+            validate: validate::pod::pod,
+            validate_update: validate::pod_update::update,
+            prepare_create: prepare::create_pod,
+            ..Strategy::NONE
+        });
+    pod.graceful = true;
+    pod
+}
+
+fn service() -> Kind {
+    row("Service", "services", "k8s.io/api/core/v1.Service")
+        .short(&["svc"])
+        .in_all()
+        .with_status()
+        .selectable_by(&["spec.clusterIP", "spec.type"])
+        .created_on_update()
+        .printed(table::service::SERVICE, table::service::service)
+        .with(Strategy {
+            name: NameRule::ServiceName,
+            default: defaults::service::service,
+            validate: validate::service::service,
+            validate_update: validate::service::update,
+            prepare_create: prepare::create_service,
+            ..Strategy::NONE
+        })
+}
+
+fn endpoints() -> Kind {
+    row("Endpoints", "endpoints", "k8s.io/api/core/v1.Endpoints")
+        .short(&["ep"])
+        .created_on_update()
+        .printed(table::service::ENDPOINTS, table::service::endpoints)
+        .with(Strategy {
+            default: defaults::service::endpoints,
+            validate: validate::endpoints::endpoints,
+            ..Strategy::NONE
+        })
+}
+
+fn config_map() -> Kind {
+    row("ConfigMap", "configmaps", "k8s.io/api/core/v1.ConfigMap")
+        .short(&["cm"])
+        .printed(table::core::CONFIG_MAP, table::core::config_map)
+        .with(Strategy {
+            validate: validate::config::config_map,
+            validate_update: validate::config::config_map_update,
+            ..Strategy::NONE
+        })
+}
+
+fn secret() -> Kind {
+    row("Secret", "secrets", "k8s.io/api/core/v1.Secret")
+        .selectable_by(&["type"])
+        .printed(table::core::SECRET, table::core::secret)
+        .with(Strategy {
+            default: defaults::core::secret,
+            validate: validate::config::secret,
+            validate_update: validate::config::secret_update,
+            ..Strategy::NONE
+        })
+}
+
+fn service_account() -> Kind {
+    row("ServiceAccount", "serviceaccounts", "k8s.io/api/core/v1.ServiceAccount")
+        .short(&["sa"])
+        .printed(table::core::SERVICE_ACCOUNT, table::core::service_account)
+}
+
+fn event() -> Kind {
+    row("Event", "events", "k8s.io/api/core/v1.Event")
+        .short(&["ev"])
+        .selectable_by(&[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+        ])
+        .selectable_as("reportingComponent", &["reportingComponent", "source.component"], "")
+        .selectable_as("source", &["source.component", "reportingComponent"], "")
+        .selectable_by(&["type"])
+        .created_on_update()
+        .printed(table::event::COLUMNS, table::event::cells)
+        .with(Strategy { validate: validate::core::event, ..Strategy::NONE })
+}
+

@@ -1,0 +1,67 @@
+//! JSON patch, RFC 6902, by the crate `json-patch`, with Kubernetes' limit and errors.
+
+use crate::status::ApiError;
+use json_patch::{Patch, PatchErrorKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Most operations in one patch. It is Kubernetes' own limit: each operation costs a walk from the root.
+pub const OPERATIONS_LIMIT: usize = 10_000;
+
+/// Applies a list of operations to a copy of the document.
+///
+/// # Errors
+/// 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation fails.
+pub fn json(document: &Value, patch: &Value) -> Result<Value, ApiError> {
+    let count = patch.as_array().map_or(0, Vec::len);
+    if count > OPERATIONS_LIMIT {
+        return Err(ApiError::too_many_operations(OPERATIONS_LIMIT, count));
+    }
+    let operations = Patch::deserialize(patch).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    let mut patched = document.clone();
+    json_patch::patch(&mut patched, &operations).map_err(|error| {
+        let path = error.path.as_str();
+        let words = match error.kind {
+            PatchErrorKind::TestFailed => format!("testing value {path} failed"),
+            kind => format!("operation {} on path {path:?} failed: {kind}", error.operation),
+        };
+        ApiError::unprocessable(format!("the server rejected our request due to an error in our request: {words}"))
+    })?;
+    Ok(patched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn operations_apply_in_order() {
+        let document = json!({"spec": {"replicas": 1, "list": ["a", "b"]}, "x": 1});
+        let patch = json!([
+            {"op": "test", "path": "/spec/replicas", "value": 1},
+            {"op": "replace", "path": "/spec/replicas", "value": 3},
+            {"op": "add", "path": "/spec/list/-", "value": "c"},
+            {"op": "add", "path": "/metadata", "value": {"labels": {"a~/b": "1"}}},
+            {"op": "copy", "from": "/metadata/labels/a~0~1b", "path": "/copied"},
+            {"op": "remove", "path": "/x"},
+        ]);
+        let wanted = json!({"spec": {"replicas": 3, "list": ["a", "b", "c"]}, "metadata": {"labels": {"a~/b": "1"}}, "copied": "1"});
+        assert_eq!(super::json(&document, &patch).unwrap(), wanted);
+    }
+
+    #[test]
+    fn failures_have_the_codes_of_kubernetes() {
+        let document = json!({"a": 1});
+        let cases = [
+            (json!({"op": "add"}), 400),
+            (json!([{"op": "fly", "path": "/a"}]), 400),
+            (json!([{"op": "remove", "path": "/b"}]), 422),
+            (json!([{"op": "test", "path": "/a", "value": 2}]), 422),
+            (Value::Array(vec![json!({"op": "test", "path": "/a", "value": 1}); OPERATIONS_LIMIT + 1]), 413),
+        ];
+        for (patch, code) in cases {
+            assert_eq!(super::json(&document, &patch).map_err(|e| e.code), Err(code));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Objects as rows of text, the form that kubectl shows. Columns and cells are each kind's own; the frame is here.
+//!
+//! Cells never fail: what is missing in an object prints as kubectl users know it, `<none>` or `<unknown>`.
+
+pub mod apps;
+pub mod core;
+pub mod event;
+pub mod node;
+pub mod pod;
+pub mod rbac;
+pub mod service;
+
+use crate::kinds::{Column, Kind, Printer};
+use crate::object;
+use crate::time;
+use serde_json::{Value, json};
+
+/// What each row carries of the object itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IncludeObject {
+    /// Nothing.
+    None,
+    /// The metadata, as a `PartialObjectMetadata`.
+    #[default]
+    Metadata,
+    /// The whole object.
+    Object,
+}
+
+impl IncludeObject {
+    /// Reads the query parameter `includeObject`; `None` when the value is unknown. Empty means metadata.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "None" => Some(Self::None),
+            "" | "Metadata" => Some(Self::Metadata),
+            "Object" => Some(Self::Object),
+            _ => None,
+        }
+    }
+}
+
+const GENERIC: &[Column] = &[NAME, column("Created At", "date")];
+
+/// A `meta.k8s.io/v1 Table` of objects, with the list's metadata (resource version, continue token) as it stands.
+pub fn table(kind: &Kind, items: &[&Value], include: IncludeObject, now_micros: i64, list_metadata: Value) -> Value {
+    let rows: Vec<Value> = items.iter().map(|item| row(kind, item, include, now_micros)).collect();
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata,
+        "columnDefinitions": columns(kind), "rows": rows,
+    })
+}
+
+/// The column definitions of a kind's tables.
+pub fn columns(kind: &Kind) -> Value {
+    let columns = match kind.printer {
+        Printer::Generic => GENERIC,
+        Printer::Cells { columns, .. } => columns,
+    };
+    columns.iter().map(definition).collect()
+}
+
+/// One object as a row.
+pub fn row(kind: &Kind, item: &Value, include: IncludeObject, now_micros: i64) -> Value {
+    let cells = match kind.printer {
+        Printer::Generic => vec![name(item), Value::from(object::creation_timestamp(item))],
+        Printer::Cells { cells, .. } => cells(item, now_micros),
+    };
+    match include {
+        IncludeObject::None => json!({"cells": cells}),
+        IncludeObject::Metadata => json!({"cells": cells, "object": partial(item)}),
+        IncludeObject::Object => json!({"cells": cells, "object": item}),
+    }
+}
+
+/// An object's metadata alone, as a `PartialObjectMetadata`.
+pub fn partial(item: &Value) -> Value {
+    let metadata = item.get("metadata").cloned().unwrap_or_default();
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+fn definition(column: &Column) -> Value {
+    let Column { name, kind, format, priority } = column;
+    json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
+}
+
+const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };
+
+const fn column(name: &'static str, kind: &'static str) -> Column {
+    Column { name, kind, format: "", priority: 0 }
+}
+
+const fn text(name: &'static str) -> Column {
+    column(name, "string")
+}
+
+const fn number(name: &'static str) -> Column {
+    column(name, "integer")
+}
+
+const fn wide(name: &'static str) -> Column {
+    Column { name, kind: "string", format: "", priority: 1 }
+}
+
+fn name(item: &Value) -> Value {
+    Value::from(object::name(item))
+}
+
+fn age(item: &Value, now: i64) -> Value {
+    Value::from(time::age_of(now, object::creation_timestamp(item)))
+}
+
+fn or_none(text: String) -> Value {
+    Value::from(if text.is_empty() { "<none>".to_owned() } else { text })
+}

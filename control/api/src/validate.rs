@@ -1,0 +1,50 @@
+//! Whether an object may be as it is. Every rule that a user can break answers with the field and the words of Kubernetes.
+//!
+//! Validators see objects that were read, normalised and defaulted, so types are right; they never change anything.
+
+pub mod apps;
+pub mod config;
+pub mod core;
+pub mod endpoints;
+pub mod metadata;
+pub mod names;
+pub mod node;
+pub mod pod;
+pub mod pod_update;
+pub mod rbac;
+pub mod service;
+
+use crate::field_error::{FieldError, Path};
+use crate::kinds::Kind;
+use serde_json::Value;
+
+/// What is wrong with a new object; nothing when it may be stored.
+pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    metadata::create(kind, object, &mut faults);
+    (kind.strategy.validate)(object, &mut faults);
+    faults
+}
+
+/// What is wrong with a change of the main object.
+pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    metadata::update(kind, new, old, &mut faults);
+    (kind.strategy.validate_update)(new, old, &mut faults);
+    (kind.strategy.validate)(new, &mut faults);
+    faults
+}
+
+/// What is wrong with a change of the status.
+pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    metadata::update(kind, new, old, &mut faults);
+    faults
+}
+
+/// A field must not change once it is set.
+fn immutable(new: Option<&Value>, old: Option<&Value>, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    if new != old {
+        faults.push(FieldError::invalid(path, new.cloned().unwrap_or_default(), "field is immutable"));
+    }
+}
