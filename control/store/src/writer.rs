@@ -39,10 +39,14 @@ const GROUP_TRANSACTIONS: usize = 256;
 /// About what a disk takes in one flush's time.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// How many events that the history forgot are moved to the engine's base at a time. Each such
-/// step costs two flushes, so it must not be small; writers wait meanwhile, so not large either:
-/// a few milliseconds.
-const FOLD_EVENTS: usize = 512;
+/// How many events that the history forgot are moved to the engine's base at a time. Each step
+/// costs a flush, so it must not be small; whoever writes next waits for its end, so not large
+/// either: with sled some milliseconds.
+const FOLD_EVENTS: usize = 64;
+
+/// Steps are made while nobody waits. Under a load without pauses this many events may wait for
+/// their step, some seconds' worth; then each group pays for twice its own.
+const BACKLOG_EVENTS: usize = 8_192;
 
 /// Starts the thread. `floor` is the engine's; `forgotten` is what the history did not take
 /// of the engine's log. The engine is dropped before a close is answered.
@@ -101,7 +105,7 @@ struct Group {
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut closing = Vec::new();
-        while let Some(job) = jobs.blocking_recv() {
+        while let Some(job) = self.next(&mut jobs) {
             let mut group = self.begin();
             let mut next = Some(job);
             while let Some(job) = next.take() {
@@ -116,14 +120,32 @@ impl Writer {
                     next = jobs.try_recv().ok();
                 }
             }
+            let events = group.events.len();
             self.finish(group);
-            self.fold();
+            if self.forgotten.len() > BACKLOG_EVENTS {
+                self.fold(FOLD_EVENTS.max(2 * events));
+            }
         }
         self.engine.close();
         drop(self);
         for reply in closing {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(());
+        }
+    }
+
+    /// Waits for the next job, and folds meanwhile.
+    fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        loop {
+            match jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    if !self.fold(FOLD_EVENTS) {
+                        return jobs.blocking_recv();
+                    }
+                }
+            }
         }
     }
 
@@ -185,32 +207,36 @@ impl Writer {
         error
     }
 
-    /// Moves what the history forgot from the engine's log to its base, a bounded step at a time.
-    fn fold(&mut self) {
+    /// Moves what the history forgot from the engine's log to its base, a step at a time. Returns
+    /// whether there was enough for a step and it worked.
+    fn fold(&mut self, events: usize) -> bool {
         if self.forgotten.len() < FOLD_EVENTS || self.broken.is_some() {
-            return;
+            return false;
         }
         let started = Instant::now();
-        let (floor, records, count) = fold(&self.forgotten);
+        let (floor, records, count) = fold(&self.forgotten, events);
         match self.engine.compact(floor, &records) {
             Ok(()) => {
                 self.forgotten.drain(..count);
                 tracing::debug!(from = self.folded, to = floor, elapsed = ?started.elapsed(), "folded the store's log");
                 self.folded = floor;
+                true
             }
-            Err(error) => drop(self.give_up(error)),
+            Err(error) => {
+                self.give_up(error);
+                false
+            }
         }
     }
 }
 
-/// What the first events amount to: at least [`FOLD_EVENTS`] where there are as many, and whole
-/// transactions. All of the events given are of transactions that the history forgot as a whole.
-fn fold(forgotten: &[Arc<Event>]) -> (Revision, Vec<FoldedRecord>, usize) {
+/// What the first `limit` events amount to, rounded up to whole transactions. All of the events given are of transactions that the history forgot as a whole.
+fn fold(forgotten: &[Arc<Event>], limit: usize) -> (Revision, Vec<FoldedRecord>, usize) {
     let mut last: HashMap<&Key, &Event> = HashMap::new();
     let mut floor = 0;
     let mut count = 0;
     for event in forgotten {
-        if count >= FOLD_EVENTS && event.revision != floor {
+        if count >= limit && event.revision != floor {
             break;
         }
         floor = event.revision;
