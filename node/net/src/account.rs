@@ -74,7 +74,10 @@ pub(crate) struct SocketQuota {
 
 impl SocketQuota {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+        })
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -83,13 +86,18 @@ impl SocketQuota {
 
     pub(crate) fn claim(self: &Arc<Self>, account: Account) -> Result<SocketSlot, NetError> {
         self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < self.limit).then_some(used + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                (used < self.limit).then_some(used + 1)
+            })
             .map_err(|_| NetError::TooManySockets)?;
         if account.as_ref().is_some_and(|account| !account.charge(SOCKET_BYTES)) {
             self.used.fetch_sub(1, Ordering::AcqRel);
             return Err(NetError::OutOfMemory);
         }
-        Ok(SocketSlot(Arc::new(Slot { quota: self.clone(), account })))
+        Ok(SocketSlot(Arc::new(Slot {
+            quota: self.clone(),
+            account,
+        })))
     }
 }
 

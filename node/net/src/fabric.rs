@@ -1,61 +1,495 @@
-//! The network that joins all pods of the node, the services and the host side.
+//! The network that joins all pods of the node, the services and the host's side.
+//!
+//! [`Inner::route`] is the single place that decides where an address leads. Whatever it does not name does not exist:
+//! there is no way from a pod to a socket of the host.
+
+use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
-use crate::{Connecting, HostService, NetError, PodIdentity, PodNet, Snapshot, Stream};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hickory_proto::rr::Name;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
-/// A network in prefix notation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr;
-impl std::str::FromStr for Cidr {
-    type Err = NetError;
-    fn from_str(_: &str) -> Result<Self, NetError> { unimplemented!() }
-}
+use crate::address::{Cidr, canonical, loopback};
+use crate::connect::Connecting;
+use crate::dns::zone::Zone;
+use crate::host::{HostEntry, HostService};
+use crate::listener::Incoming;
+use crate::pod::{PodIdentity, PodNet};
+use crate::service::{Backend, Index};
+use crate::snapshot::{Protocol, Snapshot};
+use crate::stream::{Conn, Link, Side};
+use crate::{NetError, Stream};
 
-/// What the fabric must know before its first pod.
+/// What the network must know before its first pod.
 #[derive(Debug, Clone)]
 pub struct FabricConfig {
-    /// Suffix of all cluster names, `cluster.local`.
+    /// Suffix of all cluster names, without a dot at either end.
     pub cluster_domain: String,
-    /// The cluster DNS address, `10.96.0.10`.
+    /// The cluster DNS address.
     pub dns_ip: IpAddr,
-    /// Networks from which pods get addresses.
+    /// Networks from which pods get addresses, on all nodes.
     pub pod_cidrs: Vec<Cidr>,
     /// Networks from which services get addresses.
     pub service_cidrs: Vec<Cidr>,
-    /// The address that pods see as the peer of what comes from the host.
+    /// Addresses of this node at which pods reach node ports.
+    pub node_ips: Vec<IpAddr>,
+    /// The address that pods see as the peer of probes and node ports; never given to a pod.
     pub host_ip: IpAddr,
-    /// How long a connect waits at a full backlog.
-    pub connect_timeout: std::time::Duration,
+    /// How long a connect waits at a full backlog. Linux gives up after about two minutes of SYNs.
+    pub connect_timeout: Duration,
 }
-impl Default for FabricConfig { fn default() -> Self { unimplemented!() } }
+
+impl Default for FabricConfig {
+    fn default() -> Self {
+        let v4 = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+        Self {
+            cluster_domain: "cluster.local".to_owned(),
+            dns_ip: v4(10, 96, 0, 10),
+            pod_cidrs: vec![Cidr::new(v4(10, 244, 0, 0), 16)],
+            service_cidrs: vec![Cidr::new(v4(10, 96, 0, 0), 12)],
+            node_ips: Vec::new(),
+            host_ip: v4(10, 244, 0, 1),
+            connect_timeout: Duration::from_secs(127),
+        }
+    }
+}
 
 /// The pod network of one node; clones share it.
 #[derive(Clone)]
-pub struct Fabric;
+pub struct Fabric(Arc<Inner>);
+
+pub(crate) struct Inner {
+    config: FabricConfig,
+    domain: Name,
+    pods: RwLock<Pods>,
+    hosts: RwLock<HashMap<(SocketAddr, Protocol), Arc<HostEntry>>>,
+    index: ArcSwap<Index>,
+    /// One `update` at a time; readers never wait for it.
+    updating: Mutex<()>,
+    changes: watch::Sender<u32>,
+    next_host_port: AtomicU16,
+}
+
+#[derive(Default)]
+struct Pods {
+    by_ip: HashMap<IpAddr, Arc<PodNet>>,
+    by_uid: HashMap<String, Arc<PodNet>>,
+}
+
+/// Where an address leads.
+pub(crate) enum Destination {
+    /// To a pod, at an address of its own or its loopback.
+    Pod(Arc<PodNet>, SocketAddr),
+    /// To a handler on the host.
+    Host(Arc<HostEntry>),
+}
+
+impl Inner {
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.config.connect_timeout
+    }
+
+    /// Decides where `to` leads for a pod, or for the host where `from` is none. `client` is the source address, by which
+    /// services tell clients apart.
+    pub(crate) fn route(
+        &self,
+        from: Option<&Arc<PodNet>>,
+        client: IpAddr,
+        to: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Destination, NetError> {
+        if to.ip().is_loopback() || to.ip().is_unspecified() {
+            // The own loopback; the host's is not part of this network.
+            let pod = from.ok_or(NetError::NetworkUnreachable)?;
+            let ip = if to.ip().is_unspecified() {
+                loopback(to.ip())
+            } else {
+                to.ip()
+            };
+            return Ok(Destination::Pod(pod.clone(), SocketAddr::new(ip, to.port())));
+        }
+        if let Some(entry) = self.hosts.read().get(&(to, protocol)) {
+            return Ok(Destination::Host(entry.clone()));
+        }
+        let index = self.index.load();
+        if let Some(backend) = self.backend_at(&index, to, protocol) {
+            return self.pick(backend, client, protocol);
+        }
+        self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
+    }
+
+    /// The service port at `to`: a service address, or a node port at an address of the node.
+    fn backend_at<'i>(&self, index: &'i Index, to: SocketAddr, protocol: Protocol) -> Option<&'i Arc<Backend>> {
+        index.at_address(to, protocol).or_else(|| {
+            let node = self.config.node_ips.contains(&to.ip()) || to.ip() == self.config.host_ip;
+            if node {
+                index.at_node_port(to.port(), protocol)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// An endpoint of a service port; one whose pod is gone is passed over while another lives.
+    fn pick(&self, backend: &Backend, client: IpAddr, protocol: Protocol) -> Result<Destination, NetError> {
+        let lives = |at: SocketAddr| {
+            self.pods.read().by_ip.contains_key(&at.ip()) || self.hosts.read().contains_key(&(at, protocol))
+        };
+        let at = backend.pick(client, lives).ok_or(NetError::ConnectionRefused)?;
+        if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
+            return Ok(Destination::Host(entry.clone()));
+        }
+        self.plain(at).ok_or(NetError::ConnectionRefused)
+    }
+
+    fn plain(&self, to: SocketAddr) -> Option<Destination> {
+        let pod = self.pods.read().by_ip.get(&to.ip())?.clone();
+        Some(Destination::Pod(pod, to))
+    }
+
+    /// Why an address that nobody has cannot be reached.
+    fn absent(&self, index: &Index, ip: IpAddr) -> NetError {
+        let within = |networks: &[Cidr]| networks.iter().any(|network| network.contains(ip));
+        let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+        let of_host = ip == self.config.dns_ip || ip == self.config.host_ip || self.config.node_ips.contains(&ip);
+        if index.has_address(ip) || of_host || self.has_host(ip) {
+            NetError::ConnectionRefused
+        } else if within(&self.config.pod_cidrs) || within(&self.config.service_cidrs) {
+            NetError::HostUnreachable
+        } else if ip.is_multicast() || broadcast {
+            NetError::Denied
+        } else {
+            NetError::NetworkUnreachable
+        }
+    }
+
+    /// Whether `endpoint` still takes what is sent to the service address `to`.
+    pub(crate) fn serves(&self, to: SocketAddr, endpoint: SocketAddr, protocol: Protocol) -> bool {
+        let index = self.index.load();
+        self.backend_at(&index, to, protocol)
+            .is_some_and(|backend| backend.serves(endpoint))
+            && self.pods.read().by_ip.contains_key(&endpoint.ip())
+    }
+
+    fn has_host(&self, ip: IpAddr) -> bool {
+        self.hosts.read().keys().any(|(at, _)| at.ip() == ip)
+    }
+
+    pub(crate) fn remove_host(&self, at: (SocketAddr, Protocol)) {
+        let removed = self.hosts.write().remove(&at);
+        drop(removed);
+    }
+
+    /// Works on the zone as it is now.
+    pub(crate) fn with_zone<R>(&self, work: impl FnOnce(&Zone<'_>) -> R) -> R {
+        let index = self.index.load();
+        let pod_at = |ip: IpAddr| {
+            self.pods
+                .read()
+                .by_ip
+                .get(&ip)
+                .map(|pod| pod.identity().namespace.clone())
+        };
+        work(&Zone {
+            index: &index,
+            domain: &self.domain,
+            dns_ip: self.config.dns_ip,
+            pod_cidrs: &self.config.pod_cidrs,
+            service_cidrs: &self.config.service_cidrs,
+            namespace_of_pod: &pod_at,
+        })
+    }
+
+    /// The addresses of an absolute name; none where it does not exist.
+    pub(crate) fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.with_zone(|zone| zone.addresses(name))
+    }
+
+    fn host_addr(&self, ip: IpAddr) -> SocketAddr {
+        // Only what the pod sees as its peer's port: nothing is looked up by it.
+        let port = self
+            .next_host_port
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| {
+                Some(if port >= 60_999 { 32_768 } else { port + 1 })
+            });
+        SocketAddr::new(ip, port.unwrap_or(32_768))
+    }
+
+    /// Connects from the host, seen by the server as `local` and showing `peer` to the host.
+    fn connect(&self, destination: Destination, local: SocketAddr, peer: SocketAddr) -> Connecting {
+        let offer = || match destination {
+            Destination::Pod(pod, at) => {
+                let listener = pod.listener(at)?;
+                let link = Link::new(None, listener.account().clone());
+                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                let offer = listener.offer(Incoming::new(link, at, local));
+                Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
+            }
+            Destination::Host(service) => {
+                let link = Link::new(None, None);
+                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                service.take_stream(Conn::new(link, Side::Server, peer, local, None).into())?;
+                Ok(Connecting::done(Ok(conn)))
+            }
+        };
+        offer().unwrap_or_else(|error| Connecting::done(Err(error)))
+    }
+}
+
 impl Fabric {
     /// An empty network.
-    pub fn new(_config: FabricConfig) -> Self { unimplemented!() }
+    pub fn new(config: FabricConfig) -> Self {
+        let mut domain = Name::from_ascii(&config.cluster_domain)
+            .unwrap_or_default()
+            .to_lowercase();
+        domain.set_fqdn(true);
+        Self(Arc::new(Inner {
+            config,
+            domain,
+            pods: RwLock::default(),
+            hosts: RwLock::default(),
+            index: ArcSwap::default(),
+            updating: Mutex::default(),
+            changes: watch::Sender::new(0),
+            next_host_port: AtomicU16::new(32_768),
+        }))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    /// What the network was told at its creation.
+    pub fn config(&self) -> &FabricConfig {
+        &self.0.config
+    }
+
     /// Adds a pod with its addresses.
-    pub fn add_pod(&self, _identity: PodIdentity, _ips: Vec<IpAddr>) -> Result<Arc<PodNet>, NetError> { unimplemented!() }
-    /// Removes a pod; resets its connections, closes its listeners.
-    pub fn remove_pod(&self, _uid: &str) { unimplemented!() }
+    ///
+    /// # Errors
+    /// [`NetError::AddrInUse`] where the uid or an address is taken; [`NetError::AddrNotAvailable`] for an address that a
+    /// pod cannot have: loopback, unspecified, multicast, a service's or the host's.
+    pub fn add_pod(&self, identity: PodIdentity, ips: Vec<IpAddr>) -> Result<Arc<PodNet>, NetError> {
+        let config = &self.0.config;
+        let ips: Vec<IpAddr> = ips.into_iter().map(|ip| ip.to_canonical()).collect();
+        let unusable = |ip: &IpAddr| {
+            let service = config.service_cidrs.iter().any(|network| network.contains(*ip));
+            let special = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast();
+            special || service || *ip == config.dns_ip || *ip == config.host_ip
+        };
+        if ips.iter().any(unusable) {
+            return Err(NetError::AddrNotAvailable);
+        }
+        let mut pods = self.0.pods.write();
+        if pods.by_uid.contains_key(&identity.uid) || ips.iter().any(|ip| pods.by_ip.contains_key(ip)) {
+            return Err(NetError::AddrInUse);
+        }
+        let pod = PodNet::new(identity, ips, Arc::downgrade(&self.0), &config.cluster_domain);
+        pods.by_uid.insert(pod.identity().uid.clone(), pod.clone());
+        for ip in pod.ips() {
+            pods.by_ip.insert(*ip, pod.clone());
+        }
+        Ok(pod)
+    }
+
+    /// Removes a pod: its listeners close, its connections are reset on both sides, its addresses are free.
+    pub fn remove_pod(&self, uid: &str) {
+        let removed = {
+            let mut pods = self.0.pods.write();
+            let removed = pods.by_uid.remove(uid);
+            for ip in removed.iter().flat_map(|pod| pod.ips()) {
+                pods.by_ip.remove(ip);
+            }
+            removed
+        };
+        if let Some(pod) = removed {
+            pod.remove();
+        }
+    }
+
     /// The pod at an address.
-    pub fn pod(&self, _ip: IpAddr) -> Option<Arc<PodNet>> { unimplemented!() }
-    /// Replaces what the network knows of services.
-    pub fn update(&self, _snapshot: Arc<Snapshot>) { unimplemented!() }
-    /// The latest snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> { unimplemented!() }
-    /// Connects from the host into a pod: its loopback (port-forward) or its own address (probes).
-    pub async fn dial_pod(&self, _pod_ip: IpAddr, _to: SocketAddr) -> Result<Stream, NetError> { unimplemented!() }
-    /// Connects from the host to a service port.
-    pub async fn dial_service(&self, _namespace: &str, _name: &str, _port: u16) -> Result<Stream, NetError> { unimplemented!() }
-    /// Connects from the host to a cluster name or address.
-    pub async fn dial(&self, _host: &str, _port: u16) -> Result<Stream, NetError> { unimplemented!() }
-    /// Answers connections to `at` by a handler on the host; ends when the returned guard drops.
-    pub fn serve_host<F, Fut>(&self, _at: SocketAddr, _handler: F) -> Result<HostService, NetError>
-    where F: Fn(Stream) -> Fut + Send + Sync + 'static, Fut: Future<Output = ()> + Send + 'static { unimplemented!() }
+    pub fn pod(&self, ip: IpAddr) -> Option<Arc<PodNet>> {
+        self.0.pods.read().by_ip.get(&ip.to_canonical()).cloned()
+    }
+
+    /// The pod with a uid.
+    pub fn pod_by_uid(&self, uid: &str) -> Option<Arc<PodNet>> {
+        self.0.pods.read().by_uid.get(uid).cloned()
+    }
+
+    /// Replaces what the network knows of services. Connections that exist are not touched.
+    pub fn update(&self, snapshot: Arc<Snapshot>) {
+        let serial = {
+            let _one = self.0.updating.lock();
+            let index = Index::build(snapshot, &self.0.index.load());
+            let serial = index.serial;
+            self.0.index.store(Arc::new(index));
+            serial
+        };
+        self.0.changes.send_replace(serial);
+    }
+
+    /// What the network knows of services.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.index.load().snapshot.clone()
+    }
+
+    pub(crate) fn node_ports(&self) -> Vec<crate::service::NodePort> {
+        self.0.index.load().node_ports.clone()
+    }
+
+    /// Changes whenever the snapshot has; the value counts the snapshots.
+    pub fn changes(&self) -> watch::Receiver<u32> {
+        self.0.changes.subscribe()
+    }
+
+    /// Connects from the host into the pod at `pod_ip`: to its loopback, as port-forward does, or to its own address, as
+    /// probes do.
+    ///
+    /// # Errors
+    /// [`NetError::HostUnreachable`] without such a pod, [`NetError::AddrNotAvailable`] for an address that is not the
+    /// pod's, [`NetError::ConnectionRefused`], [`NetError::TimedOut`].
+    pub async fn dial_pod(&self, pod_ip: IpAddr, to: SocketAddr) -> Result<Stream, NetError> {
+        let pod = self.pod(pod_ip).ok_or(NetError::HostUnreachable)?;
+        let to = canonical(to);
+        if !to.ip().is_loopback() && !pod.ips().contains(&to.ip()) {
+            return Err(NetError::AddrNotAvailable);
+        }
+        let source = if to.ip().is_loopback() {
+            to.ip()
+        } else {
+            self.0.config.host_ip
+        };
+        let local = self.0.host_addr(source);
+        self.0.connect(Destination::Pod(pod, to), local, to).stream().await
+    }
+
+    /// Connects from the host to a service port by its number.
+    ///
+    /// # Errors
+    /// [`NetError::NameNotFound`] without such a service, [`NetError::ConnectionRefused`] without such a port or a ready
+    /// endpoint, [`NetError::TimedOut`].
+    pub async fn dial_service(&self, namespace: &str, name: &str, port: u16) -> Result<Stream, NetError> {
+        let connecting = {
+            let index = self.0.index.load();
+            index.service(namespace, name).ok_or(NetError::NameNotFound)?;
+            let backend = index
+                .backend(namespace, name, port, Protocol::Tcp)
+                .ok_or(NetError::ConnectionRefused)?;
+            self.dial_backend(backend, self.0.config.host_ip, port)?
+        };
+        connecting.stream().await
+    }
+
+    /// Connects from the host to the service behind a node port, for a client at `client`.
+    pub(crate) async fn dial_node_port(&self, port: u16, client: IpAddr) -> Result<Stream, NetError> {
+        let connecting = {
+            let index = self.0.index.load();
+            let backend = index
+                .at_node_port(port, Protocol::Tcp)
+                .ok_or(NetError::ConnectionRefused)?;
+            self.dial_backend(backend, client, port)?
+        };
+        connecting.stream().await
+    }
+
+    fn dial_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Connecting, NetError> {
+        let destination = self.0.pick(backend, client, Protocol::Tcp)?;
+        let peer = match &destination {
+            Destination::Pod(_, at) => *at,
+            Destination::Host(_) => SocketAddr::new(self.0.config.host_ip, port),
+        };
+        Ok(self
+            .0
+            .connect(destination, self.0.host_addr(self.0.config.host_ip), peer))
+    }
+
+    /// Connects from the host to a name or address of the cluster, such as `web.demo.svc`.
+    ///
+    /// # Errors
+    /// [`NetError::NameNotFound`], [`NetError::ConnectionRefused`], [`NetError::TimedOut`], and the errors of a missing
+    /// route; the host's own network is not tried.
+    pub async fn dial(&self, host: &str, port: u16) -> Result<Stream, NetError> {
+        let mut last = NetError::NameNotFound;
+        for ip in self.host_lookup(host) {
+            let to = SocketAddr::new(ip.to_canonical(), port);
+            let source = self.0.config.host_ip;
+            let connecting = self
+                .0
+                .route(None, source, to, Protocol::Tcp)
+                .map(|destination| self.0.connect(destination, self.0.host_addr(source), to));
+            match connecting {
+                Ok(connecting) => match connecting.stream().await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Addresses of a name for the host's side: as given, or within the cluster domain.
+    fn host_lookup(&self, host: &str) -> Vec<IpAddr> {
+        if let Ok(ip) = host.parse() {
+            return vec![ip];
+        }
+        let within = format!("{}.{}.", host.trim_end_matches('.'), self.0.config.cluster_domain);
+        self.0
+            .addresses(host)
+            .or_else(|| self.0.addresses(&within))
+            .unwrap_or_default()
+    }
+
+    /// Answers connections of pods and of the host's side to `at` by `handler`, on the current tokio runtime, until the
+    /// result drops. It comes before a service with the same address.
+    ///
+    /// # Errors
+    /// [`NetError::AddrInUse`]; [`NetError::NotSupported`] outside a tokio runtime.
+    pub fn serve_host<F, Fut>(&self, at: SocketAddr, handler: F) -> Result<HostService, NetError>
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.add_host((canonical(at), Protocol::Tcp), HostEntry::streams(handler)?)
+    }
+
+    /// Answers datagrams of pods to `at` by `handler`, which returns the reply if there is one; else as `serve_host`.
+    ///
+    /// # Errors
+    /// As [`Fabric::serve_host`].
+    pub fn serve_host_datagrams<F, Fut>(&self, at: SocketAddr, handler: F) -> Result<HostService, NetError>
+    where
+        F: Fn(Bytes, SocketAddr) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Bytes>> + Send + 'static,
+    {
+        self.add_host((canonical(at), Protocol::Udp), HostEntry::datagrams(handler)?)
+    }
+
+    fn add_host(&self, at: (SocketAddr, Protocol), entry: Arc<HostEntry>) -> Result<HostService, NetError> {
+        let mut hosts = self.0.hosts.write();
+        if hosts.contains_key(&at) {
+            return Err(NetError::AddrInUse);
+        }
+        hosts.insert(at, entry);
+        Ok(HostService {
+            fabric: Arc::downgrade(&self.0),
+            at,
+        })
+    }
 }
-#[allow(dead_code)]
-fn unused(_: Connecting) {}
+
+impl std::fmt::Debug for Fabric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fabric")
+            .field("pods", &self.0.pods.read().by_uid.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -5,15 +5,37 @@
 //! guest: the only host sockets are the node ports' and the DNS listeners, which the operator asked for.
 
 mod account;
+mod address;
+mod balance;
+mod connect;
+mod datagram;
+mod dns;
 mod error;
 mod fabric;
+mod host;
+mod listener;
+mod node_port;
+mod pipe;
 mod pod;
+mod ports;
+mod resolve;
+mod service;
 mod snapshot;
-mod skeleton;
+mod stream;
+mod wakers;
 
 pub use account::{MAX_SOCKETS_PER_POD, MemoryCharge, SOCKET_BYTES, SocketSlot};
+pub use address::{Cidr, CidrError};
+pub use connect::Connecting;
+pub use datagram::{MAX_DATAGRAM_BYTES, UdpBinding};
+pub use dns::{Dns, DnsError};
 pub use error::NetError;
-pub use fabric::{Cidr, Fabric, FabricConfig};
+pub use fabric::{Fabric, FabricConfig};
+pub use host::HostService;
+pub use listener::{Binding, MAX_BACKLOG};
+pub use node_port::{NodePortFailure, NodePorts};
+pub use pipe::{PIPE_CAPACITY, PIPE_FLOOR, TryRead};
 pub use pod::{PodIdentity, PodNet};
+pub use resolve::DnsConfig;
 pub use snapshot::{Endpoint, EndpointPort, Protocol, Service, ServicePort, Snapshot};
-pub use skeleton::*;
+pub use stream::{Conn, Stream};

@@ -1,0 +1,118 @@
+//! Addresses inside the network that the host itself answers: cluster DNS, and later the API.
+//!
+//! A guest reaches a handler, never a host socket. Handlers run on the runtime that registered them, not on the guests'.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::fabric::Inner;
+use crate::{NetError, Protocol, Stream};
+
+/// Connections or datagrams that one host service works on at a time; more are refused or lost. Twice what a single pod
+/// can open, so that one pod cannot shut the others out by accident.
+const MAX_ACTIVE: usize = 2048;
+
+type OnStream = Box<dyn Fn(Stream) -> BoxFuture<'static, ()> + Send + Sync>;
+type OnDatagram = Box<dyn Fn(Bytes, SocketAddr) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
+
+enum Handler {
+    Stream(OnStream),
+    Datagram(OnDatagram),
+}
+
+/// A registered handler.
+pub(crate) struct HostEntry {
+    handler: Handler,
+    runtime: Handle,
+    active: Arc<Semaphore>,
+}
+
+impl HostEntry {
+    fn new(handler: Handler) -> Result<Arc<Self>, NetError> {
+        let runtime = Handle::try_current().map_err(|_| NetError::NotSupported)?;
+        Ok(Arc::new(Self {
+            handler,
+            runtime,
+            active: Arc::new(Semaphore::new(MAX_ACTIVE)),
+        }))
+    }
+
+    pub(crate) fn streams<F, Fut>(handler: F) -> Result<Arc<Self>, NetError>
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::new(Handler::Stream(Box::new(move |stream| Box::pin(handler(stream)))))
+    }
+
+    pub(crate) fn datagrams<F, Fut>(handler: F) -> Result<Arc<Self>, NetError>
+    where
+        F: Fn(Bytes, SocketAddr) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Bytes>> + Send + 'static,
+    {
+        Self::new(Handler::Datagram(Box::new(move |data, from| {
+            Box::pin(handler(data, from))
+        })))
+    }
+
+    pub(crate) fn take_stream(&self, stream: Stream) -> Result<(), NetError> {
+        let Handler::Stream(handler) = &self.handler else {
+            return Err(NetError::ConnectionRefused);
+        };
+        let permit = self
+            .active
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| NetError::ConnectionRefused)?;
+        let work = handler(stream);
+        self.runtime.spawn(async move {
+            work.await;
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// Hands a datagram over; `answer` gets what the handler says. Lost where too many are under way.
+    pub(crate) fn take_datagram(&self, data: Bytes, from: SocketAddr, answer: impl FnOnce(Bytes) + Send + 'static) {
+        let Handler::Datagram(handler) = &self.handler else {
+            return;
+        };
+        let Ok(permit) = self.active.clone().try_acquire_owned() else {
+            return;
+        };
+        let work = handler(data, from);
+        self.runtime.spawn(async move {
+            if let Some(reply) = work.await {
+                answer(reply);
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Keeps a host service registered; dropping it ends the service for new connections.
+#[must_use = "the service ends when this is dropped"]
+pub struct HostService {
+    pub(crate) fabric: Weak<Inner>,
+    pub(crate) at: (SocketAddr, Protocol),
+}
+
+impl std::fmt::Debug for HostService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostService").field(&self.at).finish()
+    }
+}
+
+impl Drop for HostService {
+    fn drop(&mut self) {
+        if let Some(fabric) = self.fabric.upgrade() {
+            fabric.remove_host(self.at);
+        }
+    }
+}
