@@ -36,7 +36,11 @@ fn fill_text(object: &mut Value, field: &str, value: &str) {
 
 /// The items of a list for writing; none when there is no list.
 fn items<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
-    object.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+    object
+        .get_mut(field)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }
 
 /// A field that is a map, for writing.

@@ -74,7 +74,12 @@ pub struct FieldError {
 
 impl FieldError {
     fn new(path: impl Into<String>, kind: FieldErrorKind, value: Option<String>, detail: impl Into<String>) -> Self {
-        Self { path: path.into(), kind, value, detail: detail.into() }
+        Self {
+            path: path.into(),
+            kind,
+            value,
+            detail: detail.into(),
+        }
     }
 
     /// The field must have a value.
@@ -95,7 +100,11 @@ impl FieldError {
     /// The value is not one of `supported`, which are printed in the given order.
     pub fn not_supported(path: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let listed: Vec<String> = supported.iter().map(|value| quote(value)).collect();
-        let detail = if listed.is_empty() { String::new() } else { format!("supported values: {}", listed.join(", ")) };
+        let detail = if listed.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", listed.join(", "))
+        };
         Self::new(path, FieldErrorKind::NotSupported, Some(printed(&value.into())), detail)
     }
 
@@ -111,7 +120,12 @@ impl FieldError {
 
     /// The value is longer than `limit_bytes`.
     pub fn too_long(path: impl Into<String>, limit_bytes: usize) -> Self {
-        Self::new(path, FieldErrorKind::TooLong, None, format!("may not be more than {limit_bytes} bytes"))
+        Self::new(
+            path,
+            FieldErrorKind::TooLong,
+            None,
+            format!("may not be more than {limit_bytes} bytes"),
+        )
     }
 
     /// The list has `found` items where `limit` are allowed.
@@ -161,7 +175,11 @@ pub fn joined(errors: &[FieldError]) -> String {
             texts.push(text);
         }
     }
-    if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) }
+    if texts.len() == 1 {
+        texts.concat()
+    } else {
+        format!("[{}]", texts.join(", "))
+    }
 }
 
 /// A string in double quotes with the escapes that JSON and Go share.
@@ -194,22 +212,34 @@ enum Step<'a> {
 impl<'a> Path<'a> {
     /// The path of a field of the object itself, such as `spec`.
     pub fn root(field: &'a str) -> Self {
-        Self { parent: None, step: Step::Field(field) }
+        Self {
+            parent: None,
+            step: Step::Field(field),
+        }
     }
 
     /// A field below; `field` may hold dots for several steps.
     pub fn child<'b>(&'b self, field: &'b str) -> Path<'b> {
-        Path { parent: Some(self), step: Step::Field(field) }
+        Path {
+            parent: Some(self),
+            step: Step::Field(field),
+        }
     }
 
     /// An item of the list at this path.
     pub fn index(&self, index: usize) -> Path<'_> {
-        Path { parent: Some(self), step: Step::Index(index) }
+        Path {
+            parent: Some(self),
+            step: Step::Index(index),
+        }
     }
 
     /// An entry of the map at this path.
     pub fn key<'b>(&'b self, key: &'b str) -> Path<'b> {
-        Path { parent: Some(self), step: Step::Key(key) }
+        Path {
+            parent: Some(self),
+            step: Step::Key(key),
+        }
     }
 }
 
@@ -247,17 +277,44 @@ mod tests {
     #[test]
     fn texts_are_those_of_kubernetes() {
         let cases = [
-            (FieldError::required("spec.containers[0].image", ""), "spec.containers[0].image: Required value"),
+            (
+                FieldError::required("spec.containers[0].image", ""),
+                "spec.containers[0].image: Required value",
+            ),
             (FieldError::required("a", "must say"), "a: Required value: must say"),
-            (FieldError::invalid("a", "x", "detail"), r#"a: Invalid value: "x": detail"#),
-            (FieldError::invalid("a", 70000, "between 1 and 65535"), "a: Invalid value: 70000: between 1 and 65535"),
-            (FieldError::invalid("a", json!({"b": "c"}), "field is immutable"), r#"a: Invalid value: {"b":"c"}: field is immutable"#),
-            (FieldError::invalid_bare("a", "0x0", "must be specified for an update"), "a: Invalid value: 0x0: must be specified for an update"),
-            (FieldError::not_supported("a", "x", &["A", "B"]), r#"a: Unsupported value: "x": supported values: "A", "B""#),
-            (FieldError::duplicate("a[1].name", "x"), r#"a[1].name: Duplicate value: "x""#),
+            (
+                FieldError::invalid("a", "x", "detail"),
+                r#"a: Invalid value: "x": detail"#,
+            ),
+            (
+                FieldError::invalid("a", 70000, "between 1 and 65535"),
+                "a: Invalid value: 70000: between 1 and 65535",
+            ),
+            (
+                FieldError::invalid("a", json!({"b": "c"}), "field is immutable"),
+                r#"a: Invalid value: {"b":"c"}: field is immutable"#,
+            ),
+            (
+                FieldError::invalid_bare("a", "0x0", "must be specified for an update"),
+                "a: Invalid value: 0x0: must be specified for an update",
+            ),
+            (
+                FieldError::not_supported("a", "x", &["A", "B"]),
+                r#"a: Unsupported value: "x": supported values: "A", "B""#,
+            ),
+            (
+                FieldError::duplicate("a[1].name", "x"),
+                r#"a[1].name: Duplicate value: "x""#,
+            ),
             (FieldError::forbidden("a", "why"), "a: Forbidden: why"),
-            (FieldError::too_long("a", 63), "a: Too long: may not be more than 63 bytes"),
-            (FieldError::too_many("a", 2, 1), "a: Too many: 2: must have at most 1 item"),
+            (
+                FieldError::too_long("a", 63),
+                "a: Too long: may not be more than 63 bytes",
+            ),
+            (
+                FieldError::too_many("a", 2, 1),
+                "a: Too many: 2: must have at most 1 item",
+            ),
             (FieldError::not_found("a", "x"), r#"a: Not found: "x""#),
         ];
         for (error, text) in cases {
@@ -270,7 +327,10 @@ mod tests {
         let one = FieldError::required("a", "");
         let two = FieldError::required("b", "");
         assert_eq!(joined(std::slice::from_ref(&one)), "a: Required value");
-        assert_eq!(joined(&[one.clone(), two, one]), "[a: Required value, b: Required value]");
+        assert_eq!(
+            joined(&[one.clone(), two, one]),
+            "[a: Required value, b: Required value]"
+        );
     }
 
     #[test]
@@ -279,6 +339,9 @@ mod tests {
         let containers = spec.child("containers");
         let third = containers.index(2);
         let limits = third.child("resources.limits");
-        assert_eq!(limits.key("cpu").to_string(), "spec.containers[2].resources.limits[cpu]");
+        assert_eq!(
+            limits.key("cpu").to_string(),
+            "spec.containers[2].resources.limits[cpu]"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub struct GroupResource {
 impl GroupResource {
     /// A resource of a group; pass an empty group for the core one.
     pub fn new(group: impl Into<Cow<'static, str>>, resource: impl Into<Cow<'static, str>>) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -44,13 +47,23 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key of a named object.
     pub fn new(resource: GroupResource, namespace: Option<&str>, name: &str) -> Self {
-        Self { resource, namespace: namespace.map(str::to_owned), name: name.to_owned() }
+        Self {
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+        }
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.resource, self.namespace.as_deref().unwrap_or_default(), self.name)
+        write!(
+            f,
+            "{}/{}/{}",
+            self.resource,
+            self.namespace.as_deref().unwrap_or_default(),
+            self.name
+        )
     }
 }
 
@@ -62,8 +75,14 @@ mod tests {
     fn keys_print_resource_namespace_and_name() {
         let pods = GroupResource::new("", "pods");
         let deployments = GroupResource::new("apps", "deployments");
-        assert_eq!(ObjectKey::new(pods.clone(), Some("default"), "web").to_string(), "pods/default/web");
-        assert_eq!(ObjectKey::new(deployments, Some("a"), "b").to_string(), "deployments.apps/a/b");
+        assert_eq!(
+            ObjectKey::new(pods.clone(), Some("default"), "web").to_string(),
+            "pods/default/web"
+        );
+        assert_eq!(
+            ObjectKey::new(deployments, Some("a"), "b").to_string(),
+            "deployments.apps/a/b"
+        );
         assert_eq!(ObjectKey::new(pods, None, "n").to_string(), "pods//n");
     }
 }

@@ -22,7 +22,16 @@ use std::sync::Arc;
 pub type Text = Cow<'static, str>;
 
 /// What can be done with an ordinary stored resource, in the order in which discovery lists it.
-pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const CHANGE: &[&str] = &["get", "patch", "update"];
@@ -249,7 +258,11 @@ impl Kind {
     }
 
     fn sub(mut self, name: &'static str, verbs: &'static [&'static str]) -> Self {
-        self.subresources.push(Subresource { name: Cow::Borrowed(name), verbs: Cow::Borrowed(verbs), body: None });
+        self.subresources.push(Subresource {
+            name: Cow::Borrowed(name),
+            verbs: Cow::Borrowed(verbs),
+            body: None,
+        });
         self
     }
 
@@ -268,7 +281,11 @@ impl Kind {
 
     fn selectable_as(mut self, label: &'static str, paths: &[&'static str], absent: &'static str) -> Self {
         let paths = paths.iter().copied().map(Cow::Borrowed).collect();
-        self.selectable.push(Selectable { label: Cow::Borrowed(label), paths, absent });
+        self.selectable.push(Selectable {
+            label: Cow::Borrowed(label),
+            paths,
+            absent,
+        });
         self
     }
 
@@ -294,7 +311,11 @@ impl Kind {
 
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The kind of a list: `PodList`.
@@ -304,7 +325,10 @@ impl Kind {
 
     /// The resource with its group.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.plural.clone(),
+        }
     }
 
     /// Whether `verb` can be done with it.
@@ -334,7 +358,9 @@ impl Kind {
 
     /// The selectable fields of an object with their values; a missing value reads as the field's default.
     pub fn fields<'a>(&'a self, object: &'a Value) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
-        self.selectable.iter().map(|field| (field.label.as_ref(), field.value(object)))
+        self.selectable
+            .iter()
+            .map(|field| (field.label.as_ref(), field.value(object)))
     }
 }
 
@@ -347,12 +373,21 @@ impl Subresource {
 
 impl Body {
     fn new(group: &'static str, version: &'static str, kind: &'static str, go_type: &'static str) -> Self {
-        Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), kind: Cow::Borrowed(kind), go_type }
+        Self {
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            kind: Cow::Borrowed(kind),
+            go_type,
+        }
     }
 
     /// `policy/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -360,20 +395,28 @@ impl Selectable {
     /// A field that selectors name by its path.
     pub fn new(path: impl Into<Text>) -> Self {
         let label = path.into();
-        Self { paths: vec![label.clone()], label, absent: "" }
+        Self {
+            paths: vec![label.clone()],
+            label,
+            absent: "",
+        }
     }
 
     /// The value in an object. Lists read as their first item's `ip`, which is what selecting by addresses means.
     pub fn value<'a>(&self, object: &'a Value) -> Cow<'a, str> {
-        let found = self.paths.iter().filter_map(|path| object::get(object, path)).find_map(|value| match value {
-            Value::String(text) if text.is_empty() => None,
-            Value::String(text) => Some(Cow::Borrowed(text.as_str())),
-            Value::Array(items) => {
-                let addresses: Vec<&str> = items.iter().map(|item| object::text(item, "ip")).collect();
-                Some(Cow::Owned(addresses.join(",")))
-            }
-            other => Some(Cow::Owned(other.to_string())),
-        });
+        let found = self
+            .paths
+            .iter()
+            .filter_map(|path| object::get(object, path))
+            .find_map(|value| match value {
+                Value::String(text) if text.is_empty() => None,
+                Value::String(text) => Some(Cow::Borrowed(text.as_str())),
+                Value::Array(items) => {
+                    let addresses: Vec<&str> = items.iter().map(|item| object::text(item, "ip")).collect();
+                    Some(Cow::Owned(addresses.join(",")))
+                }
+                other => Some(Cow::Owned(other.to_string())),
+            });
         found.unwrap_or(Cow::Borrowed(self.absent))
     }
 }
@@ -389,7 +432,14 @@ pub struct Kinds {
 impl Kinds {
     /// The kinds that every server has.
     pub fn builtin() -> Self {
-        let groups = [core::kinds(), apps::kinds(), reviews::kinds(), coordination::kinds(), discovery::kinds(), rbac::kinds()];
+        let groups = [
+            core::kinds(),
+            apps::kinds(),
+            reviews::kinds(),
+            coordination::kinds(),
+            discovery::kinds(),
+            rbac::kinds(),
+        ];
         groups.into_iter().flatten().map(Arc::new).collect()
     }
 
@@ -407,7 +457,10 @@ impl Kinds {
 
     /// The kind that a resource without version means: the first in discovery order.
     pub fn of_resource(&self, resource: &GroupResource) -> Option<&Arc<Kind>> {
-        self.by_plural.get(&resource.resource)?.iter().find(|kind| kind.group == resource.group)
+        self.by_plural
+            .get(&resource.resource)?
+            .iter()
+            .find(|kind| kind.group == resource.group)
     }
 
     /// All kinds, in discovery order.

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 /// The value at a dotted path such as `spec.nodeName`. Keys that hold dots themselves (labels) are not reachable this way.
 pub fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(object, |at, step| at.get(step)).filter(|found| !found.is_null())
+    path.split('.')
+        .try_fold(object, |at, step| at.get(step))
+        .filter(|found| !found.is_null())
 }
 
 /// The text at a dotted path; empty when there is none.
@@ -25,7 +27,10 @@ pub fn truth(object: &Value, path: &str) -> bool {
 
 /// The items of the list at a dotted path; none when there is no list.
 pub fn list<'a>(object: &'a Value, path: &str) -> &'a [Value] {
-    get(object, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    get(object, path)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// The entries of the map at a dotted path, with any values.
@@ -92,6 +97,11 @@ pub fn name(object: &Value) -> &str {
     metadata_text(object, "name")
 }
 
+/// The `name` of a part of an object, such as a container.
+pub fn name_of(part: &Value) -> &str {
+    part.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// `metadata.generateName`; empty when missing.
 pub fn generate_name(object: &Value) -> &str {
     metadata_text(object, "generateName")
@@ -129,7 +139,9 @@ pub fn deletion_grace_period_seconds(object: &Value) -> Option<i64> {
 
 /// `metadata.generation`; 0 when missing.
 pub fn generation(object: &Value) -> i64 {
-    metadata(object, "generation").and_then(Value::as_i64).unwrap_or_default()
+    metadata(object, "generation")
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }
 
 /// The labels.
@@ -154,13 +166,19 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 /// The finalizers, in order.
 pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
-    let items = metadata(object, "finalizers").and_then(Value::as_array).into_iter().flatten();
+    let items = metadata(object, "finalizers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     items.filter_map(Value::as_str)
 }
 
 /// The owner references as they stand.
 pub fn owner_references(object: &Value) -> &[Value] {
-    metadata(object, "ownerReferences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    metadata(object, "ownerReferences")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// The owner reference that says `controller: true`.
@@ -227,7 +245,11 @@ pub fn set_finalizers(object: &mut Value, finalizers: &[&str]) {
     if finalizers.is_empty() {
         remove(object, "metadata.finalizers");
     } else {
-        set_metadata(object, "finalizers", finalizers.iter().copied().map(Value::from).collect());
+        set_metadata(
+            object,
+            "finalizers",
+            finalizers.iter().copied().map(Value::from).collect(),
+        );
     }
 }
 
@@ -238,9 +260,17 @@ mod tests {
 
     #[test]
     fn accessors_answer_nothing_for_missing_or_misshapen_parts() {
-        for object in [json!(null), json!([]), json!({"metadata": 3}), json!({"metadata": {"labels": [], "finalizers": {}}})] {
+        for object in [
+            json!(null),
+            json!([]),
+            json!({"metadata": 3}),
+            json!({"metadata": {"labels": [], "finalizers": {}}}),
+        ] {
             assert_eq!((name(&object), uid(&object), generation(&object)), ("", "", 0));
-            assert_eq!(labels(&object).count() + finalizers(&object).count() + owner_references(&object).len(), 0);
+            assert_eq!(
+                labels(&object).count() + finalizers(&object).count() + owner_references(&object).len(),
+                0
+            );
             assert!(deletion_timestamp(&object).is_none());
         }
     }
@@ -256,6 +286,9 @@ mod tests {
         assert_eq!(finalizers(&object).collect::<Vec<_>>(), ["x/y"]);
         set_finalizers(&mut object, &[]);
         assert_eq!(remove(&mut object, "spec.template.x"), Some(json!(1)));
-        assert_eq!(object, json!({"spec": {"template": {}}, "metadata": {"labels": {"a.b/c": "d"}}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"template": {}}, "metadata": {"labels": {"a.b/c": "d"}}})
+        );
     }
 }

@@ -48,7 +48,11 @@ pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
         }
     }
     let reported = kind.group.is_empty() && matches!(kind.kind.as_ref(), "Pod" | "Node");
-    let fields: &[&str] = if reported { &["labels", "annotations", "managedFields", "resourceVersion"] } else { &["managedFields", "resourceVersion"] };
+    let fields: &[&str] = if reported {
+        &["labels", "annotations", "managedFields", "resourceVersion"]
+    } else {
+        &["managedFields", "resourceVersion"]
+    };
     for field in fields {
         keep_in(&mut kept, new, "metadata", field);
     }
@@ -58,7 +62,9 @@ pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
 /// Makes a write to a namespace's `finalize` change nothing but `spec.finalizers`.
 pub fn finalize(new: &mut Value, old: &Value) {
     let mut kept = old.clone();
-    let finalizers = object::get(new, "spec.finalizers").cloned().unwrap_or_else(|| json!([]));
+    let finalizers = object::get(new, "spec.finalizers")
+        .cloned()
+        .unwrap_or_else(|| json!([]));
     object::set(&mut kept, "spec.finalizers", finalizers);
     keep_in(&mut kept, new, "metadata", "managedFields");
     keep_in(&mut kept, new, "metadata", "resourceVersion");
@@ -70,7 +76,10 @@ fn same_content(new: &Value, old: &Value) -> bool {
     let content = |object: &Value| -> Map<String, Value> {
         let fields = object.as_object().into_iter().flatten();
         let wanted = |field: &str| !matches!(field, "metadata" | "status" | "apiVersion" | "kind");
-        fields.filter(|(field, _)| wanted(field)).map(|(field, value)| (field.clone(), value.clone())).collect()
+        fields
+            .filter(|(field, _)| wanted(field))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect()
     };
     content(new) == content(old)
 }
@@ -93,7 +102,9 @@ pub fn create_namespace(namespace: &mut Value) {
     object::set(namespace, "status", json!({"phase": "Active"}));
     let finalizers = object::list(namespace, "spec.finalizers");
     if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
-        let all: Vec<Value> = std::iter::once(json!("kubernetes")).chain(finalizers.iter().cloned()).collect();
+        let all: Vec<Value> = std::iter::once(json!("kubernetes"))
+            .chain(finalizers.iter().cloned())
+            .collect();
         object::set(namespace, "spec.finalizers", Value::Array(all));
     }
 }

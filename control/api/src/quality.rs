@@ -10,9 +10,14 @@ const COUNTED: [&str; 2] = ["cpu", "memory"];
 /// `Guaranteed` when every container limits cpu and memory and requests just that, `BestEffort` when none asks for
 /// anything, `Burstable` between.
 pub fn class(pod: &Value) -> &'static str {
-    let containers = ["spec.containers", "spec.initContainers"].map(|path| object::list(pod, path)).concat();
+    let containers = ["spec.containers", "spec.initContainers"]
+        .map(|path| object::list(pod, path))
+        .concat();
     let asked = |container: &Value, kind: &str| -> BTreeSet<(&'static str, Quantity)> {
-        COUNTED.iter().filter_map(|name| Some((*name, amount(container, kind, name)?))).collect()
+        COUNTED
+            .iter()
+            .filter_map(|name| Some((*name, amount(container, kind, name)?)))
+            .collect()
     };
     let mut guaranteed = !containers.is_empty();
     let mut asks = false;
@@ -43,16 +48,32 @@ mod tests {
         let all = json!({"cpu": "1", "memory": "64Mi"});
         let cases = [
             (json!([{}]), "BestEffort"),
-            (json!([{"resources": {"requests": {"coracle.dev/fuel": "1k"}}}]), "BestEffort"),
+            (
+                json!([{"resources": {"requests": {"coracle.dev/fuel": "1k"}}}]),
+                "BestEffort",
+            ),
             (json!([{"resources": {"requests": {"cpu": "0"}}}]), "BestEffort"),
             (json!([{"resources": {"requests": {"cpu": "100m"}}}]), "Burstable"),
             (json!([{"resources": {"limits": all, "requests": all}}]), "Guaranteed"),
-            (json!([{"resources": {"limits": all, "requests": {"cpu": "1000m", "memory": "64Mi"}}}]), "Guaranteed"),
-            (json!([{"resources": {"limits": all, "requests": all}}, {}]), "Burstable"),
-            (json!([{"resources": {"limits": all, "requests": {"cpu": "1"}}}]), "Burstable"),
+            (
+                json!([{"resources": {"limits": all, "requests": {"cpu": "1000m", "memory": "64Mi"}}}]),
+                "Guaranteed",
+            ),
+            (
+                json!([{"resources": {"limits": all, "requests": all}}, {}]),
+                "Burstable",
+            ),
+            (
+                json!([{"resources": {"limits": all, "requests": {"cpu": "1"}}}]),
+                "Burstable",
+            ),
         ];
         for (containers, wanted) in cases {
-            assert_eq!(class(&json!({"spec": {"containers": containers}})), wanted, "{containers}");
+            assert_eq!(
+                class(&json!({"spec": {"containers": containers}})),
+                wanted,
+                "{containers}"
+            );
         }
     }
 }

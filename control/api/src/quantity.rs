@@ -45,21 +45,33 @@ pub enum QuantityError {
 
 impl Quantity {
     /// Nothing.
-    pub const ZERO: Quantity = Quantity { nanos: 0, format: Format::DecimalSi };
+    pub const ZERO: Quantity = Quantity {
+        nanos: 0,
+        format: Format::DecimalSi,
+    };
 
     /// A whole amount that prints with decimal suffixes.
     pub fn from_value(value: i64) -> Self {
-        Self { nanos: i128::from(value) * NANO, format: Format::DecimalSi }
+        Self {
+            nanos: i128::from(value) * NANO,
+            format: Format::DecimalSi,
+        }
     }
 
     /// An amount of thousandths, such as milli-CPUs.
     pub fn from_milli(milli: i64) -> Self {
-        Self { nanos: i128::from(milli) * (NANO / 1000), format: Format::DecimalSi }
+        Self {
+            nanos: i128::from(milli) * (NANO / 1000),
+            format: Format::DecimalSi,
+        }
     }
 
     /// A whole amount that prints with binary suffixes, such as bytes of memory.
     pub fn from_bytes(bytes: i64) -> Self {
-        Self { nanos: i128::from(bytes) * NANO, format: Format::BinarySi }
+        Self {
+            nanos: i128::from(bytes) * NANO,
+            format: Format::BinarySi,
+        }
     }
 
     /// Reads a quantity.
@@ -72,7 +84,9 @@ impl Quantity {
             Some(b'+') => (false, text.get(1..).unwrap_or_default()),
             _ => (false, text),
         };
-        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+        let end = unsigned
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         if number.is_empty() {
             return Err(QuantityError::Form);
@@ -83,7 +97,10 @@ impl Quantity {
         }
         let scale = Scale::of(suffix)?;
         let magnitude = magnitude(whole, fraction, &scale);
-        Ok(Self { nanos: if negative { -magnitude } else { magnitude }, format: scale.format })
+        Ok(Self {
+            nanos: if negative { -magnitude } else { magnitude },
+            format: scale.format,
+        })
     }
 
     /// The amount in billionths.
@@ -124,7 +141,10 @@ impl Quantity {
     fn combined(self, other: Self, nanos: i128) -> Self {
         // Zero has no opinion on how the sum prints.
         let format = if self.nanos == 0 { other.format } else { self.format };
-        Self { nanos: nanos.clamp(-LIMIT, LIMIT), format }
+        Self {
+            nanos: nanos.clamp(-LIMIT, LIMIT),
+            format,
+        }
     }
 }
 
@@ -136,8 +156,20 @@ struct Scale {
 
 impl Scale {
     fn of(suffix: &str) -> Result<Self, QuantityError> {
-        let decimal = |exponent| Ok(Self { exponent, binary_shift: 0, format: Format::DecimalSi });
-        let binary = |binary_shift| Ok(Self { exponent: 0, binary_shift, format: Format::BinarySi });
+        let decimal = |exponent| {
+            Ok(Self {
+                exponent,
+                binary_shift: 0,
+                format: Format::DecimalSi,
+            })
+        };
+        let binary = |binary_shift| {
+            Ok(Self {
+                exponent: 0,
+                binary_shift,
+                format: Format::BinarySi,
+            })
+        };
         match suffix {
             "n" => decimal(-9),
             "u" => decimal(-6),
@@ -171,7 +203,11 @@ impl Scale {
         }
         let size = unsigned.parse::<i32>().unwrap_or(EXPONENT_LIMIT).min(EXPONENT_LIMIT);
         let exponent = if digits.starts_with('-') { -size } else { size };
-        Ok(Self { exponent, binary_shift: 0, format: Format::DecimalExponent })
+        Ok(Self {
+            exponent,
+            binary_shift: 0,
+            format: Format::DecimalExponent,
+        })
     }
 }
 
@@ -183,7 +219,13 @@ fn magnitude(whole: &str, fraction: &str, scale: &Scale) -> i128 {
         return 0;
     }
     let point = whole.len() as i64 + i64::from(scale.exponent);
-    let digit_at = |place: i64| usize::try_from(place).ok().and_then(|at| digits.get(at)).copied().unwrap_or(0);
+    let digit_at = |place: i64| {
+        usize::try_from(place)
+            .ok()
+            .and_then(|at| digits.get(at))
+            .copied()
+            .unwrap_or(0)
+    };
     let mut integer: i128 = 0;
     for place in 0..point {
         integer = (integer * 10 + i128::from(digit_at(place))).min(LIMIT);
@@ -193,7 +235,10 @@ fn magnitude(whole: &str, fraction: &str, scale: &Scale) -> i128 {
     for place in point..point + 18 {
         rest = rest * 10 + i128::from(digit_at(place));
     }
-    let sticky = digits.iter().enumerate().any(|(at, digit)| *digit != 0 && at as i64 >= point + 18);
+    let sticky = digits
+        .iter()
+        .enumerate()
+        .any(|(at, digit)| *digit != 0 && at as i64 >= point + 18);
     let factor = 1_i128 << scale.binary_shift;
     let integer_nanos = integer.saturating_mul(factor).min(i128::from(i64::MAX)) * NANO;
     let scaled = rest * factor;
@@ -203,7 +248,11 @@ fn magnitude(whole: &str, fraction: &str, scale: &Scale) -> i128 {
 
 fn divide_away(value: i128, by: i128) -> i128 {
     let quotient = value / by;
-    if value % by == 0 { quotient } else { quotient + value.signum() }
+    if value % by == 0 {
+        quotient
+    } else {
+        quotient + value.signum()
+    }
 }
 
 impl fmt::Display for Quantity {
@@ -298,11 +347,37 @@ mod tests {
     #[test]
     fn canonical_forms_are_those_of_kubernetes() {
         let cases = [
-            ("0", "0"), ("0Ki", "0"), ("100m", "100m"), ("0.1", "100m"), ("1000m", "1"), ("1500m", "1500m"), ("1.5", "1500m"),
-            ("1000", "1k"), ("1024", "1024"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("0.5Ki", "512"), ("64Mi", "64Mi"), ("100Ki", "100Ki"),
-            ("+5", "5"), ("-5", "-5"), (".5", "500m"), ("5.", "5"), ("1e3", "1e3"), ("12e2", "1200"), ("1E3", "1e3"), ("1e-3", "1e-3"), ("5E", "5E"),
-            ("0.0000000001", "1n"), ("1u", "1u"), ("9223372036854775807", "9223372036854775807"), ("1e40", "9223372036854775807"),
-            ("8Ei", "9223372036854775807"), ("0.0001Ki", "102400u"), ("1500.5Ki", "1536512"), ("1e-99", "1e-9"),
+            ("0", "0"),
+            ("0Ki", "0"),
+            ("100m", "100m"),
+            ("0.1", "100m"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("1.5", "1500m"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Ki", "512"),
+            ("64Mi", "64Mi"),
+            ("100Ki", "100Ki"),
+            ("+5", "5"),
+            ("-5", "-5"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("1e3", "1e3"),
+            ("12e2", "1200"),
+            ("1E3", "1e3"),
+            ("1e-3", "1e-3"),
+            ("5E", "5E"),
+            ("0.0000000001", "1n"),
+            ("1u", "1u"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("1e40", "9223372036854775807"),
+            ("8Ei", "9223372036854775807"),
+            ("0.0001Ki", "102400u"),
+            ("1500.5Ki", "1536512"),
+            ("1e-99", "1e-9"),
         ];
         for (text, canonical) in cases {
             assert_eq!(Quantity::parse(text).unwrap().to_string(), canonical, "{text}");
@@ -313,8 +388,18 @@ mod tests {
     fn what_is_no_quantity_says_so() {
         use QuantityError::{Form, Number, Suffix};
         let cases = [
-            ("", Form), ("abc", Form), ("-", Form), ("1 ", Form), ("1x", Form), (".", Number), ("1.2.3", Number),
-            ("1mi", Suffix), ("1K", Suffix), ("1e", Suffix), ("1ee3", Suffix), ("1e+", Suffix),
+            ("", Form),
+            ("abc", Form),
+            ("-", Form),
+            ("1 ", Form),
+            ("1x", Form),
+            (".", Number),
+            ("1.2.3", Number),
+            ("1mi", Suffix),
+            ("1K", Suffix),
+            ("1e", Suffix),
+            ("1ee3", Suffix),
+            ("1e+", Suffix),
         ];
         for (text, error) in cases {
             assert_eq!(Quantity::parse(text).unwrap_err(), error, "{text:?}");
@@ -331,8 +416,16 @@ mod tests {
     }
 
     fn any_quantity() -> impl Strategy<Value = Quantity> {
-        let formats = prop_oneof![Just(Format::DecimalSi), Just(Format::BinarySi), Just(Format::DecimalExponent)];
-        let nanos = prop_oneof![-LIMIT..=LIMIT, (-5_000_000_i128..5_000_000).prop_map(|n| n * NANO), (-99_i128..99).prop_map(|n| n * 1024 * 1024 * NANO)];
+        let formats = prop_oneof![
+            Just(Format::DecimalSi),
+            Just(Format::BinarySi),
+            Just(Format::DecimalExponent)
+        ];
+        let nanos = prop_oneof![
+            -LIMIT..=LIMIT,
+            (-5_000_000_i128..5_000_000).prop_map(|n| n * NANO),
+            (-99_i128..99).prop_map(|n| n * 1024 * 1024 * NANO)
+        ];
         (nanos, formats).prop_map(|(nanos, format)| Quantity { nanos, format })
     }
 

@@ -86,7 +86,10 @@ impl LabelSelector {
 
     /// Matches nothing: what an absent `metav1.LabelSelector` means.
     pub fn nothing() -> Self {
-        Self { requirements: Vec::new(), nothing: true }
+        Self {
+            requirements: Vec::new(),
+            nothing: true,
+        }
     }
 
     /// Reads the text form: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
@@ -98,7 +101,10 @@ impl LabelSelector {
         for part in split_outside_parentheses(text) {
             requirements.push(requirement(part)?);
         }
-        Ok(Self { requirements, nothing: false })
+        Ok(Self {
+            requirements,
+            nothing: false,
+        })
     }
 
     /// Reads a `metav1.LabelSelector` object: null matches nothing, an empty one everything.
@@ -112,12 +118,19 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         for (key, value) in object::map(selector, "matchLabels").into_iter().flatten() {
             let values = vec![value.as_str().unwrap_or_default().to_owned()];
-            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+            requirements.push(Requirement {
+                key: key.clone(),
+                operator: Operator::In,
+                values,
+            });
         }
         for expression in object::list(selector, "matchExpressions") {
             requirements.push(from_expression(expression)?);
         }
-        Ok(Self { requirements, nothing: false })
+        Ok(Self {
+            requirements,
+            nothing: false,
+        })
     }
 
     /// Reads a plain map of labels, as in a Service's `spec.selector`. An empty or missing map matches nothing here,
@@ -137,7 +150,11 @@ impl LabelSelector {
 
     /// Whether labels, looked up by key, meet all requirements.
     pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(get(&requirement.key)))
+        !self.nothing
+            && self
+                .requirements
+                .iter()
+                .all(|requirement| requirement.matches(get(&requirement.key)))
     }
 
     /// Whether an object's labels meet all requirements.
@@ -170,19 +187,32 @@ impl fmt::Display for LabelSelector {
 
 fn from_expression(expression: &Value) -> Result<Requirement, ApiError> {
     let key = object::text(expression, "key").to_owned();
-    let values: Vec<String> =
-        object::list(expression, "values").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let values: Vec<String> = object::list(expression, "values")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     let operator = match object::text(expression, "operator") {
         "In" => Operator::In,
         "NotIn" => Operator::NotIn,
         "Exists" => Operator::Exists,
         "DoesNotExist" => Operator::DoesNotExist,
-        other => return Err(ApiError::bad_request(format!("{other:?} is not a valid label selector operator"))),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "{other:?} is not a valid label selector operator"
+            )));
+        }
     };
     let wants_values = matches!(operator, Operator::In | Operator::NotIn);
     if wants_values == values.is_empty() {
-        let words = if wants_values { "must be non-empty" } else { "must be empty" };
-        return Err(ApiError::bad_request(format!("values of the label selector requirement on {key:?} {words}")));
+        let words = if wants_values {
+            "must be non-empty"
+        } else {
+            "must be empty"
+        };
+        return Err(ApiError::bad_request(format!(
+            "values of the label selector requirement on {key:?} {words}"
+        )));
     }
     Ok(Requirement { key, operator, values })
 }
@@ -205,14 +235,17 @@ fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 fn requirement(part: &str) -> Result<Requirement, ApiError> {
     let part = part.trim();
     let refuse = |why: String| ApiError::bad_request(format!("unable to parse requirement: {why}"));
-    let (key, operator, values) = split_requirement(part).ok_or_else(|| refuse(format!("found {part:?}, expected a label selector requirement")))?;
+    let (key, operator, values) = split_requirement(part)
+        .ok_or_else(|| refuse(format!("found {part:?}, expected a label selector requirement")))?;
     if let Some(fault) = names::qualified_name(&key).first() {
         return Err(refuse(format!("<nil>: Invalid value: {key:?}: {fault}")));
     }
     let numbers = matches!(operator, Operator::GreaterThan | Operator::LessThan);
     for value in &values {
         if numbers && value.parse::<i64>().is_err() {
-            return Err(refuse(format!("values[0][{key}]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer")));
+            return Err(refuse(format!(
+                "values[0][{key}]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+            )));
         }
         if let Some(fault) = names::label_value(value).first() {
             return Err(refuse(format!("values[0][{key}]: Invalid value: {value:?}: {fault}")));
@@ -225,7 +258,9 @@ fn split_requirement(part: &str) -> Option<(String, Operator, Vec<String>)> {
     if let Some(key) = part.strip_prefix('!') {
         return Some((key.trim().to_owned(), Operator::DoesNotExist, Vec::new()));
     }
-    let end = part.find(|c: char| c.is_whitespace() || "=!<>(".contains(c)).unwrap_or(part.len());
+    let end = part
+        .find(|c: char| c.is_whitespace() || "=!<>(".contains(c))
+        .unwrap_or(part.len());
     let (key, rest) = part.split_at(end);
     let rest = rest.trim();
     let one = |operator, value: &str| Some((key.to_owned(), operator, vec![value.trim().to_owned()]));
@@ -298,7 +333,10 @@ impl FieldSelector {
 
     /// The value that `field` must have, when the selector fixes one. A named watch is served from this.
     pub fn requires(&self, field: &str) -> Option<&str> {
-        let fixed = self.requirements.iter().find(|(path, operator, _)| path == field && *operator == FieldOperator::Equal);
+        let fixed = self
+            .requirements
+            .iter()
+            .find(|(path, operator, _)| path == field && *operator == FieldOperator::Equal);
         fixed.map(|(_, _, value)| value.as_str())
     }
 
@@ -390,18 +428,40 @@ mod tests {
     fn label_selectors_match_as_in_kubernetes() {
         let labels = [("app", "web"), ("tier", "a"), ("n", "5")];
         let cases = [
-            ("", true), (" ", true), ("app=web", true), ("app==web", true), ("app = web", true), ("app!=web", false), ("none!=x", true),
-            ("app in (web, api)", true), ("app in(api)", false), ("app notin (api)", true), ("none notin (x)", true), ("app,tier", true),
-            ("!app", false), ("!none", true), ("app=web,tier in (b,c)", false), ("app in (web,api),tier=a", true), ("n>4", true), ("n<5", false), ("app=", false),
+            ("", true),
+            (" ", true),
+            ("app=web", true),
+            ("app==web", true),
+            ("app = web", true),
+            ("app!=web", false),
+            ("none!=x", true),
+            ("app in (web, api)", true),
+            ("app in(api)", false),
+            ("app notin (api)", true),
+            ("none notin (x)", true),
+            ("app,tier", true),
+            ("!app", false),
+            ("!none", true),
+            ("app=web,tier in (b,c)", false),
+            ("app in (web,api),tier=a", true),
+            ("n>4", true),
+            ("n<5", false),
+            ("app=", false),
         ];
         for (text, matches) in cases {
-            assert_eq!(LabelSelector::parse(text).unwrap().matches(label(&labels)), matches, "{text}");
+            assert_eq!(
+                LabelSelector::parse(text).unwrap().matches(label(&labels)),
+                matches,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_selector_is_a_bad_request() {
-        for text in ["a b", "=x", "a in x", "a in (x", ",", "a=b,", "a=b c", "a>x", "-a", "a=b=c"] {
+        for text in [
+            "a b", "=x", "a in x", "a in (x", ",", "a=b,", "a=b c", "a>x", "-a", "a=b=c",
+        ] {
             assert_eq!(LabelSelector::parse(text).map_err(|e| e.code), Err(400), "{text}");
         }
         for text in ["metadata.name", "a=b=c", "a=\\x", "x y"] {
@@ -424,7 +484,13 @@ mod tests {
     #[test]
     fn field_selectors_compare_and_unescape() {
         let fields = [("spec.nodeName", "a,b"), ("status.phase", "Running")];
-        for (text, matches) in [("", true), ("status.phase=Running", true), ("status.phase!=Running", false), (r"spec.nodeName=a\,b", true), ("x=", true)] {
+        for (text, matches) in [
+            ("", true),
+            ("status.phase=Running", true),
+            ("status.phase!=Running", false),
+            (r"spec.nodeName=a\,b", true),
+            ("x=", true),
+        ] {
             let selector = FieldSelector::parse(text).unwrap();
             assert_eq!(selector.matches(label(&fields)), matches, "{text}");
             assert_eq!(FieldSelector::parse(&selector.to_string()).unwrap(), selector);

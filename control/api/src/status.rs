@@ -57,18 +57,32 @@ pub struct Cause {
 impl Cause {
     /// A cause that is not about a field.
     pub fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), field: String::new() }
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+            field: String::new(),
+        }
     }
 }
 
 impl Details {
     fn of(resource: &GroupResource, name: &str) -> Self {
-        Self { name: name.to_owned(), group: resource.group.to_string(), kind: resource.resource.to_string(), ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            group: resource.group.to_string(),
+            kind: resource.resource.to_string(),
+            ..Self::default()
+        }
     }
 
     fn to_value(&self) -> Value {
         let mut out = Map::new();
-        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        let texts = [
+            ("name", &self.name),
+            ("group", &self.group),
+            ("kind", &self.kind),
+            ("uid", &self.uid),
+        ];
         for (field, text) in texts {
             if !text.is_empty() {
                 out.insert(field.to_owned(), Value::from(text.as_str()));
@@ -87,7 +101,11 @@ impl Details {
 impl Cause {
     fn to_value(&self) -> Value {
         let mut out = Map::new();
-        for (field, text) in [("reason", &self.reason), ("message", &self.message), ("field", &self.field)] {
+        for (field, text) in [
+            ("reason", &self.reason),
+            ("message", &self.message),
+            ("field", &self.field),
+        ] {
             if !text.is_empty() {
                 out.insert(field.to_owned(), Value::from(text.as_str()));
             }
@@ -98,7 +116,13 @@ impl Cause {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, continue_token: String::new() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+            continue_token: String::new(),
+        }
     }
 
     /// With what the error is about.
@@ -155,7 +179,8 @@ impl ApiError {
 
     /// 404: the object does not exist.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{resource} {} not found", quote(name))).with_details(Details::of(resource, name))
+        Self::new(404, "NotFound", format!("{resource} {} not found", quote(name)))
+            .with_details(Details::of(resource, name))
     }
 
     /// 404: no such path, resource or subresource.
@@ -165,14 +190,23 @@ impl ApiError {
 
     /// 409: an object of that name exists.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{resource} {} already exists", quote(name))).with_details(Details::of(resource, name))
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{resource} {} already exists", quote(name)),
+        )
+        .with_details(Details::of(resource, name))
     }
 
     /// 409: no free name was found for a `generateName`; the client may try again.
     pub fn generate_name_conflict(resource: &GroupResource, name: &str) -> Self {
         let name_in_words = quote(name);
-        let words = format!("{resource} {name_in_words} already exists, the server was not able to generate a unique name for the object");
-        Self::new(409, "AlreadyExists", words).with_details(Details::of(resource, name)).with_retry_after(1)
+        let words = format!(
+            "{resource} {name_in_words} already exists, the server was not able to generate a unique name for the object"
+        );
+        Self::new(409, "AlreadyExists", words)
+            .with_details(Details::of(resource, name))
+            .with_retry_after(1)
     }
 
     /// 409: the object changed meanwhile, or a precondition failed; `message` says which.
@@ -183,7 +217,11 @@ impl ApiError {
 
     /// 409: the resource version in the request is no longer the current one.
     pub fn modified(resource: &GroupResource, name: &str) -> Self {
-        Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")
+        Self::conflict(
+            resource,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     /// 403: the user may not, or admission refuses; `name` may be empty.
@@ -203,7 +241,11 @@ impl ApiError {
 
     /// 422: the object breaks rules; `kind` is the kind (not the resource) and `errors` say which fields.
     pub fn invalid(kind: &str, group: &str, name: &str, errors: Vec<FieldError>) -> Self {
-        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let qualified = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
         let mut words = format!("{qualified} {} is invalid", quote(name));
         if !errors.is_empty() {
             words.push_str(": ");
@@ -214,8 +256,13 @@ impl ApiError {
             message: error.body(),
             field: error.path.clone(),
         });
-        let details =
-            Details { name: name.to_owned(), group: group.to_owned(), kind: kind.to_owned(), causes: causes.collect(), ..Details::default() };
+        let details = Details {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            causes: causes.collect(),
+            ..Details::default()
+        };
         Self::new(422, "Invalid", words).with_details(details)
     }
 
@@ -226,7 +273,10 @@ impl ApiError {
 
     /// 405: the resource does not know this verb.
     pub fn method_not_allowed(resource: &GroupResource, verb: &str) -> Self {
-        let words = format!("{verb} is not supported on resources of kind {}", quote(&resource.to_string()));
+        let words = format!(
+            "{verb} is not supported on resources of kind {}",
+            quote(&resource.to_string())
+        );
         Self::new(405, "MethodNotAllowed", words).with_details(Details::of(resource, ""))
     }
 
@@ -237,7 +287,11 @@ impl ApiError {
 
     /// 413: the body is larger than `limit_bytes`.
     pub fn too_large(limit_bytes: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit_bytes}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit_bytes}"),
+        )
     }
 
     /// 413: a JSON patch has more operations than allowed.
@@ -248,13 +302,20 @@ impl ApiError {
 
     /// 415: the body has a type that the server does not read.
     pub fn unsupported_media(accepted: &[&str]) -> Self {
-        let words = format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
+        let words = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
         Self::new(415, "UnsupportedMediaType", words)
     }
 
     /// 406: the server cannot answer in a type that the client accepts.
     pub fn not_acceptable(available: &[&str]) -> Self {
-        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {}", available.join(", ")))
+        Self::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {}", available.join(", ")),
+        )
     }
 
     /// 422 without an object: a well-formed request that cannot be carried out, such as a failed test of a JSON patch.
@@ -270,8 +331,11 @@ impl ApiError {
     /// 500: our own fault.
     pub fn internal(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
-            .with_cause(Cause { reason: String::new(), message, field: String::new() })
+        Self::new(500, "InternalError", format!("Internal error occurred: {message}")).with_cause(Cause {
+            reason: String::new(),
+            message,
+            field: String::new(),
+        })
     }
 
     /// 501: Kubernetes knows this, the server does not.
@@ -298,7 +362,10 @@ impl ApiError {
 
 /// The Status that answers a finished delete.
 pub fn deleted(resource: &GroupResource, name: &str, uid: &str) -> Value {
-    let details = Details { uid: uid.to_owned(), ..Details::of(resource, name) };
+    let details = Details {
+        uid: uid.to_owned(),
+        ..Details::of(resource, name)
+    };
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value()})
 }
 
@@ -314,20 +381,44 @@ mod tests {
     fn words_are_those_of_kubernetes() {
         let deployments = GroupResource::new("apps", "deployments");
         let cases = [
-            (ApiError::not_found(&deployments, "x"), 404, r#"deployments.apps "x" not found"#),
-            (ApiError::already_exists(&pods(), "x"), 409, r#"pods "x" already exists"#),
+            (
+                ApiError::not_found(&deployments, "x"),
+                404,
+                r#"deployments.apps "x" not found"#,
+            ),
+            (
+                ApiError::already_exists(&pods(), "x"),
+                409,
+                r#"pods "x" already exists"#,
+            ),
             (
                 ApiError::modified(&pods(), "x"),
                 409,
                 "Operation cannot be fulfilled on pods \"x\": the object has been modified; please apply your changes to the latest version and try again",
             ),
-            (ApiError::forbidden(&pods(), "x", "no"), 403, r#"pods "x" is forbidden: no"#),
+            (
+                ApiError::forbidden(&pods(), "x", "no"),
+                403,
+                r#"pods "x" is forbidden: no"#,
+            ),
             (ApiError::forbidden(&pods(), "", "no"), 403, "pods is forbidden: no"),
             (ApiError::unauthorized(), 401, "Unauthorized"),
-            (ApiError::method_not_allowed(&pods(), "create"), 405, r#"create is not supported on resources of kind "pods""#),
-            (ApiError::too_large(BODY_LIMIT_BYTES), 413, "Request entity too large: limit is 3145728"),
+            (
+                ApiError::method_not_allowed(&pods(), "create"),
+                405,
+                r#"create is not supported on resources of kind "pods""#,
+            ),
+            (
+                ApiError::too_large(BODY_LIMIT_BYTES),
+                413,
+                "Request entity too large: limit is 3145728",
+            ),
             (ApiError::internal("boom"), 500, "Internal error occurred: boom"),
-            (ApiError::too_large_resource_version(9, 3), 504, "Timeout: Too large resource version: 9, current: 3"),
+            (
+                ApiError::too_large_resource_version(9, 3),
+                504,
+                "Timeout: Too large resource version: 9, current: 3",
+            ),
         ];
         for (error, code, message) in cases {
             assert_eq!((error.code, error.message.as_str()), (code, message));
@@ -336,7 +427,10 @@ mod tests {
 
     #[test]
     fn an_invalid_object_lists_its_causes() {
-        let errors = vec![FieldError::required("spec.containers[0].image", ""), FieldError::duplicate("spec.containers[1].name", "a")];
+        let errors = vec![
+            FieldError::required("spec.containers[0].image", ""),
+            FieldError::duplicate("spec.containers[1].name", "a"),
+        ];
         let status = ApiError::invalid("Pod", "", "x", errors).to_status();
         assert_eq!(
             status["message"],

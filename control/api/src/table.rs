@@ -12,8 +12,9 @@ pub mod service;
 
 use crate::kinds::{Column, Kind, Printer};
 use crate::object;
+use crate::selector::LabelSelector;
 use crate::time;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What each row carries of the object itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,14 +80,29 @@ pub fn partial(item: &Value) -> Value {
 }
 
 fn definition(column: &Column) -> Value {
-    let Column { name, kind, format, priority } = column;
+    let Column {
+        name,
+        kind,
+        format,
+        priority,
+    } = column;
     json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
 }
 
-const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };
+const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    priority: 0,
+};
 
 const fn column(name: &'static str, kind: &'static str) -> Column {
-    Column { name, kind, format: "", priority: 0 }
+    Column {
+        name,
+        kind,
+        format: "",
+        priority: 0,
+    }
 }
 
 const fn text(name: &'static str) -> Column {
@@ -98,7 +114,12 @@ const fn number(name: &'static str) -> Column {
 }
 
 const fn wide(name: &'static str) -> Column {
-    Column { name, kind: "string", format: "", priority: 1 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        priority: 1,
+    }
 }
 
 fn name(item: &Value) -> Value {
@@ -111,4 +132,42 @@ fn age(item: &Value, now: i64) -> Value {
 
 fn or_none(text: String) -> Value {
     Value::from(if text.is_empty() { "<none>".to_owned() } else { text })
+}
+
+/// Labels as `a=1,b=2`, sorted.
+fn labels(labels: Option<&Map<String, Value>>) -> Value {
+    let pairs = labels.into_iter().flatten();
+    let mut pairs: Vec<String> = pairs
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    pairs.sort_unstable();
+    or_none(pairs.join(","))
+}
+
+/// A label selector object in its text form.
+fn selector(selector: Option<&Value>) -> Value {
+    let read = selector.map(LabelSelector::from_object);
+    match read {
+        None => or_none(String::new()),
+        Some(Ok(selector)) => or_none(selector.to_string()),
+        Some(Err(_)) => Value::from("<error>"),
+    }
+}
+
+/// The names of a pod spec's containers.
+fn containers(spec: &Value) -> Value {
+    each_container(spec, "name")
+}
+
+/// The images of a pod spec's containers.
+fn images(spec: &Value) -> Value {
+    each_container(spec, "image")
+}
+
+fn each_container(spec: &Value, field: &str) -> Value {
+    let texts: Vec<&str> = object::list(spec, "containers")
+        .iter()
+        .map(|container| object::text(container, field))
+        .collect();
+    Value::from(texts.join(","))
 }

@@ -64,7 +64,11 @@ pub fn duration(micros: i64) -> String {
 }
 
 fn two(large: i64, large_unit: &str, small: i64, small_unit: &str) -> String {
-    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit}{small}{small_unit}") }
+    if small == 0 {
+        format!("{large}{large_unit}")
+    } else {
+        format!("{large}{large_unit}{small}{small_unit}")
+    }
 }
 
 #[cfg(test)]
@@ -76,9 +80,27 @@ mod tests {
     fn ages_read_as_in_kubectl() {
         let day = 86400;
         let cases = [
-            (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (5, "5s"), (119, "119s"), (120, "2m"), (200, "3m20s"), (599, "9m59s"),
-            (600, "10m"), (10_799, "179m"), (10_800, "3h"), (10_860, "3h1m"), (8 * 3600, "8h"), (47 * 3600, "47h"), (48 * 3600, "2d"),
-            (51 * 3600, "2d3h"), (8 * day, "8d"), (400 * day, "400d"), (730 * day, "2y"), (800 * day, "2y70d"), (3000 * day, "8y"),
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (5, "5s"),
+            (119, "119s"),
+            (120, "2m"),
+            (200, "3m20s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (10_860, "3h1m"),
+            (8 * 3600, "8h"),
+            (47 * 3600, "47h"),
+            (48 * 3600, "2d"),
+            (51 * 3600, "2d3h"),
+            (8 * day, "8d"),
+            (400 * day, "400d"),
+            (730 * day, "2y"),
+            (800 * day, "2y70d"),
+            (3000 * day, "8y"),
         ];
         for (seconds, text) in cases {
             assert_eq!(duration(seconds * SECOND), text, "{seconds} s");
@@ -89,7 +111,14 @@ mod tests {
     fn times_are_rfc3339_only() {
         assert_eq!(parse("1970-01-01T00:00:01Z"), Some(SECOND));
         assert_eq!(parse("1970-01-01T01:00:01.5+01:00"), Some(SECOND * 3 / 2));
-        for text in ["", "now", "1970-01-01", "1970-01-01 00:00:01Z", "19700101T000001Z", "1970-13-01T00:00:00Z"] {
+        for text in [
+            "",
+            "now",
+            "1970-01-01",
+            "1970-01-01 00:00:01Z",
+            "19700101T000001Z",
+            "1970-13-01T00:00:00Z",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(age_of(5 * SECOND, "1970-01-01T00:00:01Z"), "4s");

@@ -45,6 +45,10 @@ pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
 /// A field must not change once it is set.
 fn immutable(new: Option<&Value>, old: Option<&Value>, path: Path<'_>, faults: &mut Vec<FieldError>) {
     if new != old {
-        faults.push(FieldError::invalid(path, new.cloned().unwrap_or_default(), "field is immutable"));
+        faults.push(FieldError::invalid(
+            path,
+            new.cloned().unwrap_or_default(),
+            "field is immutable",
+        ));
     }
 }

@@ -13,7 +13,17 @@ fn row(kind: &'static str, plural: &'static str, go_type: &'static str) -> Kind 
 
 /// The kinds of `v1`.
 pub fn kinds() -> Vec<Kind> {
-    vec![namespace(), node(), pod(), service(), endpoints(), config_map(), secret(), service_account(), event()]
+    vec![
+        namespace(),
+        node(),
+        pod(),
+        service(),
+        endpoints(),
+        config_map(),
+        secret(),
+        service_account(),
+        event(),
+    ]
 }
 
 fn namespace() -> Kind {
@@ -55,13 +65,40 @@ fn pod() -> Kind {
         .short(&["po"])
         .in_all()
         .with_status()
-        .sub_of("binding", CREATE, Body::new("", "v1", "Binding", "k8s.io/api/core/v1.Binding"))
-        .sub_of("eviction", CREATE, Body::new("policy", "v1", "Eviction", "k8s.io/api/policy/v1.Eviction"))
+        .sub_of(
+            "binding",
+            CREATE,
+            Body::new("", "v1", "Binding", "k8s.io/api/core/v1.Binding"),
+        )
+        .sub_of(
+            "eviction",
+            CREATE,
+            Body::new("policy", "v1", "Eviction", "k8s.io/api/policy/v1.Eviction"),
+        )
         .sub("log", GET)
-        .sub_of("portforward", CONNECT, Body::new("", "v1", "PodPortForwardOptions", "k8s.io/api/core/v1.PodPortForwardOptions"))
-        .selectable_by(&["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName"])
+        .sub_of(
+            "portforward",
+            CONNECT,
+            Body::new(
+                "",
+                "v1",
+                "PodPortForwardOptions",
+                "k8s.io/api/core/v1.PodPortForwardOptions",
+            ),
+        )
+        .selectable_by(&[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+        ])
         .selectable_as("spec.hostNetwork", &["spec.hostNetwork"], "false")
-        .selectable_by(&["status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName"])
+        .selectable_by(&[
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ])
         .with_generation()
         .printed(table::pod::COLUMNS, table::pod::cells)
         .with(Strategy {
@@ -152,6 +189,8 @@ fn event() -> Kind {
         .selectable_by(&["type"])
         .created_on_update()
         .printed(table::event::COLUMNS, table::event::cells)
-        .with(Strategy { validate: validate::core::event, ..Strategy::NONE })
+        .with(Strategy {
+            validate: validate::core::event,
+            ..Strategy::NONE
+        })
 }
-

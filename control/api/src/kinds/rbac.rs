@@ -8,7 +8,12 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 /// The kinds of `rbac.authorization.k8s.io/v1`.
 pub fn kinds() -> Vec<Kind> {
     vec![
-        binding("ClusterRoleBinding", "clusterrolebindings", "k8s.io/api/rbac/v1.ClusterRoleBinding").cluster(),
+        binding(
+            "ClusterRoleBinding",
+            "clusterrolebindings",
+            "k8s.io/api/rbac/v1.ClusterRoleBinding",
+        )
+        .cluster(),
         cluster_role(),
         binding("RoleBinding", "rolebindings", "k8s.io/api/rbac/v1.RoleBinding"),
         role(),
@@ -18,16 +23,28 @@ pub fn kinds() -> Vec<Kind> {
 fn role() -> Kind {
     Kind::new(GROUP, "v1", "Role", "roles", "k8s.io/api/rbac/v1.Role")
         .created_on_update()
-        .printed(table::rbac::ROLE, table::rbac::role)
-        .with(Strategy { name: NameRule::PathSegment, validate: validate::rbac::role, ..Strategy::NONE })
+        .with(Strategy {
+            name: NameRule::PathSegment,
+            validate: validate::rbac::role,
+            ..Strategy::NONE
+        })
 }
 
 fn cluster_role() -> Kind {
-    Kind::new(GROUP, "v1", "ClusterRole", "clusterroles", "k8s.io/api/rbac/v1.ClusterRole")
-        .cluster()
-        .created_on_update()
-        .printed(table::rbac::ROLE, table::rbac::role)
-        .with(Strategy { name: NameRule::PathSegment, validate: validate::rbac::cluster_role, ..Strategy::NONE })
+    Kind::new(
+        GROUP,
+        "v1",
+        "ClusterRole",
+        "clusterroles",
+        "k8s.io/api/rbac/v1.ClusterRole",
+    )
+    .cluster()
+    .created_on_update()
+    .with(Strategy {
+        name: NameRule::PathSegment,
+        validate: validate::rbac::cluster_role,
+        ..Strategy::NONE
+    })
 }
 
 fn binding(kind: &'static str, plural: &'static str, go_type: &'static str) -> Kind {

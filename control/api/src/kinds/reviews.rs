@@ -7,10 +7,29 @@ pub fn kinds() -> Vec<Kind> {
     let authentication = "authentication.k8s.io";
     let authorization = "authorization.k8s.io";
     let rows = [
-        (authentication, "SelfSubjectReview", "selfsubjectreviews", "k8s.io/api/authentication/v1.SelfSubjectReview"),
-        (authorization, "SelfSubjectAccessReview", "selfsubjectaccessreviews", "k8s.io/api/authorization/v1.SelfSubjectAccessReview"),
-        (authorization, "SubjectAccessReview", "subjectaccessreviews", "k8s.io/api/authorization/v1.SubjectAccessReview"),
+        (
+            authentication,
+            "SelfSubjectReview",
+            "selfsubjectreviews",
+            "k8s.io/api/authentication/v1.SelfSubjectReview",
+        ),
+        (
+            authorization,
+            "SelfSubjectAccessReview",
+            "selfsubjectaccessreviews",
+            "k8s.io/api/authorization/v1.SelfSubjectAccessReview",
+        ),
+        (
+            authorization,
+            "SubjectAccessReview",
+            "subjectaccessreviews",
+            "k8s.io/api/authorization/v1.SubjectAccessReview",
+        ),
     ];
-    let review = |(group, kind, plural, go_type)| Kind::new(group, "v1", kind, plural, go_type).cluster().with_verbs(CREATE);
+    let review = |(group, kind, plural, go_type)| {
+        Kind::new(group, "v1", kind, plural, go_type)
+            .cluster()
+            .with_verbs(CREATE)
+    };
     rows.into_iter().map(review).collect()
 }

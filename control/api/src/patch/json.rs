@@ -17,7 +17,8 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, ApiError> {
     if count > OPERATIONS_LIMIT {
         return Err(ApiError::too_many_operations(OPERATIONS_LIMIT, count));
     }
-    let operations = Patch::deserialize(patch).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    let operations =
+        Patch::deserialize(patch).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     let mut patched = document.clone();
     json_patch::patch(&mut patched, &operations).map_err(|error| {
         let path = error.path.as_str();
@@ -25,7 +26,9 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, ApiError> {
             PatchErrorKind::TestFailed => format!("testing value {path} failed"),
             kind => format!("operation {} on path {path:?} failed: {kind}", error.operation),
         };
-        ApiError::unprocessable(format!("the server rejected our request due to an error in our request: {words}"))
+        ApiError::unprocessable(format!(
+            "the server rejected our request due to an error in our request: {words}"
+        ))
     })?;
     Ok(patched)
 }
@@ -58,7 +61,13 @@ mod tests {
             (json!([{"op": "fly", "path": "/a"}]), 400),
             (json!([{"op": "remove", "path": "/b"}]), 422),
             (json!([{"op": "test", "path": "/a", "value": 2}]), 422),
-            (Value::Array(vec![json!({"op": "test", "path": "/a", "value": 1}); OPERATIONS_LIMIT + 1]), 413),
+            (
+                Value::Array(vec![
+                    json!({"op": "test", "path": "/a", "value": 1});
+                    OPERATIONS_LIMIT + 1
+                ]),
+                413,
+            ),
         ];
         for (patch, code) in cases {
             assert_eq!(super::json(&document, &patch).map_err(|e| e.code), Err(code));

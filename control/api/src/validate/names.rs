@@ -8,7 +8,8 @@ const SERVICE: &str = "a DNS-1035 label must consist of lower case alphanumeric 
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const ENV_NAME: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENV_NAME: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const PORT_NAME: &str = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)";
 
 fn too_long(text: &str, limit: usize, faults: &mut Vec<String>) {
@@ -88,7 +89,11 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     }
     match prefix {
         Some("") => faults.push("prefix part must be non-empty".to_owned()),
-        Some(prefix) => faults.extend(dns_subdomain(prefix).into_iter().map(|fault| format!("prefix part {fault}"))),
+        Some(prefix) => faults.extend(
+            dns_subdomain(prefix)
+                .into_iter()
+                .map(|fault| format!("prefix part {fault}")),
+        ),
         None => {}
     }
     if name.is_empty() {
@@ -131,7 +136,11 @@ pub fn config_key(text: &str) -> Vec<String> {
 /// The name of an environment variable.
 pub fn env_name(text: &str) -> Vec<String> {
     let printable = |b: u8| (0x20..0x7f).contains(&b) && b != b'=';
-    if text.bytes().all(printable) { Vec::new() } else { vec![ENV_NAME.to_owned()] }
+    if text.bytes().all(printable) {
+        Vec::new()
+    } else {
+        vec![ENV_NAME.to_owned()]
+    }
 }
 
 /// The name of a port: `http`, at most 15 characters.
@@ -157,7 +166,11 @@ pub fn port_name(text: &str) -> Vec<String> {
 
 /// A port number.
 pub fn port_number(port: i64) -> Vec<String> {
-    if (1..=65535).contains(&port) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".to_owned()] }
+    if (1..=65535).contains(&port) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".to_owned()]
+    }
 }
 
 #[cfg(test)]
