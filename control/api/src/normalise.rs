@@ -5,8 +5,13 @@
 //! fields in Go's order and map keys in byte order. So two equal objects have equal bytes. It must be idempotent, and it
 //! never invents a default: that is the defaulting step's work.
 
+mod scalar;
+mod walk;
+
+use crate::fields;
 use crate::status::ApiError;
 use serde_json::Value;
+use walk::Walk;
 
 /// What the server does with unknown and duplicate fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,8 +62,23 @@ pub fn strict_error(kind: &str, version: &str, problems: &[Problem]) -> Option<A
 /// Normalises `obj` in place as a value of `go_type` and tells which fields it dropped, in order of appearance.
 ///
 /// # Errors
-/// 400 with Kubernetes' words when a value has the wrong type, 500 when there is no such type.
+/// 400 with Kubernetes' words when a value has the wrong type, 500 when there is no such type. `obj` is then useless.
 pub fn normalise(go_type: &str, obj: &mut Value) -> Result<Vec<Problem>, ApiError> {
-    let _ = (go_type, obj);
-    Ok(Vec::new())
+    let Some(kind) = fields::go_type(go_type) else {
+        return Err(ApiError::internal(format!("no type {go_type}")));
+    };
+    let text_at = |key: &str| obj.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let name = text_at("kind").unwrap_or_else(|| kind.short_name().to_owned());
+    let version = text_at("apiVersion").unwrap_or_else(|| kind.version().to_owned());
+    let mut walk = Walk::new(kind);
+    match walk.root(obj) {
+        Ok(()) => Ok(walk.into_problems()),
+        Err(fault) => {
+            let version = version.rsplit('/').next().unwrap_or_default();
+            Err(ApiError::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {fault}")))
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
