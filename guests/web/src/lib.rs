@@ -18,6 +18,7 @@ impl Guest for Web {
         let path = request.path_with_query().unwrap_or_else(|| "/".into());
         let greeting = env::var("GREETING").unwrap_or_else(|_| "Hello".into());
         let host = env::var("HOSTNAME").unwrap_or_else(|_| "an unnamed pod".into());
+        let text = format!("{greeting} from {host}\nyou asked for {path}\n");
         println!("web: {path}");
 
         let headers = Fields::new();
@@ -29,7 +30,7 @@ impl Guest for Web {
 
         let mut stream = body.write().expect("the stream is taken once");
         // An error means that the client has left. There is nobody to tell.
-        let _ = write!(stream, "{greeting} from {host}\nyou asked for {path}\n");
+        let _ = stream.write_all(text.as_bytes());
         let _ = stream.flush();
         drop(stream);
         let _ = OutgoingBody::finish(body, None);

@@ -219,11 +219,19 @@ mod tests {
         // Nothing may be defined twice, so a name that is taken is one that is linked.
         let linked = |name: &str| {
             let mut linker = linker.clone();
-            linker.root().func_wrap(&format!("{name}@0.2.12"), |_, (): ()| Ok(())).is_err()
+            linker
+                .root()
+                .func_wrap(&format!("{name}@0.2.12"), |_, (): ()| Ok(()))
+                .is_err()
         };
         let missing: Vec<_> = INTERFACES.into_iter().filter(|name| !linked(name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        for other in ["wasi:keyvalue/store", "wasi:tls/types", "wasi:config/store", "wasi:cli/run"] {
+        for other in [
+            "wasi:keyvalue/store",
+            "wasi:tls/types",
+            "wasi:config/store",
+            "wasi:cli/run",
+        ] {
             assert!(!linked(other) && !provides(&format!("{other}@0.2.12")), "{other}");
         }
     }

@@ -14,6 +14,7 @@ mod http;
 pub mod limits;
 mod memory;
 mod module;
+mod preview1;
 mod runtime;
 mod sockets;
 mod spec;

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engine::{EngineError, GuestEngine, Metering};
 use crate::host::{self, Host};
-use crate::limits;
+use crate::{limits, preview1};
 
 /// How a module is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +270,7 @@ fn core_module(outline: Outline) -> Result<ModuleInfo, LoadError> {
 pub(crate) fn compile(engine: &GuestEngine, info: &ModuleInfo, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
     let wrapped;
     let wasm = if info.preview1 {
-        wrapped = wrap(wasm).map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
+        wrapped = preview1::wrap(wasm).map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
         &wrapped
     } else {
         wasm
@@ -279,20 +279,6 @@ pub(crate) fn compile(engine: &GuestEngine, info: &ModuleInfo, wasm: &[u8]) -> R
         .engine
         .precompile_component(wasm)
         .map_err(|e| LoadError::Compile(format!("{e:#}")))
-}
-
-/// Makes a component of a WASI 0.1 module, so that one linker and one set of limits serve both.
-fn wrap(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
-    use wasi_preview1_component_adapter_provider::{
-        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-    };
-    wit_component::ComponentEncoder::default()
-        .module(wasm)?
-        .adapter(
-            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-            WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-        )?
-        .encode()
 }
 
 /// Resolves the imports of compiled code.

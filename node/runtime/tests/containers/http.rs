@@ -1,0 +1,82 @@
+//! `wasi:http` components.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{World, soon};
+
+#[tokio::test]
+async fn web_serves_over_the_fabric() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let web = world.run_with(&pod, "web", &[], |spec| {
+        spec.http_port = 80;
+        spec.env.push(("GREETING".into(), "Welcome".into()));
+    });
+    let web = web.await;
+    let answer = world.get(&pod, 80, "/page").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("content-type: text/plain"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("Welcome from site") && answer.contains("/page"),
+        "{answer}"
+    );
+    web.out.wait_for("web: /page").await;
+    assert!(web.container.usage().cpu_nanos > 0 && web.container.usage().memory_bytes > 0);
+    web.container.terminate();
+    assert_eq!(web.exit().await.code, 143);
+    assert!(world.fabric.dial_pod(pod.ip, (pod.ip, 80).into()).await.is_err());
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_requests() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let _web = world.run(&pod, "web", &[]).await;
+    let mut stream = world.fabric.dial_pod(pod.ip, (pod.ip, 8080).into()).await.unwrap();
+    soon("three answers", async {
+        for n in 0..3 {
+            stream
+                .write_all(format!("GET /{n} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            while !answer.contains(&format!("you asked for /{n}\n")) {
+                let mut part = [0; 1024];
+                let n = stream.read(&mut part).await.unwrap();
+                assert!(n > 0, "{answer}");
+                answer += std::str::from_utf8(&part[..n]).unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_clients_at_once_are_all_answered() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let web = world.run(&pod, "web", &[]).await;
+    let start = Instant::now();
+    let paths: Vec<_> = (0..100).map(|n| format!("/{n}")).collect();
+    let answers = futures::future::join_all(paths.iter().map(|path| world.get(&pod, 8080, path))).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert!(answer.contains(&format!("you asked for /{n}\n")), "{answer}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert_eq!(web.out.text().lines().count(), 100);
+}
+
+#[tokio::test]
+async fn a_container_over_its_memory_limit_ends() {
+    let world = World::new();
+    let pod = world.pod("small");
+    let web = world
+        .run_with(&pod, "web", &[], |spec| spec.memory_limit_bytes = Some(64 << 10))
+        .await;
+    let _ = world.get(&pod, 8080, "/").await;
+    assert_eq!(web.exit().await.reason.as_str(), "OOMKilled");
+}

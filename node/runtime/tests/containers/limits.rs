@@ -1,0 +1,147 @@
+//! Guests that want too much.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use coracle_runtime::{ExitReason, StartError};
+
+use crate::world::{World, runtime, soon};
+
+#[tokio::test]
+async fn a_guest_over_its_memory_limit_is_oom_killed() {
+    let world = World::new();
+    let pod = world.pod("hog");
+    let hog = world
+        .run_with(&pod, "probe", &["hog"], |spec| spec.memory_limit_bytes = Some(64 << 20))
+        .await;
+    let exit = hog.exit().await;
+    assert_eq!((exit.code, exit.reason), (137, ExitReason::OomKilled));
+    assert!(exit.message.unwrap().contains("limit of 64 MiB"));
+    // It had nearly all of it.
+    assert!(
+        hog.out.text().contains("50 MiB\n") && !hog.out.text().contains("64 MiB\n"),
+        "{}",
+        hog.out.text()
+    );
+    assert_eq!(hog.container.usage().memory_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_limit_below_what_the_program_needs_is_the_same_end() {
+    let world = World::new();
+    let pod = world.pod("tight");
+    let tight = world
+        .run_with(&pod, "probe", &["env"], |spec| spec.memory_limit_bytes = Some(1000))
+        .await;
+    assert_eq!(tight.exit().await.reason, ExitReason::OomKilled);
+}
+
+#[tokio::test]
+async fn a_spinner_is_killed_at_once_and_does_not_starve_others() {
+    let world = World::on(runtime(1));
+    let (busy, quiet) = (world.pod("busy"), world.pod("quiet"));
+    let spinners = [
+        world.run(&busy, "probe", &["spin"]).await,
+        world.run(&busy, "probe", &["spin"]).await,
+    ];
+    let neighbour = world.run(&quiet, "probe", &["lines", "3"]).await;
+    assert_eq!(neighbour.printed().await, "line 0\nline 1\nline 2\n");
+    for spinner in spinners {
+        assert_eq!(spinner.container.exit(), None);
+        let start = Instant::now();
+        spinner.container.kill();
+        let exit = spinner.exit().await;
+        assert_eq!((exit.code, exit.reason), (137, ExitReason::Killed));
+        // Milliseconds on a quiet machine; this bound only tells it from "not at all".
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(spinner.container.usage().cpu_nanos > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_cpu_limit_is_held() {
+    let world = World::on(runtime(1));
+    let pod = world.pod("limited");
+    let spinner = world
+        .run_with(&pod, "probe", &["spin"], |spec| spec.cpu_limit_milli = Some(200))
+        .await;
+    let start = Instant::now();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let used = Duration::from_nanos(spinner.container.usage().cpu_nanos);
+    // One period's quota and one tick may be ahead; a busy machine can only lower it.
+    let most = start.elapsed().mul_f64(0.2) + Duration::from_millis(40);
+    assert!(used > Duration::ZERO && used <= most, "{used:?} of {most:?}");
+}
+
+#[tokio::test]
+async fn fuel_ends_a_container_at_the_same_instruction() {
+    let world = World::new();
+    let pod = world.pod("metered");
+    let wasm = Bytes::from_static(coracle_fixtures::component("probe").unwrap());
+    let module = world.runtime.load_metered("probe", wasm).await.unwrap();
+    let mut outputs = Vec::new();
+    for _ in 0..2 {
+        let lines = world.start(&pod, module.clone(), &["lines", "1000000"], |spec| {
+            spec.fuel = Some(5_000_000)
+        });
+        let exit = lines.exit().await;
+        assert_eq!(exit.reason, ExitReason::FuelExhausted, "{exit:?}");
+        outputs.push(lines.out.text());
+    }
+    assert!(outputs[0].lines().count() > 10);
+    assert_eq!(outputs[0], outputs[1]);
+
+    let enough = world.start(&pod, module, &["lines", "2"], |spec| spec.fuel = Some(500_000_000));
+    assert_eq!(enough.printed().await, "line 0\nline 1\n");
+}
+
+#[tokio::test]
+async fn a_fuel_limit_needs_a_metered_module() {
+    let world = World::new();
+    let pod = world.pod("unmetered");
+    let module = world.module("probe").await;
+    let sample = world.start(&pod, module.clone(), &["env"], |_| {});
+    sample.exit().await;
+    let mut spec = None;
+    let _ = world.start(&pod, module.clone(), &["env"], |s| {
+        spec = Some(coracle_runtime::ContainerSpec {
+            name: "x".into(),
+            args: vec![],
+            env: vec![],
+            mounts: vec![],
+            net: s.net.clone(),
+            http_port: 0,
+            memory_limit_bytes: None,
+            cpu_limit_milli: None,
+            fuel: Some(1),
+            stdout: s.stdout.clone(),
+            stderr: s.stderr.clone(),
+        });
+    });
+    assert!(matches!(
+        world.runtime.start(module, spec.unwrap()),
+        Err(StartError::NotMetered)
+    ));
+}
+
+#[tokio::test]
+async fn endless_recursion_is_a_fault_of_the_guest_alone() {
+    let world = World::new();
+    let pod = world.pod("deep");
+    let deep = world.run(&pod, "probe", &["overflow"]).await;
+    let exit = deep.exit().await;
+    assert_eq!((exit.code, exit.reason), (139, ExitReason::Error), "{exit:?}");
+    assert!(deep.err.text().contains("stack"), "{}", deep.err.text());
+}
+
+#[tokio::test]
+async fn termination_ends_a_sleeper_with_its_signal() {
+    let world = World::new();
+    let pod = world.pod("sleeper");
+    let sleeper = world.run(&pod, "probe", &["sleep"]).await;
+    assert!(sleeper.container.exit().is_none());
+    sleeper.container.terminate();
+    sleeper.container.kill(); // too late
+    assert_eq!(sleeper.exit().await.code, 143);
+    soon("the same again", sleeper.container.wait()).await;
+}

@@ -1,0 +1,90 @@
+//! Loading: what is refused, and what is compiled once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_runtime::{LoadError, ModuleKind, Runtime, RuntimeConfig};
+
+use crate::world::World;
+
+#[tokio::test]
+async fn what_cannot_run_is_refused_with_the_reason() {
+    let world = World::new();
+    let refuse = async |wasm: Vec<u8>| {
+        let digest = format!("{:?}", wasm.len());
+        world.runtime.load(&digest, wasm.into()).await.unwrap_err()
+    };
+    let error = refuse(b"#!/bin/sh\necho hello\n".to_vec()).await;
+    assert_eq!(error.to_string(), "this is not a WebAssembly module: it is a script");
+
+    let component = r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#;
+    let error = refuse(wat::parse_str(component).unwrap()).await;
+    let text = "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide";
+    assert_eq!(error.to_string(), text);
+
+    // A function that no version of the interface has: known only when it is linked.
+    let component = r#"(component
+        (import "wasi:cli/environment@0.2.0" (instance (export "get-secrets" (func))))
+        (instance $run) (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+    let error = refuse(wat::parse_str(component).unwrap()).await;
+    assert!(
+        matches!(error, LoadError::Unsupported(_)) && error.to_string().contains("get-secrets"),
+        "{error}"
+    );
+
+    // Valid at first sight, but not for the compiler.
+    let broken = r#"(module (func (export "_start")) (func (result i32)))"#;
+    let mut bytes = wat::parse_str(broken.replace("(result i32)", "(result i32) i32.const 1")).unwrap();
+    let constant = bytes.windows(2).rposition(|pair| pair == [0x41, 0x01]).unwrap();
+    bytes[constant] = 0x42; // an i64 where an i32 is promised
+    let error = refuse(bytes).await;
+    assert!(
+        matches!(error, LoadError::Invalid(_) | LoadError::Compile(_)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn code_is_compiled_once_and_kept_on_disk() {
+    let cache = tempfile::tempdir().unwrap();
+    let config = RuntimeConfig {
+        cache_dir: cache.path().join("code"),
+        worker_threads: 1,
+    };
+    let files = || std::fs::read_dir(cache.path().join("code")).unwrap().count();
+    let wasm = Bytes::from_static(coracle_fixtures::component("web").unwrap());
+
+    let runtime = Runtime::new(config.clone()).unwrap();
+    assert_eq!(runtime.check(&wasm).unwrap().kind, ModuleKind::Http);
+    let both = tokio::join!(runtime.load("web", wasm.clone()), runtime.load("web", wasm.clone()));
+    let (first, second) = (both.0.unwrap(), both.1.unwrap());
+    assert!(Arc::ptr_eq(&first, &second));
+    assert_eq!(files(), 1);
+    let modified = |file: std::fs::DirEntry| file.metadata().unwrap().modified().unwrap();
+    let stamp = || {
+        modified(
+            std::fs::read_dir(cache.path().join("code"))
+                .unwrap()
+                .next()
+                .unwrap()
+                .unwrap(),
+        )
+    };
+    let before = stamp();
+    drop((first, second, runtime));
+
+    let again = Runtime::new(config).unwrap();
+    again.load("web", wasm.clone()).await.unwrap();
+    assert_eq!((files(), stamp()), (1, before));
+
+    // Damaged code is noticed and made again.
+    let path = std::fs::read_dir(cache.path().join("code"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    std::fs::write(&path, b"not code").unwrap();
+    again.load("web-again", wasm).await.unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() > 1000);
+}
