@@ -35,7 +35,11 @@ fn primes_below(limit: usize) -> (usize, usize) {
     for n in 2..limit {
         if !composite[n] {
             (count, largest) = (count + 1, n);
-            composite.iter_mut().skip(n.saturating_mul(n)).step_by(n).for_each(|c| *c = true);
+            composite
+                .iter_mut()
+                .skip(n.saturating_mul(n))
+                .step_by(n)
+                .for_each(|c| *c = true);
         }
     }
     (count, largest)

@@ -33,6 +33,8 @@ fn main() {
         ["sink", address] => sink(address),
         ["udp-echo", address] => udp_echo(address),
         ["udp-ask", address] => udp_ask(address),
+        #[cfg(target_env = "p2")]
+        ["fetch", scheme, authority, path] => println!("{}", fetch(scheme, authority, path)),
         _ => panic!("unknown: {args:?}"),
     }
 }
@@ -149,4 +151,35 @@ fn udp_ask(address: &str) {
     let mut datagram = [0; 1500];
     let n = socket.recv(&mut datagram).unwrap();
     println!("{}", String::from_utf8_lossy(&datagram[..n]));
+}
+
+/// One request through `wasi:http`: the status and the body, or the error.
+#[cfg(target_env = "p2")]
+fn fetch(scheme: &str, authority: &str, path: &str) -> String {
+    use wasip2::http::outgoing_handler::handle;
+    use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
+
+    let request = OutgoingRequest::new(Fields::new());
+    request
+        .set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http }))
+        .unwrap();
+    request.set_authority(Some(authority)).unwrap();
+    request.set_path_with_query(Some(path)).unwrap();
+    let answer = match handle(request, None) {
+        Ok(answer) => answer,
+        Err(error) => return format!("{error:?}"),
+    };
+    answer.subscribe().block();
+    let response = match answer.get().unwrap().unwrap() {
+        Ok(response) => response,
+        Err(error) => return format!("{error:?}"),
+    };
+    let status = response.status();
+    let body = response.consume().unwrap();
+    let stream = body.stream().unwrap();
+    let mut bytes = Vec::new();
+    while let Ok(part) = stream.blocking_read(4096) {
+        bytes.extend(part);
+    }
+    format!("{status} {}", String::from_utf8_lossy(&bytes))
 }

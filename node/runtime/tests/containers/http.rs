@@ -80,3 +80,45 @@ async fn a_container_over_its_memory_limit_ends() {
     let _ = world.get(&pod, 8080, "/").await;
     assert_eq!(web.exit().await.reason.as_str(), "OOMKilled");
 }
+
+#[tokio::test]
+async fn a_taken_port_is_told_at_once() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let _web = world.run(&pod, "web", &[]).await;
+    let error = world.refused(&pod, world.module("web").await, |_| {}).to_string();
+    assert_eq!(error, "cannot listen on port 8080 of the pod: address already in use");
+}
+
+#[tokio::test]
+async fn a_guest_fetches_through_the_pod_network_and_nothing_else() {
+    let world = World::new();
+    let (server, client) = (world.pod("server"), world.pod("client"));
+    let _web = world.run(&server, "web", &[]).await;
+    world.service("web", [10, 96, 0, 99], 80, &[(&server, 8080)]);
+    let fetch = async |url: [&str; 3]| {
+        let [scheme, authority, path] = url;
+        world
+            .run(&client, "probe", &["fetch", scheme, authority, path])
+            .await
+            .printed()
+            .await
+    };
+    let answer = fetch(["http", "web", "/from-afar"]).await;
+    assert!(
+        answer.starts_with("200 ") && answer.contains("you asked for /from-afar"),
+        "{answer}"
+    );
+    assert!(
+        fetch(["http", &format!("{}:8080", server.ip), "/"])
+            .await
+            .starts_with("200 ")
+    );
+    assert!(fetch(["http", "nowhere", "/"]).await.contains("NXDOMAIN"));
+    assert!(
+        fetch(["http", "127.0.0.1:8080", "/"])
+            .await
+            .contains("ConnectionRefused")
+    );
+    assert!(fetch(["https", "web", "/"]).await.contains("TLS"));
+}

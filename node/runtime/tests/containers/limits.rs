@@ -100,28 +100,8 @@ async fn a_fuel_limit_needs_a_metered_module() {
     let world = World::new();
     let pod = world.pod("unmetered");
     let module = world.module("probe").await;
-    let sample = world.start(&pod, module.clone(), &["env"], |_| {});
-    sample.exit().await;
-    let mut spec = None;
-    let _ = world.start(&pod, module.clone(), &["env"], |s| {
-        spec = Some(coracle_runtime::ContainerSpec {
-            name: "x".into(),
-            args: vec![],
-            env: vec![],
-            mounts: vec![],
-            net: s.net.clone(),
-            http_port: 0,
-            memory_limit_bytes: None,
-            cpu_limit_milli: None,
-            fuel: Some(1),
-            stdout: s.stdout.clone(),
-            stderr: s.stderr.clone(),
-        });
-    });
-    assert!(matches!(
-        world.runtime.start(module, spec.unwrap()),
-        Err(StartError::NotMetered)
-    ));
+    let error = world.refused(&pod, module, |spec| spec.fuel = Some(1));
+    assert!(matches!(error, StartError::NotMetered));
 }
 
 #[tokio::test]

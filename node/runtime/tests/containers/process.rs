@@ -124,31 +124,14 @@ async fn a_missing_mount_is_refused_with_its_name() {
     let world = World::new();
     let pod = world.pod("mountless");
     let module = world.module("probe").await;
-    let mut refused = None;
-    let ok = world.start(&pod, module.clone(), &["env"], |spec| {
-        let mount = Mount {
-            host: "/does/not/exist".into(),
-            guest: "/data".into(),
-            read_only: true,
-        };
-        refused = Some((spec.stdout.clone(), spec.net.clone(), mount));
-    });
-    ok.exit().await;
-    let (sink, net, mount) = refused.unwrap();
-    let spec = coracle_runtime::ContainerSpec {
-        name: "x".into(),
-        args: vec![],
-        env: vec![],
-        mounts: vec![mount],
-        net,
-        http_port: 0,
-        memory_limit_bytes: None,
-        cpu_limit_milli: None,
-        fuel: None,
-        stdout: sink.clone(),
-        stderr: sink,
+    let missing = Mount {
+        host: "/does/not/exist".into(),
+        guest: "/data".into(),
+        read_only: true,
     };
-    let error = world.runtime.start(module, spec).unwrap_err().to_string();
+    let error = world
+        .refused(&pod, module, |spec| spec.mounts = vec![missing])
+        .to_string();
     assert!(error.contains("/does/not/exist") && error.contains("/data"), "{error}");
 }
 

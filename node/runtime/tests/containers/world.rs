@@ -10,7 +10,7 @@ use bytes::Bytes;
 use coracle_net::{
     Endpoint, EndpointPort, Fabric, FabricConfig, PodIdentity, PodNet, Protocol, Service, ServicePort, Snapshot,
 };
-use coracle_runtime::{Container, ContainerSpec, Exit, LogSink, Module, Runtime, RuntimeConfig};
+use coracle_runtime::{Container, ContainerSpec, Exit, LogSink, Module, Runtime, RuntimeConfig, StartError};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,6 +108,23 @@ impl Guest {
     }
 }
 
+/// A container without limits, files or variables but its host name.
+fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSpec {
+    ContainerSpec {
+        name: "guest".into(),
+        args: ["guest"].iter().chain(args).map(|arg| arg.to_string()).collect(),
+        env: vec![("HOSTNAME".into(), pod.net.identity().name.clone())],
+        mounts: Vec::new(),
+        net: pod.net.clone(),
+        http_port: 8080,
+        memory_limit_bytes: None,
+        cpu_limit_milli: None,
+        fuel: None,
+        stdout: out.clone(),
+        stderr: err.clone(),
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         Self::on(SHARED.clone())
@@ -167,25 +184,21 @@ impl World {
         change: impl FnOnce(&mut ContainerSpec),
     ) -> Guest {
         let (out, err) = (Arc::new(Log::default()), Arc::new(Log::default()));
-        let mut spec = ContainerSpec {
-            name: "guest".into(),
-            args: ["guest"].iter().chain(args).map(|arg| arg.to_string()).collect(),
-            env: vec![("HOSTNAME".into(), pod.net.identity().name.clone())],
-            mounts: Vec::new(),
-            net: pod.net.clone(),
-            http_port: 8080,
-            memory_limit_bytes: None,
-            cpu_limit_milli: None,
-            fuel: None,
-            stdout: out.clone(),
-            stderr: err.clone(),
-        };
+        let mut spec = spec(pod, args, &out, &err);
         change(&mut spec);
         Guest {
             container: self.runtime.start(module, spec).unwrap(),
             out,
             err,
         }
+    }
+
+    /// Tries to start a container that is refused at once.
+    pub fn refused(&self, pod: &Pod, module: Arc<Module>, change: impl FnOnce(&mut ContainerSpec)) -> StartError {
+        let log = Arc::new(Log::default());
+        let mut spec = spec(pod, &[], &log, &log);
+        change(&mut spec);
+        self.runtime.start(module, spec).unwrap_err()
     }
 
     /// A service with one port and these pods behind it.
