@@ -109,8 +109,8 @@ async fn main() -> anyhow::Result<()> {
         ("start to first answer, wasi:http", web),
     ] {
         let mut times = Vec::new();
-        for n in 0..count {
-            let (net, ip) = pod(256 + held.len() + n)?;
+        for _ in 0..count {
+            let (net, ip) = pod(256 + held.len())?;
             let start = Instant::now();
             let container = runtime.start(module.clone(), spec(net, &["server"]))?;
             let mut stream = loop {
