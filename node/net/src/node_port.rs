@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,6 +23,10 @@ const MAX_CONNECTIONS: usize = 2048;
 
 /// Bytes that are moved at a time in each direction of a connection.
 const COPY_BYTES: usize = 64 * 1024;
+
+/// Pause after a failed accept. It fails when the process is out of file descriptors, and at once again until something
+/// else closes one: long enough not to burn a core meanwhile, short enough not to be noticed afterwards.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A node port that is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +198,10 @@ impl Acceptor {
                 }
                 Err(error) => {
                     tracing::warn!(port, %error, "node port: a connection was not accepted");
-                    // Out of descriptors, most likely: let others run before the next try.
-                    tokio::task::yield_now().await;
+                    tokio::select! {
+                        () = closed.cancelled() => return,
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    }
                 }
             }
         }
