@@ -124,3 +124,146 @@ pub fn create_pod(pod: &mut Value) {
 pub fn create_service(service: &mut Value) {
     object::set(service, "status", json!({"loadBalancer": {}}));
 }
+
+/// A changed service keeps the address and the node ports that it was given, where the change does not name others, and
+/// gives back what its new type has no use for.
+pub fn update_service(new: &mut Value, old: &Value) {
+    let [after, before] = [&*new, old].map(|service| object::text(service, "spec.type").to_owned());
+    let addressed = |kind: &str| kind != "ExternalName";
+    let exposed = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    match (addressed(&before), addressed(&after)) {
+        (true, true) if object::text(new, "spec.clusterIP").is_empty() => {
+            keep_in(new, old, "spec", "clusterIP");
+            keep_in(new, old, "spec", "clusterIPs");
+        }
+        (true, false) if object::text(new, "spec.clusterIP") == object::text(old, "spec.clusterIP") => {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                object::fields(object::child(new, "spec")).shift_remove(field);
+            }
+        }
+        _ => {}
+    }
+    if exposed(&before) {
+        node_ports(new, old, exposed(&after));
+    }
+}
+
+fn node_ports(new: &mut Value, old: &Value, exposed: bool) {
+    let given: Vec<i64> = object::list(new, "spec.ports")
+        .iter()
+        .filter_map(|port| object::integer(port, "nodePort"))
+        .collect();
+    let ports = new
+        .get_mut("spec")
+        .and_then(|spec| spec.get_mut("ports"))
+        .and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
+        let same = |candidate: &&Value| {
+            ["protocol", "port"]
+                .iter()
+                .all(|field| candidate.get(field) == port.get(field))
+        };
+        let Some(number) = object::list(old, "spec.ports")
+            .iter()
+            .find(same)
+            .and_then(|port| object::integer(port, "nodePort"))
+        else {
+            continue;
+        };
+        let current = object::integer(port, "nodePort").unwrap_or_default();
+        if exposed && current == 0 && !given.contains(&number) {
+            object::fields(port).insert("nodePort".to_owned(), Value::from(number));
+        } else if !exposed && current == number {
+            object::fields(port).shift_remove("nodePort");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Kinds;
+    use std::sync::Arc;
+
+    fn kind(group: &str, plural: &str) -> Arc<Kind> {
+        Kinds::builtin().find(group, "v1", plural).unwrap().clone()
+    }
+
+    #[test]
+    fn a_new_object_has_the_systems_status() {
+        let mut pod = json!({"spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running"}});
+        create(&kind("", "pods"), &mut pod);
+        assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+        assert_eq!(object::generation(&pod), 1);
+        let mut deployment = json!({"metadata": {"generation": 9}, "status": {"replicas": 3}});
+        create(&kind("apps", "deployments"), &mut deployment);
+        assert_eq!(deployment, json!({"metadata": {"generation": 1}}));
+        let mut namespace = json!({"metadata": {"generation": 3}});
+        create(&kind("", "namespaces"), &mut namespace);
+        assert_eq!(
+            namespace,
+            json!({"metadata": {}, "status": {"phase": "Active"}, "spec": {"finalizers": ["kubernetes"]}})
+        );
+    }
+
+    #[test]
+    fn a_replace_keeps_status_and_counts_generations() {
+        let kind = kind("apps", "deployments");
+        let old = json!({"metadata": {"generation": 4}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
+        let mut same = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1}, "status": {"replicas": 7}});
+        update(&kind, &mut same, &old);
+        assert_eq!(
+            same,
+            json!({"metadata": {"labels": {"a": "b"}, "generation": 4}, "spec": {"replicas": 1}, "status": {"replicas": 1}})
+        );
+        let mut changed = json!({"spec": {"replicas": 2}});
+        update(&kind, &mut changed, &old);
+        assert_eq!((object::generation(&changed), &changed["status"]), (5, &old["status"]));
+    }
+
+    #[test]
+    fn a_status_write_changes_the_status_only() {
+        let old = json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
+        let mut new = json!({"metadata": {"name": "a", "labels": {"x": "2"}, "resourceVersion": "7"}, "spec": {"replicas": 5}, "status": {"replicas": 2}});
+        let mut deployment = new.clone();
+        update_status(&kind("apps", "deployments"), &mut deployment, &old);
+        assert_eq!(
+            deployment,
+            json!({"metadata": {"name": "a", "labels": {"x": "1"}, "resourceVersion": "7"}, "spec": {"replicas": 1}, "status": {"replicas": 2}})
+        );
+        update_status(&kind("", "nodes"), &mut new, &old);
+        assert_eq!(new["metadata"]["labels"], json!({"x": "2"}));
+    }
+
+    #[test]
+    fn a_namespaces_finalizers_change_through_finalize_only() {
+        let old = json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Terminating"}});
+        let mut new = json!({"metadata": {"name": "a"}, "spec": {}});
+        update(&kind("", "namespaces"), &mut new, &old);
+        assert_eq!(new["spec"], old["spec"]);
+        let mut done = json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"finalizers": []}});
+        finalize(&mut done, &old);
+        assert_eq!(
+            done,
+            json!({"metadata": {"name": "a"}, "spec": {"finalizers": []}, "status": {"phase": "Terminating"}})
+        );
+    }
+
+    #[test]
+    fn a_service_keeps_what_it_was_given() {
+        let kind = kind("", "services");
+        let port = json!({"port": 80, "protocol": "TCP", "nodePort": 30080});
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [port]}});
+        let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 90, "protocol": "TCP"}]}});
+        update(&kind, &mut new, &old);
+        assert_eq!(new["spec"]["clusterIPs"], json!(["10.96.0.9"]));
+        assert_eq!(new["spec"]["ports"], json!([port, {"port": 90, "protocol": "TCP"}]));
+        let mut inner = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.9", "ports": [port]}});
+        update(&kind, &mut inner, &old);
+        assert_eq!(inner["spec"]["ports"], json!([{"port": 80, "protocol": "TCP"}]));
+        let mut named =
+            json!({"spec": {"type": "ExternalName", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}});
+        update(&kind, &mut named, &old);
+        assert_eq!(named["spec"], json!({"type": "ExternalName"}));
+    }
+}

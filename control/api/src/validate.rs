@@ -3,16 +3,22 @@
 //! Validators see objects that were read, normalised and defaulted, so types are right; they never change anything.
 
 pub mod apps;
+mod check;
 pub mod config;
+mod container;
 pub mod core;
 pub mod endpoints;
 pub mod metadata;
 pub mod names;
 pub mod node;
+mod place;
 pub mod pod;
 pub mod pod_update;
+mod probe;
 pub mod rbac;
+mod resources;
 pub mod service;
+mod volume;
 
 use crate::field_error::{FieldError, Path};
 use crate::kinds::Kind;

@@ -126,7 +126,7 @@ fn service() -> Kind {
             validate: validate::service::service,
             validate_update: validate::service::update,
             prepare_create: prepare::create_service,
-            ..Strategy::NONE
+            prepare_update: prepare::update_service,
         })
 }
 
