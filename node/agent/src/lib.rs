@@ -1,1 +1,49 @@
-//! See ARCHITECTURE.md.
+//! What the kubelet is for Linux containers, for WebAssembly: the pods of one node, from their assignment to their end.
+//!
+//! The agent knows the cluster only as a client of the Kubernetes API. It keeps a node object and a lease, runs a task for
+//! each pod that is assigned to the node, and tells the pod network about services. Decisions are pure functions
+//! (`plan`, `status`, `env`, `backoff`, `probe`); `pod` observes and carries out.
+//!
+//! Positive invariants: a pod's task is the only writer of its status; a restart count never falls and a phase never goes
+//! back; a container runs only while its pod is assigned here; no thread and no timer belongs to a pod that is at rest.
+
+mod address;
+mod agent;
+mod backoff;
+mod capacity;
+mod cell;
+mod clock;
+mod config;
+mod env;
+mod events;
+mod fields;
+mod handle;
+mod hooks;
+mod lease;
+mod logs;
+mod node;
+mod objects;
+mod observed;
+mod plan;
+mod pod;
+mod pods;
+mod probe;
+mod proxy;
+mod quantity;
+mod recover;
+mod register;
+mod spec;
+mod start;
+mod status;
+mod status_patch;
+#[cfg(test)]
+mod testing;
+mod volume;
+
+pub use agent::{Agent, BuildError};
+pub use backoff::Limits as BackoffLimits;
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, Identity};
+pub use fields::Capacity;
+pub use handle::{AgentHandle, ContainerUsage, DialError};
+pub use logs::{LogError, LogOptions};

@@ -1,0 +1,135 @@
+//! What the rest of the process may ask a running agent: logs, connections into pods, counts.
+
+use crate::cell::PodCell;
+use crate::logs::{LogError, LogOptions, LogTarget};
+use crate::node::Node;
+use bytes::Bytes;
+use coracle_net::{NetError, Stream};
+use coracle_runtime::Usage;
+use futures::stream::BoxStream;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// The node's pods by uid.
+pub(crate) type Cells = Arc<RwLock<HashMap<String, Arc<PodCell>>>>;
+
+/// Asks a running agent; cheap to clone.
+#[derive(Clone)]
+pub struct AgentHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) cells: Cells,
+}
+
+/// A pod cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The node does not have it.
+    #[error("pod {pod:?} is not on this node")]
+    NoPod {
+        /// The pod's name.
+        pod: String,
+    },
+    /// It has no network yet, or no more.
+    #[error("pod {pod:?} has no address")]
+    NoAddress {
+        /// The pod's name.
+        pod: String,
+    },
+    /// Nobody answers at the port.
+    #[error("port {port} of pod {pod:?}: {source}")]
+    Refused {
+        /// The pod's name.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        source: NetError,
+    },
+}
+
+/// What a container uses.
+#[derive(Debug, Clone)]
+pub struct ContainerUsage {
+    /// The pod's uid.
+    pub pod_uid: String,
+    /// The container's name.
+    pub container: String,
+    /// CPU time and memory.
+    pub usage: Usage,
+}
+
+impl AgentHandle {
+    /// The log of a container. An empty `uid` means the pod that has the name now.
+    ///
+    /// # Errors
+    /// When the pod or container is not here or has not run, or the file cannot be read.
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: &str,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, LogError> {
+        let Some((uid, cell)) = self.find(namespace, pod, uid) else {
+            return Err(LogError::NoPod { pod: pod.to_owned() });
+        };
+        let target = LogTarget {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            uid,
+            container: container.to_owned(),
+        };
+        let log = cell.log(&target, options.previous)?;
+        self.node.logs.read(&target, log, options)
+    }
+
+    /// A connection to a port of the pod's own loopback, as port-forward needs it.
+    ///
+    /// # Errors
+    /// When the pod is not here or nobody listens at the port.
+    pub async fn dial(&self, namespace: &str, pod: &str, uid: &str, port: u16) -> Result<Stream, DialError> {
+        let name = || pod.to_owned();
+        let (_, cell) = self.find(namespace, pod, uid).ok_or_else(|| DialError::NoPod { pod: name() })?;
+        let ip = cell.ip().ok_or_else(|| DialError::NoAddress { pod: name() })?;
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let dialled = self.node.fabric.dial_pod(ip, loopback).await;
+        dialled.map_err(|source| DialError::Refused { pod: name(), port, source })
+    }
+
+    /// How many pods the node has, ended ones included.
+    #[must_use]
+    pub fn pods(&self) -> usize {
+        self.cells.read().len()
+    }
+
+    /// What all running containers use.
+    #[must_use]
+    pub fn usage(&self) -> Vec<ContainerUsage> {
+        let cells = self.cells.read();
+        let of = |(uid, cell): (&String, &Arc<PodCell>)| {
+            let pod_uid = uid.clone();
+            cell.usage().into_iter().map(move |(container, usage)| ContainerUsage {
+                pod_uid: pod_uid.clone(),
+                container,
+                usage,
+            })
+        };
+        cells.iter().flat_map(of).collect()
+    }
+
+    fn find(&self, namespace: &str, pod: &str, uid: &str) -> Option<(String, Arc<PodCell>)> {
+        let cells = self.cells.read();
+        if !uid.is_empty() {
+            return cells.get(uid).map(|cell| (uid.to_owned(), cell.clone()));
+        }
+        let named = |cell: &PodCell| {
+            let metadata = &cell.wanted().pod.metadata;
+            metadata.name.as_deref() == Some(pod) && metadata.namespace.as_deref() == Some(namespace)
+        };
+        cells.iter().find(|(_, cell)| named(cell)).map(|(uid, cell)| (uid.clone(), cell.clone()))
+    }
+}

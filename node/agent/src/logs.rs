@@ -1,0 +1,456 @@
+//! What containers print, on disk, in the format of the container runtime interface.
+//!
+//! `<dir>/<namespace>_<pod>_<uid>/<container>/<restart>.log`, one file a start; the current and the previous start are kept.
+//! A write goes straight to the file (the page cache): there is no queue that could grow and no task a container. Partial lines
+//! are held back until their end or 16 KiB. Followers are woken by writes. Files are opened at the first output and at most
+//! [`MAX_OPEN_FILES`] stay open on a node, so that thousands of quiet pods hold no descriptors.
+
+mod line;
+mod read;
+
+pub use read::{LogError, LogOptions};
+
+use crate::clock::Clock;
+use bytes::Bytes;
+use coracle_runtime::LogSink;
+use futures::stream::BoxStream;
+use line::Stream;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use tokio::sync::Notify;
+
+/// A file is rotated at this size: the kubelet's default.
+const MAX_FILE_BYTES: u64 = 10 << 20;
+
+/// A line longer than this is written in parts: what container runtimes do, and what bounds the memory of a container that never
+/// ends a line.
+const MAX_PARTIAL_BYTES: usize = 16 << 10;
+
+/// How many log files stay open. A process has 1,024 descriptors by default; a quarter of them keeps the busy logs of a node open.
+const MAX_OPEN_FILES: usize = 256;
+
+/// Which container's log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LogTarget {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// The container's name.
+    pub container: String,
+}
+
+/// The logs of a node.
+pub struct Logs {
+    dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    live: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
+    open: Arc<OpenFiles>,
+}
+
+impl Logs {
+    /// Logs under `dir`.
+    pub fn new(dir: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        Self { dir, clock, live: Mutex::default(), open: Arc::default() }
+    }
+
+    /// The log of a new start of a container; makes no file before there is output.
+    pub fn start(&self, target: &LogTarget, restart: u32) -> Arc<LogFile> {
+        let dir = self.container_dir(target);
+        forget_older(&dir, restart);
+        let path = dir.join(format!("{restart}.log"));
+        let log = Arc::new(LogFile {
+            path: path.clone(),
+            clock: self.clock.clone(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            ended: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            open: self.open.clone(),
+        });
+        let mut live = self.live.lock();
+        if live.len() >= 64 && live.len() == live.capacity() {
+            live.retain(|_, log| log.strong_count() > 0);
+        }
+        live.insert(path, Arc::downgrade(&log));
+        log
+    }
+
+    /// Reads the log of one start of a container.
+    ///
+    /// # Errors
+    /// When the file cannot be read; a start that printed nothing has an empty log.
+    pub fn read(
+        &self,
+        target: &LogTarget,
+        restart: u32,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, LogError> {
+        let path = self.container_dir(target).join(format!("{restart}.log"));
+        let live = self.live.lock().get(&path).and_then(Weak::upgrade);
+        read::read(path, live, options, self.clock.now())
+    }
+
+    /// Deletes the logs of a pod.
+    pub fn remove_pod(&self, namespace: &str, pod: &str, uid: &str) {
+        let dir = self.dir.join(format!("{namespace}_{pod}_{uid}"));
+        self.live.lock().retain(|path, log| log.strong_count() > 0 && !path.starts_with(&dir));
+        if let Err(error) = fs::remove_dir_all(&dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %dir.display(), %error, "cannot delete the logs of a pod");
+        }
+    }
+
+    /// The names of the directories of pods that have logs here.
+    pub fn pods(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Deletes a directory that [`Logs::pods`] named.
+    pub fn remove_named(&self, name: &str) {
+        let _ = fs::remove_dir_all(self.dir.join(name));
+    }
+
+    fn container_dir(&self, target: &LogTarget) -> PathBuf {
+        let LogTarget { namespace, pod, uid, container } = target;
+        self.dir.join(format!("{namespace}_{pod}_{uid}")).join(container)
+    }
+}
+
+/// Where a rotated file goes.
+fn rotated(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+/// Only the current and the previous start can be asked for.
+fn forget_older(dir: &Path, restart: u32) {
+    let Some(oldest) = restart.checked_sub(2) else { return };
+    let path = dir.join(format!("{oldest}.log"));
+    let _ = fs::remove_file(rotated(&path));
+    let _ = fs::remove_file(path);
+}
+
+/// The log of one start of a container.
+pub struct LogFile {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    state: Mutex<FileState>,
+    changed: Notify,
+    ended: AtomicBool,
+    generation: AtomicU64,
+    open: Arc<OpenFiles>,
+}
+
+#[derive(Default)]
+struct FileState {
+    file: Option<File>,
+    len: u64,
+    partial: [Vec<u8>; 2],
+    failed: bool,
+}
+
+impl LogFile {
+    /// Where standard output goes.
+    pub fn stdout(self: &Arc<Self>) -> Arc<dyn LogSink> {
+        Arc::new(Sink { log: self.clone(), stream: Stream::Stdout })
+    }
+
+    /// Where standard error goes.
+    pub fn stderr(self: &Arc<Self>) -> Arc<dyn LogSink> {
+        Arc::new(Sink { log: self.clone(), stream: Stream::Stderr })
+    }
+
+    /// The container ended: writes out what was held back and lets followers end.
+    pub fn end(&self) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let mut out = Vec::new();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let partial = std::mem::take(state.partial(stream));
+            if !partial.is_empty() {
+                line::write(&mut out, now, stream, true, &[&partial]);
+            }
+        }
+        self.append(&mut state, &out);
+        state.file = None;
+        drop(state);
+        self.ended.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    fn write(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let mut out = Vec::with_capacity(bytes.len() + 64);
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (text, after) = rest.split_at(end);
+            let partial = state.partial(stream);
+            line::write(&mut out, now, stream, true, &[partial, text]);
+            partial.clear();
+            rest = after.get(1..).unwrap_or_default();
+        }
+        let partial = state.partial(stream);
+        partial.extend_from_slice(rest);
+        while partial.len() >= MAX_PARTIAL_BYTES {
+            let later = partial.split_off(MAX_PARTIAL_BYTES);
+            line::write(&mut out, now, stream, false, &[partial]);
+            *partial = later;
+        }
+        if out.is_empty() {
+            return;
+        }
+        let opened = state.file.is_none();
+        self.append(&mut state, &out);
+        drop(state);
+        if opened {
+            self.open.opened(self);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A log that cannot be written must not end a container: it is said once, and the output is lost.
+    fn append(&self, state: &mut FileState, out: &[u8]) {
+        if out.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_append(state, out) {
+            state.file = None;
+            if !std::mem::replace(&mut state.failed, true) {
+                tracing::error!(path = %self.path.display(), %error, "cannot write a container's log; its output is lost");
+            }
+        }
+    }
+
+    fn try_append(&self, state: &mut FileState, out: &[u8]) -> io::Result<()> {
+        if state.len + out.len() as u64 > MAX_FILE_BYTES && state.len > 0 {
+            state.file = None;
+            fs::rename(&self.path, rotated(&self.path))?;
+            state.len = 0;
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        let file = match &mut state.file {
+            Some(file) => file,
+            empty => {
+                let file = open_for_append(&self.path)?;
+                state.len = file.metadata()?.len();
+                empty.insert(file)
+            }
+        };
+        file.write_all(out)?;
+        state.len += out.len() as u64;
+        Ok(())
+    }
+}
+
+impl FileState {
+    fn partial(&mut self, stream: Stream) -> &mut Vec<u8> {
+        let [stdout, stderr] = &mut self.partial;
+        match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        }
+    }
+}
+
+fn open_for_append(path: &Path) -> io::Result<File> {
+    let open = || fs::OpenOptions::new().create(true).append(true).open(path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(dir) = path.parent() {
+                fs::create_dir_all(dir)?;
+            }
+            open()
+        }
+        result => result,
+    }
+}
+
+struct Sink {
+    log: Arc<LogFile>,
+    stream: Stream,
+}
+
+impl LogSink for Sink {
+    fn write(&self, bytes: &[u8]) {
+        self.log.write(self.stream, bytes);
+    }
+}
+
+/// The files that are open, the first one opened first.
+#[derive(Default)]
+struct OpenFiles {
+    queue: Mutex<VecDeque<Weak<LogFile>>>,
+}
+
+impl OpenFiles {
+    /// Closes the file opened longest ago when there are too many; its next write opens it again.
+    fn opened(&self, log: &Arc<LogFile>) {
+        let oldest = {
+            let mut queue = self.queue.lock();
+            queue.push_back(Arc::downgrade(log));
+            if queue.len() > MAX_OPEN_FILES { queue.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade())
+            && !Arc::ptr_eq(&oldest, log)
+        {
+            oldest.state.lock().file = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use futures::StreamExt;
+
+    fn logs() -> (tempfile::TempDir, Logs, LogTarget) {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::new(dir.path().to_owned(), Arc::new(SystemClock));
+        let target =
+            LogTarget { namespace: "ns".into(), pod: "p".into(), uid: "u".into(), container: "c".into() };
+        (dir, logs, target)
+    }
+
+    async fn text(logs: &Logs, target: &LogTarget, restart: u32, options: &LogOptions) -> String {
+        let mut stream = logs.read(target, restart, options).unwrap();
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes.unwrap());
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_come_back_in_order_and_partial_ones_at_the_end() {
+        let (_dir, logs, target) = logs();
+        let log = logs.start(&target, 0);
+        log.stdout().write(b"one\ntw");
+        log.stderr().write(b"err\n");
+        log.stdout().write(b"o\nthree");
+        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, "one\nerr\ntwo\n");
+        log.end();
+        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, "one\nerr\ntwo\nthree\n");
+        let tail = LogOptions { tail_lines: Some(2), ..LogOptions::default() };
+        assert_eq!(text(&logs, &target, 0, &tail).await, "two\nthree\n");
+        let none = LogOptions { tail_lines: Some(0), ..LogOptions::default() };
+        assert_eq!(text(&logs, &target, 0, &none).await, "");
+        let limited = LogOptions { limit_bytes: Some(5), ..LogOptions::default() };
+        assert_eq!(text(&logs, &target, 0, &limited).await, "one\ne");
+    }
+
+    #[tokio::test]
+    async fn timestamps_and_since() {
+        let (_dir, logs, target) = logs();
+        let log = logs.start(&target, 0);
+        log.stdout().write(b"old\n");
+        let between = jiff::Timestamp::now();
+        log.stdout().write(b"new\n");
+        let since = LogOptions { since_time: Some(between), timestamps: true, ..LogOptions::default() };
+        let out = text(&logs, &target, 0, &since).await;
+        let (time, rest) = out.split_once(' ').unwrap();
+        assert_eq!(rest, "new\n");
+        assert!(time.parse::<jiff::Timestamp>().unwrap() >= between);
+        assert_eq!(time.len(), "2006-01-02T15:04:05.000000000Z".len());
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_what_comes_and_ends_with_the_container() {
+        let (_dir, logs, target) = logs();
+        let log = logs.start(&target, 0);
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let mut stream = logs.read(&target, 0, &options).unwrap();
+        let writer = tokio::spawn(async move {
+            for number in 0..1000 {
+                log.stdout().write(format!("line {number}\n").as_bytes());
+                if number % 50 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            log.end();
+        });
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes.unwrap());
+        }
+        writer.await.unwrap();
+        let expected: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(String::from_utf8(all).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn rotation_loses_nothing_to_a_follower_and_keeps_two_files() {
+        let (_dir, logs, target) = logs();
+        let log = logs.start(&target, 0);
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let stream = logs.read(&target, 0, &options).unwrap();
+        let reader = tokio::spawn(async move {
+            stream.fold(0usize, |total, bytes| async move { total + bytes.unwrap().len() }).await
+        });
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        for number in 0..15_000 {
+            log.stdout().write(&line);
+            if number % 256 == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        log.end();
+        assert_eq!(reader.await.unwrap(), 15_000 * 1024);
+        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await.len(), 15_000 * 1024);
+        assert!(fs::metadata(&log.path).unwrap().len() < MAX_FILE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let (_dir, logs, target) = logs();
+        let log = logs.start(&target, 0);
+        log.stdout().write(&b"y".repeat(40_000));
+        log.stdout().write(b"z\n");
+        let expected = format!("{}z\n", "y".repeat(40_000));
+        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, expected);
+    }
+
+    #[tokio::test]
+    async fn only_two_starts_are_kept_and_a_new_process_reads_them() {
+        let (dir, logs, target) = logs();
+        for restart in 0..3 {
+            let log = logs.start(&target, restart);
+            log.stdout().write(format!("start {restart}\n").as_bytes());
+            log.end();
+        }
+        let fresh = Logs::new(dir.path().to_owned(), Arc::new(SystemClock));
+        assert_eq!(text(&fresh, &target, 0, &LogOptions::default()).await, "");
+        assert_eq!(text(&fresh, &target, 1, &LogOptions::default()).await, "start 1\n");
+        assert_eq!(text(&fresh, &target, 2, &LogOptions::default()).await, "start 2\n");
+        fresh.remove_pod("ns", "p", "u");
+        assert!(fresh.pods().is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_files_stay_open() {
+        let (_dir, logs, mut target) = logs();
+        let all: Vec<_> = (0..MAX_OPEN_FILES + 50)
+            .map(|number| {
+                target.container = format!("c{number}");
+                let log = logs.start(&target, 0);
+                log.stdout().write(b"first\n");
+                log
+            })
+            .collect();
+        let open = all.iter().filter(|log| log.state.lock().file.is_some()).count();
+        assert_eq!(open, MAX_OPEN_FILES);
+        all[0].stdout().write(b"second\n");
+        target.container = "c0".into();
+        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, "first\nsecond\n");
+    }
+}

@@ -1,0 +1,230 @@
+//! Carries out what `plan` decided.
+//!
+//! Each action changes what is observed at once, so that it is not planned again, and puts whatever takes time on the task's list.
+
+use super::{Done, PodTask, Run};
+use crate::clock::after;
+use crate::fields::Facts;
+use crate::hooks;
+use crate::logs::LogTarget;
+use crate::objects::{Known, Watched};
+use crate::observed::{Doom, Failure, Sandbox, State, Volumes};
+use crate::plan::Action;
+use crate::probe::Purpose;
+use crate::spec;
+use crate::start::{Attempt, Held, pod_dir};
+use crate::volume;
+use coracle_net::PodIdentity;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a status that only says "starting" waits for the start: most starts take a millisecond, and clients and the API are
+/// spared a write that is outdated when it arrives. Longer than a human notices it must not be.
+const HOLD: Duration = Duration::from_millis(100);
+
+/// A pod without network, or with files that cannot be written, is tried again after this time.
+const RETRY: Duration = Duration::from_secs(10);
+
+impl PodTask {
+    /// Acts; says whether what is observed has changed by it.
+    pub(super) fn act(&mut self, action: Action, now: Timestamp) -> bool {
+        match action {
+            Action::CreateSandbox => self.create_sandbox(now),
+            Action::Mount => self.mount(),
+            Action::Start(index) => self.start(index, now),
+            Action::Stop(index) => self.stop(index, now),
+            Action::Kill(index) => {
+                if let Some(container) = self.runs.get(index).and_then(|run| run.container.as_ref()) {
+                    container.kill();
+                }
+                return false;
+            }
+            Action::Fail(doom, failure) => self.fail(doom, failure),
+            Action::RemoveSandbox => self.remove_sandbox(),
+            Action::Finish => return false,
+        }
+        true
+    }
+
+    fn create_sandbox(&mut self, now: Timestamp) {
+        let retry = Sandbox::Failed { retry_at: after(now, RETRY) };
+        let Some(ip) = self.node.addresses.take(self.wanted_ip.take()) else {
+            let message = "Failed to create pod sandbox: the node has no free address".to_owned();
+            self.event(None, true, "FailedCreatePodSandBox", message);
+            self.observed.sandbox = retry;
+            return;
+        };
+        let identity = PodIdentity {
+            namespace: self.subject.namespace.clone(),
+            name: self.subject.name.clone(),
+            uid: self.subject.uid.clone(),
+        };
+        match self.node.fabric.add_pod(identity, vec![ip]) {
+            Ok(net) => {
+                self.net = Some(net);
+                self.observed.sandbox = Sandbox::Ready(vec![ip]);
+            }
+            Err(error) => {
+                self.node.addresses.give_back(ip);
+                let message = format!("Failed to create pod sandbox: address {ip}: {error}");
+                self.event(None, true, "FailedCreatePodSandBox", message);
+                self.observed.sandbox = retry;
+            }
+        }
+    }
+
+    pub(super) fn remove_sandbox(&mut self) {
+        let Sandbox::Ready(ips) = &self.observed.sandbox else { return };
+        let ips = ips.clone();
+        self.node.fabric.remove_pod(&self.subject.uid);
+        for ip in &ips {
+            self.node.addresses.give_back(*ip);
+        }
+        self.net = None;
+        self.observed.sandbox = Sandbox::Removed(ips);
+    }
+
+    fn mount(&mut self) {
+        let objects = self.objects.get_or_insert_with(|| {
+            let references = volume::references(&self.pod);
+            references.iter().map(|reference| self.node.objects.hold(reference, &self.cell.changed)).collect()
+        });
+        // The API's answer wakes the task: see `objects_changed`.
+        self.observed.volumes = Volumes::Mounting;
+        if objects.iter().any(|object| matches!(object.known(), Known::Nothing)) {
+            return;
+        }
+        if !volume::any(&self.pod) {
+            self.observed.volumes = Volumes::Ready;
+            return;
+        }
+        let (node, pod) = (self.node.clone(), self.pod.clone());
+        let (objects, ips) = (objects.clone(), self.observed.sandbox.ips().to_vec());
+        self.later(async move {
+            let work = tokio::task::spawn_blocking(move || {
+                let facts = Facts {
+                    pod: &pod,
+                    pod_ips: &ips,
+                    node_name: &node.identity.name,
+                    host_ip: node.identity.ip,
+                    allocatable: node.identity.capacity,
+                };
+                volume::set_up(&pod_dir(&node, &pod), &facts, &Held(&objects)).map_err(|error| error.to_string())
+            });
+            Done::Mounted(work.await.unwrap_or_else(|error| Err(error.to_string())))
+        });
+    }
+
+    /// Objects that the pod refers to changed, perhaps: what waits for them is tried again, and files are refreshed.
+    pub(super) fn objects_changed(&mut self) {
+        let Some(objects) = &self.objects else { return };
+        if objects.is_empty() {
+            return;
+        }
+        let revision = revisions(objects);
+        if self.observed.volumes == Volumes::Ready && self.runs_on == revision {
+            return;
+        }
+        self.runs_on = revision;
+        match self.observed.volumes {
+            Volumes::Ready if volume::any(&self.pod) => self.mount(),
+            Volumes::Mounting | Volumes::Failed { .. } => self.observed.volumes = Volumes::Unmounted,
+            Volumes::Unmounted | Volumes::Ready => {}
+        }
+        for seen in &mut self.observed.containers {
+            if matches!(seen.state, State::Waiting { reason: crate::observed::waiting::CONFIG, .. }) {
+                seen.due = None;
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize, now: Timestamp) {
+        let name = self.container_name(index).to_owned();
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some(net) = self.net.clone() else { return };
+        if let State::Terminated(ended) = std::mem::replace(&mut seen.state, State::Starting) {
+            seen.last = Some(ended);
+            seen.restarts += 1;
+        }
+        (seen.due, seen.stop, seen.unhealthy, seen.crash_message) = (None, None, None, None);
+        (seen.ready, seen.started) = (false, false);
+        self.report.hold_until = Some(after(now, HOLD));
+        let target = LogTarget {
+            namespace: self.subject.namespace.clone(),
+            pod: self.subject.name.clone(),
+            uid: self.subject.uid.clone(),
+            container: name,
+        };
+        let log = self.node.logs.start(&target, seen.restarts);
+        let number = run.number + 1;
+        *run = Run { number, log: Some(log.clone()), ..Run::default() };
+        let attempt = Attempt {
+            node: self.node.clone(),
+            pod: self.pod.clone(),
+            index,
+            net,
+            ips: self.observed.sandbox.ips().to_vec(),
+            objects: self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new())),
+            log,
+        };
+        self.later(async move { Done::Started { index, number, result: attempt.run().await } });
+    }
+
+    fn stop(&mut self, index: usize, now: Timestamp) {
+        let deadline = self.stop_deadline(index, now);
+        let name = self.container_name(index).to_owned();
+        let Some(seen) = self.observed.containers.get_mut(index) else { return };
+        seen.stop = Some(deadline);
+        let message = match &seen.unhealthy {
+            Some(why) if self.observed.doom.is_none() => format!("Container {name} {why}, will be restarted"),
+            _ => format!("Stopping container {name}"),
+        };
+        self.event(Some(index), false, "Killing", message);
+        let container = spec::container(&self.pod, index).cloned();
+        let hook = container.as_ref().and_then(|container| container.lifecycle.as_ref()?.pre_stop.clone());
+        let ip = self.observed.sandbox.ips().first().copied();
+        let (Some(hook), Some(ip), Some(container)) = (hook, ip, container) else {
+            self.terminate(index);
+            return;
+        };
+        let (fabric, number) = (self.node.fabric.clone(), self.run_number(index));
+        let timeout = crate::clock::until(now, deadline);
+        self.later(async move {
+            let result = hooks::run(fabric, ip, container, hook, timeout).await;
+            Done::PreStop { index, number, result }
+        });
+    }
+
+    pub(super) fn terminate(&self, index: usize) {
+        if let Some(container) = self.runs.get(index).and_then(|run| run.container.as_ref()) {
+            container.terminate();
+        }
+    }
+
+    /// When a container that is being stopped is killed.
+    fn stop_deadline(&self, index: usize, now: Timestamp) -> Timestamp {
+        if let Some(doom) = &self.observed.doom {
+            return doom.deadline;
+        }
+        let of_probe = |purpose: Purpose| purpose.of(spec::container(&self.pod, index)?)?.termination_grace_period_seconds;
+        let own = of_probe(Purpose::Liveness).or_else(|| of_probe(Purpose::Startup));
+        let seconds = own.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(self.shape.grace_seconds);
+        after(now, Duration::from_secs(seconds))
+    }
+
+    fn fail(&mut self, doom: Doom, failure: Failure) {
+        self.event(None, false, "DeadlineExceeded", failure.message.clone());
+        self.observed.doom = Some(doom);
+        self.observed.failure = Some(failure);
+    }
+}
+
+/// What tells whether any of the objects changed.
+pub(super) fn revisions(objects: &[Arc<Watched>]) -> Vec<Option<String>> {
+    let revision = |object: &Arc<Watched>| match object.known() {
+        Known::Present(payload) => Some(payload.revision.clone()),
+        Known::Absent | Known::Nothing => None,
+    };
+    objects.iter().map(revision).collect()
+}

@@ -1,0 +1,256 @@
+//! Tells the pod network about the cluster's services.
+//!
+//! Watches services and endpoint slices and hands the network a complete snapshot at each change; what arrives together goes out
+//! together. Until both lists are known the network is told nothing, and no pod starts: it would miss services in its
+//! environment.
+
+use coracle_net::{Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot};
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The label that says whose endpoints a slice has.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+type Key = (String, String);
+
+/// The cluster's services as they are known.
+#[derive(Default)]
+struct World {
+    services: BTreeMap<Key, Service>,
+    slices: HashMap<Key, (Key, Vec<Endpoint>)>,
+    services_listed: bool,
+    slices_listed: bool,
+}
+
+/// Watches until the shutdown; `synced` turns true when the network knows all services.
+pub async fn run(client: Client, fabric: Fabric, synced: watch::Sender<bool>, shutdown: CancellationToken) {
+    let services = watch_all::<core::Service>(&client);
+    let slices = watch_all::<EndpointSlice>(&client);
+    let (mut services, mut slices) = (pin!(services), pin!(slices));
+    let mut world = World::default();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(event) = services.next() => world.service_event(event),
+            Some(event) = slices.next() => world.slice_event(event),
+            else => return,
+        }
+        // What has already arrived belongs into the same snapshot.
+        while let Some(Some(event)) = services.next().now_or_never() {
+            world.service_event(event);
+        }
+        while let Some(Some(event)) = slices.next().now_or_never() {
+            world.slice_event(event);
+        }
+        if world.services_listed && world.slices_listed {
+            fabric.update(Arc::new(world.snapshot()));
+            synced.send_replace(true);
+        }
+    }
+}
+
+type Event<K> = Result<watcher::Event<K>, watcher::Error>;
+
+fn watch_all<K>(client: &Client) -> impl Stream<Item = Event<K>> + use<K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff()
+}
+
+impl World {
+    fn service_event(&mut self, event: Event<core::Service>) {
+        match event {
+            Ok(watcher::Event::Init) => self.services.clear(),
+            Ok(watcher::Event::InitApply(service) | watcher::Event::Apply(service)) => {
+                let service = service_of(&service);
+                self.services.insert((service.namespace.clone(), service.name.clone()), service);
+            }
+            Ok(watcher::Event::InitDone) => self.services_listed = true,
+            Ok(watcher::Event::Delete(service)) => {
+                self.services.remove(&key(&service.metadata));
+            }
+            Err(error) => tracing::debug!(%error, "watch of services"),
+        }
+    }
+
+    fn slice_event(&mut self, event: Event<EndpointSlice>) {
+        match event {
+            Ok(watcher::Event::Init) => self.slices.clear(),
+            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
+                let key = key(&slice.metadata);
+                match slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)) {
+                    Some(service) => {
+                        let service = (key.0.clone(), service.clone());
+                        self.slices.insert(key, (service, endpoints_of(&slice)));
+                    }
+                    None => {
+                        self.slices.remove(&key);
+                    }
+                }
+            }
+            Ok(watcher::Event::InitDone) => self.slices_listed = true,
+            Ok(watcher::Event::Delete(slice)) => {
+                self.slices.remove(&key(&slice.metadata));
+            }
+            Err(error) => tracing::debug!(%error, "watch of endpoint slices"),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut services = self.services.clone();
+        for (service, endpoints) in self.slices.values() {
+            if let Some(service) = services.get_mut(service) {
+                service.endpoints.extend(endpoints.iter().cloned());
+            }
+        }
+        Snapshot { services: services.into_values().collect() }
+    }
+}
+
+fn key(metadata: &kube::core::ObjectMeta) -> Key {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+fn service_of(service: &core::Service) -> Service {
+    let (namespace, name) = key(&service.metadata);
+    let Some(spec) = &service.spec else { return Service { namespace, name, ..Service::default() } };
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    let cluster_ips = match &spec.cluster_ips {
+        Some(ips) => ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
+        None => spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect(),
+    };
+    let balancers = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let balancer_ips =
+        balancers.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten().filter_map(|at| at.ip.as_ref());
+    let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
+    let timeout = spec
+        .session_affinity_config
+        .as_ref()
+        .and_then(|config| config.client_ip.as_ref())
+        .and_then(|client| client.timeout_seconds)
+        .and_then(|seconds| u32::try_from(seconds).ok());
+    Service {
+        namespace,
+        name,
+        cluster_ips,
+        external_ips: spec.external_ips.iter().flatten().chain(balancer_ips).filter_map(|ip| ip.parse().ok()).collect(),
+        headless,
+        external_name: spec.external_name.clone().filter(|_| spec.type_.as_deref() == Some("ExternalName")),
+        publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+        // Three hours is the API's default.
+        affinity_timeout_seconds: affinity.then(|| timeout.unwrap_or(10_800)),
+        ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
+        endpoints: Vec::new(),
+    }
+}
+
+fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
+    Some(ServicePort {
+        name: port.name.clone().unwrap_or_default(),
+        protocol: protocol(port.protocol.as_deref())?,
+        port: u16::try_from(port.port).ok()?,
+        node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
+    })
+}
+
+/// SCTP does not exist in this network.
+fn protocol(name: Option<&str>) -> Option<Protocol> {
+    match name {
+        None | Some("" | "TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some(_) => None,
+    }
+}
+
+fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
+    let ports: Vec<EndpointPort> = slice
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|port| {
+            Some(EndpointPort {
+                name: port.name.clone().unwrap_or_default(),
+                protocol: protocol(port.protocol.as_deref())?,
+                port: u16::try_from(port.port?).ok()?,
+            })
+        })
+        .collect();
+    let of = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        Some(Endpoint {
+            address: endpoint.addresses.first()?.parse().ok()?,
+            ready,
+            serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
+            hostname: endpoint.hostname.clone(),
+            ports: ports.clone(),
+        })
+    };
+    slice.endpoints.iter().flatten().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn service(value: serde_json::Value) -> watcher::Event<core::Service> {
+        watcher::Event::Apply(serde_json::from_value(value).unwrap())
+    }
+
+    fn slice(name: &str, endpoints: serde_json::Value) -> watcher::Event<EndpointSlice> {
+        let value = json!({
+            "metadata": {"name": name, "namespace": "ns", "labels": {SERVICE_NAME: "web"}},
+            "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "http", "port": 8080}, {"name": "odd", "port": 1, "protocol": "SCTP"}],
+        });
+        watcher::Event::Apply(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn slices_join_their_service() {
+        let mut world = World::default();
+        world.slice_event(Ok(slice("a", json!([{"addresses": ["10.0.0.1"]}]))));
+        world.slice_event(Ok(slice(
+            "b",
+            json!([{"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": true}}]),
+        )));
+        assert!(world.snapshot().services.is_empty());
+        world.service_event(Ok(service(json!({
+            "metadata": {"name": "web", "namespace": "ns"},
+            "spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}
+        }))));
+        let snapshot = world.snapshot();
+        let [web] = snapshot.services.as_slice() else { panic!("{snapshot:?}") };
+        assert_eq!(web.ports[0].node_port, Some(30080));
+        assert_eq!(web.cluster_ips, ["10.96.0.7".parse::<std::net::IpAddr>().unwrap()]);
+        let mut endpoints: Vec<_> =
+            web.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.ports.len())).collect();
+        endpoints.sort();
+        assert_eq!(endpoints, [("10.0.0.1".into(), true, true, 1), ("10.0.0.2".into(), false, true, 1)]);
+    }
+
+    #[test]
+    fn headless_and_external_names() {
+        let headless = service_of(
+            &serde_json::from_value(json!({"metadata": {"name": "h", "namespace": "ns"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]}}))
+                .unwrap(),
+        );
+        assert!(headless.headless && headless.cluster_ips.is_empty());
+        let external = service_of(
+            &serde_json::from_value(json!({"metadata": {"name": "e", "namespace": "ns"}, "spec": {"type": "ExternalName", "externalName": "x.y"}}))
+                .unwrap(),
+        );
+        assert_eq!(external.external_name.as_deref(), Some("x.y"));
+    }
+}

@@ -1,0 +1,210 @@
+//! From a container's specification to a container that runs.
+//!
+//! One attempt: image, module, environment, mounts, start. It changes nothing outside what it starts and decides nothing
+//! about repetition: a failure says what the API is to be told.
+
+use crate::env::{self, EnvError, Lookup};
+use crate::fields::Facts;
+use crate::logs::LogFile;
+use crate::node::{ModuleError, Node};
+use crate::objects::{Kind, Known, Payload, Watched};
+use crate::observed::waiting;
+use crate::quantity;
+use crate::{spec, volume};
+use coracle_images::{Image, ImageConfig, ImageError};
+use coracle_net::PodNet;
+use coracle_runtime::{Container as Running, ContainerSpec, LoadError};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a guest of kind HTTP is served on when neither pod nor image name a port.
+const DEFAULT_HTTP_PORT: u16 = 8080;
+
+/// The extended resource that limits wasm instructions.
+const FUEL: &str = "coracle.dev/fuel";
+
+/// One attempt to start a container.
+pub struct Attempt {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Which of its containers.
+    pub index: usize,
+    /// The pod's network.
+    pub net: Arc<PodNet>,
+    /// The pod's addresses.
+    pub ips: Vec<IpAddr>,
+    /// The objects that the pod refers to.
+    pub objects: Arc<[Arc<Watched>]>,
+    /// Where the container's output goes.
+    pub log: Arc<LogFile>,
+}
+
+/// A container that runs.
+pub struct Started {
+    /// The container.
+    pub container: Arc<Running>,
+    /// The identity of its image.
+    pub image_id: Arc<str>,
+    /// The text of the event about its image.
+    pub pulled: String,
+}
+
+/// A container that does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The waiting reason.
+    pub reason: &'static str,
+    /// The waiting message.
+    pub message: String,
+    /// The reason of the event.
+    pub event: &'static str,
+    /// The message of the event.
+    pub event_message: String,
+}
+
+impl Attempt {
+    /// Tries.
+    ///
+    /// # Errors
+    /// When the container cannot be started; nothing of it is left.
+    pub async fn run(self) -> Result<Started, Failure> {
+        let Some(container) = spec::container(&self.pod, self.index) else {
+            return Err(failure(waiting::CREATE, "Failed", "the pod has no such container".to_owned()));
+        };
+        let image = self.image(container)?;
+        let fuel = limit(container, FUEL).and_then(|fuel| quantity::whole(fuel)).and_then(|fuel| u64::try_from(fuel).ok());
+        let module = match self.node.module(&image, fuel.is_some()).await {
+            Ok(module) => module,
+            Err(error) => return Err(module_failure(&image, &error)),
+        };
+        let spec = self.spec(container, &image.config, fuel)?;
+        match self.node.runtime.start(module, spec) {
+            Ok(running) => Ok(Started {
+                container: Arc::new(running),
+                image_id: image.id.clone(),
+                pulled: format!("Container image {:?} already present on machine", container.image.as_deref().unwrap_or_default()),
+            }),
+            Err(error) => Err(failure(waiting::RUN, "Failed", error.to_string())),
+        }
+    }
+
+    fn image(&self, container: &Container) -> Result<Image, Failure> {
+        let name = container.image.as_deref().unwrap_or_default();
+        let never = container.image_pull_policy.as_deref() == Some("Never");
+        self.node.images.resolve(name).map_err(|error| image_failure(name, &error, never))
+    }
+
+    fn spec(&self, container: &Container, image: &ImageConfig, fuel: Option<u64>) -> Result<ContainerSpec, Failure> {
+        let node = &self.node;
+        let facts = Facts {
+            pod: &self.pod,
+            pod_ips: &self.ips,
+            node_name: &node.identity.name,
+            host_ip: node.identity.ip,
+            allocatable: node.identity.capacity,
+        };
+        let services = node.fabric.snapshot();
+        let launch = env::launch(&facts, container, image, &services.services, &Held(&self.objects))
+            .map_err(|error| config_failure(&error))?;
+        let scope: env::Env = launch.env.iter().cloned().collect();
+        let dir = pod_dir(node, &self.pod);
+        let mounts = volume::mounts(&dir, &self.pod, container, |text| env::expand(text, &[&scope]))
+            .map_err(|error| failure(waiting::CONFIG, "Failed", format!("Error: {error}")))?;
+        let amount = |name: &str| limit(container, name);
+        let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
+        Ok(ContainerSpec {
+            name: container.name.clone(),
+            args: launch.args,
+            env: launch.env,
+            mounts,
+            net: self.net.clone(),
+            http_port: http_port(container, image),
+            memory_limit_bytes: amount("memory").and_then(quantity::whole).and_then(positive),
+            cpu_limit_milli: amount("cpu").and_then(quantity::milli).and_then(positive),
+            fuel,
+            stdout: self.log.stdout(),
+            stderr: self.log.stderr(),
+        })
+    }
+}
+
+/// The directory of a pod's volumes.
+pub fn pod_dir(node: &Node, pod: &Pod) -> std::path::PathBuf {
+    node.pods_dir.join(pod.metadata.uid.as_deref().unwrap_or_default())
+}
+
+/// Objects that a pod holds.
+pub struct Held<'a>(pub &'a [Arc<Watched>]);
+
+impl Lookup for Held<'_> {
+    fn find(&self, kind: Kind, name: &str) -> Option<Arc<Payload>> {
+        let held = self.0.iter().find(|held| held.reference.kind == kind && held.reference.name == name)?;
+        match held.known() {
+            Known::Present(payload) => Some(payload),
+            Known::Absent | Known::Nothing => None,
+        }
+    }
+}
+
+fn limit<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    let limits = container.resources.as_ref()?.limits.as_ref()?;
+    limits.get(name).map(|amount| amount.0.as_str())
+}
+
+fn http_port(container: &Container, image: &ImageConfig) -> u16 {
+    let own = container.ports.iter().flatten().find_map(|port| u16::try_from(port.container_port).ok());
+    own.or_else(|| image.tcp_ports().first().copied()).unwrap_or(DEFAULT_HTTP_PORT)
+}
+
+fn failure(reason: &'static str, event: &'static str, message: String) -> Failure {
+    Failure { reason, event, event_message: message.clone(), message }
+}
+
+fn image_failure(name: &str, error: &ImageError, never: bool) -> Failure {
+    match error {
+        ImageError::InvalidReference(_) => Failure {
+            reason: waiting::IMAGE_NAME,
+            message: format!("Failed to apply default image tag {name:?}: {error}"),
+            event: "InspectFailed",
+            event_message: format!("Failed to apply default image tag {name:?}: {error}"),
+        },
+        _ if never => Failure {
+            reason: waiting::IMAGE_NEVER,
+            message: format!("Container image {name:?} is not present with pull policy of Never: {error}"),
+            event: "ErrImageNeverPull",
+            event_message: format!("Container image {name:?} is not present with pull policy of Never: {error}"),
+        },
+        _ => Failure {
+            reason: waiting::IMAGE_PULL,
+            message: error.to_string(),
+            event: "Failed",
+            event_message: format!("Failed to pull image {name:?}: {error}"),
+        },
+    }
+}
+
+fn module_failure(image: &Image, error: &ModuleError) -> Failure {
+    let reference = &image.reference;
+    match error {
+        ModuleError::Image(error) => Failure {
+            reason: waiting::IMAGE_PULL,
+            message: error.to_string(),
+            event: "Failed",
+            event_message: format!("Failed to pull image {reference:?}: {error}"),
+        },
+        ModuleError::Load(LoadError::Closed) => failure(waiting::CREATE, "Failed", error.to_string()),
+        ModuleError::Load(_) => failure(waiting::CREATE, "Failed", format!("Error: image {reference:?} cannot run here: {error}")),
+    }
+}
+
+fn config_failure(error: &EnvError) -> Failure {
+    Failure {
+        reason: waiting::CONFIG,
+        message: error.to_string(),
+        event: "Failed",
+        event_message: format!("Error: {error}"),
+    }
+}

@@ -1,0 +1,511 @@
+//! What the API is told of a pod: (pod, shape, observed, what was told before) to `PodStatus`.
+//!
+//! Pure. The laws that clients rely on hold here: a phase never goes back, a condition keeps its transition time while its
+//! status stays, a container that ended and will start again shows as waiting with its end as last state.
+
+use crate::clock::whole_seconds;
+use crate::observed::{Cause, Observed, Phase, Sandbox, Seen, State, Terminated, waiting};
+use crate::spec::{self, Role, Shape};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, Pod, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::net::IpAddr;
+
+/// What every pod of a node shares.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The node's address.
+    pub ip: IpAddr,
+}
+
+/// The phase that the containers alone give, never below what was published before.
+pub fn phase(shape: &Shape, pod: &Observed) -> Phase {
+    containers_phase(shape, pod).max(pod.phase)
+}
+
+fn containers_phase(shape: &Shape, pod: &Observed) -> Phase {
+    if let Some(doom) = &pod.doom
+        && let Some(end) = end_phase(pod, doom.cause)
+    {
+        return end;
+    }
+    let of = |wanted: Role| {
+        shape.roles.iter().zip(&pod.containers).filter(move |(role, _)| **role == wanted).map(|(_, seen)| seen)
+    };
+    for seen in of(Role::Init) {
+        match seen.terminated() {
+            Some(ended) if ended.exit_code == 0 => {}
+            Some(ended) if !shape.restarts(Role::Init, ended.exit_code) => return Phase::Failed,
+            _ => return Phase::Pending,
+        }
+    }
+    let (mut running, mut failed, mut again, mut fresh) = (0, 0, 0, 0);
+    for seen in of(Role::Main) {
+        match &seen.state {
+            State::Running { .. } => running += 1,
+            State::Terminated(ended) if shape.restarts(Role::Main, ended.exit_code) => again += 1,
+            State::Terminated(ended) if ended.exit_code != 0 => failed += 1,
+            State::Terminated(_) => {}
+            State::Waiting { .. } | State::Starting if seen.last.is_some() => again += 1,
+            State::Waiting { .. } | State::Starting => fresh += 1,
+        }
+    }
+    if fresh > 0 {
+        return Phase::Pending;
+    }
+    let sidecars_run = of(Role::Sidecar).any(Seen::is_running);
+    if running + again > 0 || sidecars_run {
+        return Phase::Running;
+    }
+    if failed > 0 { Phase::Failed } else { Phase::Succeeded }
+}
+
+/// The phase of a pod that is being ended, once nothing of it runs.
+fn end_phase(pod: &Observed, cause: Cause) -> Option<Phase> {
+    if cause == Cause::Failed || pod.failure.is_some() {
+        return Some(Phase::Failed);
+    }
+    if pod.containers.iter().any(Seen::is_running) {
+        return None;
+    }
+    let well = |seen: &Seen| seen.terminated().is_some_and(|ended| ended.exit_code == 0);
+    let ended = pod.containers.iter().any(|seen| seen.terminated().is_some());
+    ended.then(|| if pod.containers.iter().all(well) { Phase::Succeeded } else { Phase::Failed })
+}
+
+/// Everything that the API is told. `before` is what it was told last.
+pub fn status(
+    pod: &Pod,
+    shape: &Shape,
+    observed: &Observed,
+    before: Option<&PodStatus>,
+    host: &Host,
+    now: Timestamp,
+) -> PodStatus {
+    let phase = phase(shape, observed);
+    let (init, main): (Vec<_>, Vec<_>) = spec::containers(pod)
+        .zip(shape.roles.iter().zip(&observed.containers))
+        .map(|(container, (role, seen))| (role, container_status(container, *role, seen, shape, observed, now)))
+        .partition(|(role, _)| **role != Role::Main);
+    let statuses = |list: Vec<(&Role, ContainerStatus)>| -> Option<Vec<ContainerStatus>> {
+        (!list.is_empty()).then(|| list.into_iter().map(|(_, status)| status).collect())
+    };
+    let ips = observed.sandbox.ips();
+    let failure = observed.failure.clone();
+    PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        reason: failure.as_ref().map(|failure| failure.reason.clone()),
+        message: failure.map(|failure| failure.message),
+        conditions: Some(conditions(pod, shape, observed, before, phase, now)),
+        init_container_statuses: statuses(init),
+        container_statuses: statuses(main),
+        host_ip: Some(host.ip.to_string()),
+        host_ips: Some(vec![HostIP { ip: host.ip.to_string() }]),
+        pod_ip: ips.first().map(ToString::to_string),
+        pod_ips: (!ips.is_empty()).then(|| ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
+        start_time: Some(Time(whole_seconds(observed.start_time))),
+        observed_generation: pod.metadata.generation,
+        qos_class: before.and_then(|status| status.qos_class.clone()),
+        ..PodStatus::default()
+    }
+}
+
+fn container_status(
+    container: &Container,
+    role: Role,
+    seen: &Seen,
+    shape: &Shape,
+    pod: &Observed,
+    now: Timestamp,
+) -> ContainerStatus {
+    let (state, last) = states(role, seen, shape, pod, now);
+    let id = match (&seen.state, &seen.last) {
+        (State::Running { id, .. }, _) => Some(id),
+        (State::Terminated(ended), _) | (_, Some(ended)) => Some(&ended.id),
+        _ => None,
+    };
+    let initialized = role == Role::Init && seen.terminated().is_some_and(|ended| ended.exit_code == 0);
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        image_id: seen.image_id.as_deref().unwrap_or_default().to_owned(),
+        container_id: id.map(|id| id.to_string()),
+        ready: initialized || (role != Role::Init && seen.is_running() && seen.ready),
+        started: Some(seen.is_running() && seen.started),
+        restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
+        state: Some(state),
+        last_state: last.map(|ended| terminated_state(ended)),
+        ..ContainerStatus::default()
+    }
+}
+
+/// The state and the last state. An end that will be followed by a start is shown as waiting.
+fn states<'a>(
+    role: Role,
+    seen: &'a Seen,
+    shape: &Shape,
+    pod: &Observed,
+    now: Timestamp,
+) -> (ContainerState, Option<&'a Terminated>) {
+    match &seen.state {
+        State::Running { since, .. } => {
+            let running = ContainerStateRunning { started_at: Some(Time(whole_seconds(*since))) };
+            (ContainerState { running: Some(running), ..ContainerState::default() }, seen.last.as_ref())
+        }
+        State::Terminated(ended) => {
+            let again = pod.doom.is_none()
+                && shape.restarts(role, ended.exit_code)
+                && seen.due.is_some_and(|due| due > now);
+            if again {
+                let message = seen.crash_message.as_deref().map(str::to_owned);
+                (waiting_state(waiting::CRASH_LOOP, message), Some(ended))
+            } else {
+                (terminated_state(ended), seen.last.as_ref())
+            }
+        }
+        State::Starting => (waiting_state(creating(role, shape, pod), None), seen.last.as_ref()),
+        State::Waiting { reason, message } => {
+            let reason = if *reason == waiting::CREATING { creating(role, shape, pod) } else { reason };
+            (waiting_state(reason, message.as_deref().map(str::to_owned)), seen.last.as_ref())
+        }
+    }
+}
+
+/// While init containers are not done, everything else is "initializing".
+fn creating(role: Role, shape: &Shape, pod: &Observed) -> &'static str {
+    let has_init = shape.roles.iter().any(|role| *role != Role::Main);
+    if has_init && (role == Role::Main && !initialized(shape, pod) || role != Role::Main) {
+        waiting::INITIALIZING
+    } else {
+        waiting::CREATING
+    }
+}
+
+fn initialized(shape: &Shape, pod: &Observed) -> bool {
+    incomplete(shape, pod).next().is_none()
+}
+
+/// The numbers of the init containers that are not done yet.
+fn incomplete<'a>(shape: &'a Shape, pod: &'a Observed) -> impl Iterator<Item = usize> + 'a {
+    shape.roles.iter().zip(&pod.containers).enumerate().filter_map(|(index, (role, seen))| {
+        let done = match role {
+            Role::Main => true,
+            Role::Init => seen.terminated().is_some_and(|ended| ended.exit_code == 0),
+            Role::Sidecar => (seen.is_running() && seen.started) || seen.terminated().is_some(),
+        };
+        (!done).then_some(index)
+    })
+}
+
+fn waiting_state(reason: &str, message: Option<String>) -> ContainerState {
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+fn terminated_state(ended: &Terminated) -> ContainerState {
+    let terminated = ContainerStateTerminated {
+        exit_code: ended.exit_code,
+        reason: Some(ended.reason.clone()),
+        message: ended.message.clone(),
+        started_at: Some(Time(whole_seconds(ended.started_at))),
+        finished_at: Some(Time(whole_seconds(ended.finished_at))),
+        container_id: Some(ended.id.to_string()).filter(|id| !id.is_empty()),
+        signal: None,
+    };
+    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+}
+
+/// A condition's status, reason and message.
+struct Verdict {
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn yes() -> Self {
+        Self { holds: true, reason: None, message: None }
+    }
+
+    fn no(reason: &'static str, message: Option<String>) -> Self {
+        Self { holds: false, reason: Some(reason), message }
+    }
+}
+
+fn conditions(
+    pod: &Pod,
+    shape: &Shape,
+    observed: &Observed,
+    before: Option<&PodStatus>,
+    phase: Phase,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let before = before.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let generation = pod.metadata.generation;
+    let ready = containers_ready(pod, shape, observed, phase);
+    let gates = readiness_gates(pod);
+    let ready_condition = match gates {
+        Some(message) if ready.holds => Verdict::no("ReadinessGatesNotReady", Some(message)),
+        _ => Verdict { holds: ready.holds, reason: ready.reason, message: ready.message.clone() },
+    };
+    let network = Verdict {
+        holds: matches!(observed.sandbox, Sandbox::Ready(_)),
+        reason: None,
+        message: None,
+    };
+    [
+        ("PodReadyToStartContainers", network),
+        ("Initialized", initialized_condition(pod, shape, observed, phase)),
+        ("Ready", ready_condition),
+        ("ContainersReady", ready),
+        ("PodScheduled", Verdict::yes()),
+    ]
+    .into_iter()
+    .map(|(type_, verdict)| condition(before, type_, verdict, generation, now))
+    .collect()
+}
+
+fn condition(
+    before: &[PodCondition],
+    type_: &str,
+    verdict: Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> PodCondition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let unchanged = before.iter().find(|before| before.type_ == type_ && before.status == status);
+    PodCondition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        last_transition_time: Some(
+            unchanged
+                .and_then(|before| before.last_transition_time.clone())
+                .unwrap_or_else(|| Time(whole_seconds(now))),
+        ),
+        last_probe_time: None,
+        observed_generation: generation,
+    }
+}
+
+fn initialized_condition(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase) -> Verdict {
+    if phase == Phase::Succeeded {
+        return Verdict { reason: Some("PodCompleted"), ..Verdict::yes() };
+    }
+    let names = names(pod, incomplete(shape, observed));
+    if names.is_empty() {
+        return Verdict::yes();
+    }
+    Verdict::no("ContainersNotInitialized", Some(format!("containers with incomplete status: [{names}]")))
+}
+
+fn containers_ready(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase) -> Verdict {
+    match phase {
+        Phase::Succeeded => return Verdict::no("PodCompleted", None),
+        Phase::Failed => return Verdict::no("PodFailed", None),
+        Phase::Pending | Phase::Running => {}
+    }
+    let unready = shape.roles.iter().zip(&observed.containers).enumerate().filter_map(|(index, (role, seen))| {
+        let ready = *role == Role::Init || (seen.is_running() && seen.ready);
+        (!ready).then_some(index)
+    });
+    let names = names(pod, unready);
+    if names.is_empty() && initialized(shape, observed) {
+        return Verdict::yes();
+    }
+    Verdict::no("ContainersNotReady", Some(format!("containers with unready status: [{names}]")))
+}
+
+fn names(pod: &Pod, indices: impl Iterator<Item = usize>) -> String {
+    let name = |index| spec::container(pod, index).map(|container| container.name.as_str());
+    indices.filter_map(name).collect::<Vec<_>>().join(" ")
+}
+
+/// What stands in the way among the conditions that other parties set.
+fn readiness_gates(pod: &Pod) -> Option<String> {
+    let gates = pod.spec.as_ref()?.readiness_gates.as_ref()?;
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let missing: Vec<String> = gates
+        .iter()
+        .filter_map(|gate| {
+            let type_ = &gate.condition_type;
+            match conditions.iter().find(|condition| condition.type_ == *type_) {
+                None => Some(format!("corresponding condition of pod readiness gate {type_:?} does not exist.")),
+                Some(condition) if condition.status != "True" => Some(format!(
+                    "the status of pod readiness gate {type_:?} is not \"True\", but {}",
+                    condition.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::{Doom, Failure};
+    use crate::testing::{at, end, pod, ready_pod, run};
+    use serde_json::{Value, json};
+
+    const HOST: Host = Host { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 1)) };
+
+    fn told(given: &(Pod, Shape, Observed)) -> Value {
+        let (pod, shape, seen) = given;
+        serde_json::to_value(status(pod, shape, seen, None, &HOST, at(200))).unwrap()
+    }
+
+    fn condition<'a>(status: &'a Value, type_: &str) -> (&'a str, &'a str, &'a str) {
+        let all = status["conditions"].as_array().unwrap();
+        let found = all.iter().find(|condition| condition["type"] == type_).unwrap();
+        let text = |name: &str| found[name].as_str().unwrap_or_default();
+        (text("status"), text("reason"), text("message"))
+    }
+
+    #[test]
+    fn a_fresh_pod_waits() {
+        let status = told(&pod(json!({"containers": [{"name": "a", "image": "hello"}]})));
+        assert_eq!(status["phase"], "Pending");
+        assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+        assert_eq!(status["containerStatuses"][0]["image"], "hello");
+        assert_eq!(condition(&status, "PodReadyToStartContainers").0, "False");
+        assert_eq!(condition(&status, "Initialized").0, "True");
+        assert_eq!(
+            condition(&status, "Ready"),
+            ("False", "ContainersNotReady", "containers with unready status: [a]")
+        );
+        assert!(status.get("podIP").is_none());
+        assert_eq!(status["observedGeneration"], 1);
+    }
+
+    #[test]
+    fn a_running_pod_is_ready() {
+        let mut given = ready_pod(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+        given.2.containers.iter_mut().for_each(|seen| run(seen, 150));
+        let status = told(&given);
+        assert_eq!(status["phase"], "Running");
+        assert_eq!((&status["podIP"], &status["hostIP"]), (&json!("10.244.0.7"), &json!("192.168.0.1")));
+        assert_eq!(status["podIPs"], json!([{"ip": "10.244.0.7"}]));
+        for type_ in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+            assert_eq!(condition(&status, type_), ("True", "", ""), "{type_}");
+        }
+        assert_eq!(status["containerStatuses"][1]["started"], true);
+        given.2.containers[1].ready = false;
+        assert_eq!(condition(&told(&given), "Ready").2, "containers with unready status: [b]");
+    }
+
+    #[test]
+    fn initialising_pods_say_how_far_they_are() {
+        let mut given = ready_pod(json!({
+            "initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "m"}],
+        }));
+        end(&mut given.2.containers[0], 0, 150);
+        run(&mut given.2.containers[1], 150);
+        let status = told(&given);
+        assert_eq!(status["phase"], "Pending");
+        assert_eq!(status["initContainerStatuses"][0]["ready"], true);
+        assert_eq!(status["initContainerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
+        assert_eq!(status["initContainerStatuses"][1]["ready"], false);
+        assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+        assert_eq!(
+            condition(&status, "Initialized"),
+            ("False", "ContainersNotInitialized", "containers with incomplete status: [j]")
+        );
+    }
+
+    #[test]
+    fn a_crash_loop_waits_with_its_end_as_last_state() {
+        let mut given = ready_pod(json!({"containers": [{"name": "a"}]}));
+        let seen = &mut given.2.containers[0];
+        end(seen, 7, 190);
+        seen.restarts = 3;
+        seen.due = Some(at(230));
+        seen.crash_message = Some("back-off 40s".into());
+        let status = told(&given);
+        assert_eq!(status["phase"], "Running");
+        let container = &status["containerStatuses"][0];
+        assert_eq!(container["state"], json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}));
+        assert_eq!(container["lastState"]["terminated"]["exitCode"], 7);
+        assert_eq!(container["restartCount"], 3);
+        given.2.containers[0].due = None;
+        assert_eq!(told(&given)["containerStatuses"][0]["state"]["terminated"]["exitCode"], 7);
+    }
+
+    #[test]
+    fn ends_by_policy() {
+        for (policy, codes, expected) in [
+            ("Always", vec![0, 1], "Running"),
+            ("OnFailure", vec![0, 1], "Running"),
+            ("OnFailure", vec![0, 0], "Succeeded"),
+            ("Never", vec![0, 0], "Succeeded"),
+            ("Never", vec![0, 1], "Failed"),
+        ] {
+            let mut given =
+                ready_pod(json!({"containers": [{"name": "a"}, {"name": "b"}], "restartPolicy": policy}));
+            given.2.containers.iter_mut().zip(&codes).for_each(|(seen, code)| end(seen, *code, 150));
+            assert_eq!(told(&given)["phase"], expected, "{policy} {codes:?}");
+        }
+        let mut given = ready_pod(json!({"containers": [{"name": "a"}], "restartPolicy": "Never"}));
+        end(&mut given.2.containers[0], 0, 150);
+        let status = told(&given);
+        assert_eq!(condition(&status, "Ready"), ("False", "PodCompleted", ""));
+        assert_eq!(condition(&status, "Initialized"), ("True", "PodCompleted", ""));
+    }
+
+    #[test]
+    fn a_deleted_pod_ends_as_its_containers_did() {
+        let mut given = ready_pod(json!({"containers": [{"name": "a"}]}));
+        run(&mut given.2.containers[0], 150);
+        given.2.doom = Some(Doom { cause: Cause::Deleted, deadline: at(230) });
+        assert_eq!(told(&given)["phase"], "Running");
+        end(&mut given.2.containers[0], 143, 200);
+        assert_eq!(told(&given)["phase"], "Failed");
+        end(&mut given.2.containers[0], 0, 200);
+        assert_eq!(told(&given)["phase"], "Succeeded");
+    }
+
+    #[test]
+    fn a_failed_pod_says_why() {
+        let mut given = ready_pod(json!({"containers": [{"name": "a"}]}));
+        run(&mut given.2.containers[0], 150);
+        given.2.doom = Some(Doom { cause: Cause::Failed, deadline: at(230) });
+        given.2.failure = Some(Failure { reason: "DeadlineExceeded".into(), message: "too long".into() });
+        let status = told(&given);
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("DeadlineExceeded")));
+    }
+
+    #[test]
+    fn conditions_keep_their_time_while_they_hold() {
+        let (pod, shape, mut seen) = ready_pod(json!({"containers": [{"name": "a"}]}));
+        let first = status(&pod, &shape, &seen, None, &HOST, at(200));
+        run(&mut seen.containers[0], 205);
+        let second = status(&pod, &shape, &seen, Some(&first), &HOST, at(210));
+        let time = |status: &PodStatus, type_: &str| {
+            let all = status.conditions.as_ref().unwrap();
+            all.iter().find(|condition| condition.type_ == type_).unwrap().last_transition_time.clone().unwrap().0
+        };
+        assert_eq!(time(&second, "Initialized"), at(200));
+        assert_eq!(time(&second, "Ready"), at(210));
+        assert_eq!(status(&pod, &shape, &seen, Some(&second), &HOST, at(300)), second);
+    }
+
+    #[test]
+    fn readiness_gates_belong_to_others() {
+        let (mut pod, shape, mut seen) =
+            ready_pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "x/y"}]}));
+        run(&mut seen.containers[0], 150);
+        let ready = |pod: &Pod| {
+            let status = serde_json::to_value(status(pod, &shape, &seen, None, &HOST, at(200))).unwrap();
+            let (status, reason, _) = condition(&status, "Ready");
+            (status.to_owned(), reason.to_owned())
+        };
+        assert_eq!(ready(&pod), ("False".into(), "ReadinessGatesNotReady".into()));
+        pod.status = Some(serde_json::from_value(json!({"conditions": [{"type": "x/y", "status": "True"}]})).unwrap());
+        assert_eq!(ready(&pod), ("True".into(), String::new()));
+    }
+}

@@ -1,0 +1,118 @@
+//! The difference between two statuses as the smallest strategic merge patch.
+//!
+//! Pure. Only members that changed are sent, so that a write costs little and two writers of different conditions do not
+//! overwrite each other; the uid travels along as a precondition, so that a patch never hits a later pod of the same name.
+
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Map, Value, json};
+
+/// The patch that makes `after` of `before`, or none when nothing differs.
+pub fn patch(uid: &str, before: Option<&PodStatus>, after: &PodStatus) -> Option<Value> {
+    if before == Some(after) {
+        return None;
+    }
+    let old = before.map(members).unwrap_or_default();
+    let mut new = members(after);
+    let mut changed = Map::new();
+    for name in old.keys() {
+        if !new.contains_key(name) {
+            changed.insert(name.clone(), Value::Null);
+        }
+    }
+    for (name, value) in std::mem::take(&mut new) {
+        match old.get(&name) {
+            Some(old_value) if *old_value == value => {}
+            Some(old_value) => {
+                changed.insert(name.clone(), replacing(&name, old_value, value));
+            }
+            None => {
+                changed.insert(name, value);
+            }
+        }
+    }
+    (!changed.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changed }))
+}
+
+fn members(status: &PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(members)) => members,
+        // A status is a struct of plain fields; it always serialises to an object.
+        _ => Map::new(),
+    }
+}
+
+/// Conditions merge by type, so only those that changed go out; addresses merge too and have to be told to replace.
+fn replacing(name: &str, old: &Value, new: Value) -> Value {
+    match (name, old, new) {
+        ("conditions", Value::Array(old), Value::Array(new)) => {
+            Value::Array(new.into_iter().filter(|condition| !old.contains(condition)).map(with_nulls).collect())
+        }
+        ("podIPs" | "hostIPs", _, Value::Array(mut new)) => {
+            new.push(json!({ "$patch": "replace" }));
+            Value::Array(new)
+        }
+        (_, _, new) => new,
+    }
+}
+
+/// A merged condition keeps members that the patch does not name, so reason and message are taken back explicitly.
+fn with_nulls(mut condition: Value) -> Value {
+    if let Value::Object(members) = &mut condition {
+        for name in ["reason", "message"] {
+            members.entry(name).or_insert(Value::Null);
+        }
+    }
+    condition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+
+    fn condition(type_: &str, status: &str, reason: Option<&str>) -> PodCondition {
+        PodCondition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.map(str::to_owned),
+            ..PodCondition::default()
+        }
+    }
+
+    #[test]
+    fn nothing_changed_nothing_sent() {
+        let status = PodStatus { phase: Some("Running".into()), ..PodStatus::default() };
+        assert_eq!(patch("u", Some(&status), &status), None);
+    }
+
+    #[test]
+    fn only_what_changed_is_sent() {
+        let before = PodStatus {
+            phase: Some("Pending".into()),
+            reason: Some("Why".into()),
+            host_ip: Some("10.0.0.1".into()),
+            pod_ips: Some(vec![PodIP { ip: "10.1.0.1".into() }]),
+            conditions: Some(vec![condition("Ready", "False", Some("ContainersNotReady")), condition("PodScheduled", "True", None)]),
+            ..PodStatus::default()
+        };
+        let after = PodStatus {
+            phase: Some("Running".into()),
+            reason: None,
+            pod_ips: Some(vec![PodIP { ip: "10.1.0.2".into() }]),
+            conditions: Some(vec![condition("Ready", "True", None), condition("PodScheduled", "True", None)]),
+            ..before.clone()
+        };
+        assert_eq!(
+            patch("u", Some(&before), &after),
+            Some(json!({
+                "metadata": { "uid": "u" },
+                "status": {
+                    "reason": null,
+                    "phase": "Running",
+                    "podIPs": [{ "ip": "10.1.0.2" }, { "$patch": "replace" }],
+                    "conditions": [{ "type": "Ready", "status": "True", "reason": null, "message": null }],
+                }
+            }))
+        );
+    }
+}
