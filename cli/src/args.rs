@@ -53,7 +53,7 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub dns_listen: SocketAddr,
     /// How many virtual nodes run in this process.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=200))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub nodes: u16,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]

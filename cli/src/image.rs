@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use coracle_images::ImageStore;
+use coracle_images::{ImageConfig, ImageStore};
 
 use crate::{
     args::{DataDirArgs, ImageCommand},
@@ -39,4 +39,23 @@ pub fn data_path(data: &DataDirArgs) -> anyhow::Result<PathBuf> {
 fn open(data: &DataDirArgs) -> anyhow::Result<ImageStore> {
     let path = data_path(data)?.join("images");
     ImageStore::open(&path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn list(store: &ImageStore) -> anyhow::Result<()> {
+    println!("{:<28} {:<15} {:>12}  ORIGIN", "IMAGE", "ID", "BYTES");
+    for image in store.list()? {
+        let id = image.id.trim_start_matches("sha256:").get(..12).unwrap_or_default().to_owned();
+        let origin = if image.builtin { "built in" } else { "loaded" };
+        println!("{:<28} {id:<15} {:>12}  {origin}", image.reference, image.size);
+    }
+    Ok(())
+}
+
+fn load(store: &ImageStore, file: &std::path::Path, name: &str) -> anyhow::Result<()> {
+    let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let entrypoint = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let config = ImageConfig { entrypoint: entrypoint.into_iter().collect(), ..ImageConfig::default() };
+    let image = store.load(name, &wasm, &config)?;
+    println!("{name} loaded ({} bytes, {})", wasm.len(), image.digest);
+    Ok(())
 }

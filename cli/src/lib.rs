@@ -5,6 +5,7 @@
 pub mod args;
 pub mod cluster;
 pub mod data_dir;
+mod dial;
 pub mod demo;
 pub mod image;
 pub mod kubeconfig;

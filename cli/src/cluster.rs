@@ -1,0 +1,268 @@
+//! `Cluster`: the whole of Coracle in one process, for `coracle up`, `coracle demo` and every test.
+//!
+//! Here the control plane and the nodes are wired to each other and started in the order in which they need each other.
+//! Nothing is decided here. A cluster that is dropped without [`Cluster::shutdown`] stops as a killed process does: what
+//! was acknowledged is on disk, the rest is found again at the next start.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use coracle_agent::{Agent, Identity};
+use coracle_images::ImageStore;
+use coracle_net::{Cidr, Dns, Fabric, FabricConfig, NodePorts};
+use coracle_runtime::{Runtime, RuntimeConfig};
+use coracle_server::{Pki, Server};
+use coracle_store::{SledEngine, Store};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{data_dir::DataDir, dial::Nodes, kubeconfig};
+
+/// The largest number of virtual nodes: each has a pod network of its own in 10.0.0.0/8, below 10.245.0.0.
+pub const MAX_NODES: u16 = 100;
+
+/// The second octet of the first node's pod network, 10.244.0.0/16 as in most clusters; further nodes count down.
+const FIRST_POD_NETWORK: u8 = 244;
+
+/// How a cluster is started.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    /// Where the state lives.
+    pub data: DataDir,
+    /// Address of the API server; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Address of the DNS server on the host, UDP and TCP; port 0 takes any free one.
+    pub dns_listen: SocketAddr,
+    /// How many virtual nodes run.
+    pub nodes: u16,
+}
+
+impl ClusterConfig {
+    /// One node, any free ports on loopback.
+    #[must_use]
+    pub fn new(data: DataDir) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { data, listen: any, dns_listen: any, nodes: 1 }
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
+    data: DataDir,
+    access: kubeconfig::Access,
+    client: kube::Client,
+    dns: SocketAddr,
+    fabric: Fabric,
+    store: Store,
+    /// Stops nodes, controllers and scheduler, which write through the server.
+    stop_clients: CancellationToken,
+    clients: TaskTracker,
+    /// Stops the server, last.
+    stop_server: CancellationToken,
+    servers: TaskTracker,
+}
+
+impl Cluster {
+    /// Starts a cluster and returns when it is ready: the kubeconfig is written, the nodes are registered, `/readyz` is ok.
+    ///
+    /// # Errors
+    /// When an address is taken, or the data directory cannot be used.
+    pub async fn start(config: ClusterConfig) -> anyhow::Result<Self> {
+        // Fails when another part of the process has installed one before, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let listener = listen(config.listen)?;
+        let address = listener.local_addr()?;
+        let (dns_udp, dns_tcp) = listen_dns(config.dns_listen)?;
+        let dns = dns_udp.local_addr()?;
+
+        let store = open_store(config.data.join("store")).await?;
+        let pki = Pki::load_or_create(&config.data.join("pki"), &[&address.ip().to_string()])?;
+        let nodes = Nodes::default();
+        let fabric = Fabric::new(fabric_config(config.nodes));
+        let mut server_config = coracle_server::Config::new(store.clone(), pki.clone());
+        server_config.nodes = Arc::new(nodes.clone());
+        server_config.cluster = Arc::new(crate::dial::PodNetwork(fabric.clone()));
+        server_config.advertise = Some((address.ip(), address.port()));
+        let server = Server::build(server_config).await.context("cannot start the API server")?;
+        let ready = server.ready_check("nodes");
+
+        let cluster = Self {
+            access: access(&pki, address),
+            client: kube::Client::new(server.local_admin(), "default"),
+            data: config.data,
+            dns,
+            fabric,
+            store,
+            stop_clients: CancellationToken::new(),
+            clients: TaskTracker::new(),
+            stop_server: CancellationToken::new(),
+            servers: TaskTracker::new(),
+        };
+        cluster.serve(&server, listener);
+        cluster.start_control_plane(&server, &pki);
+        cluster.start_network(dns_udp, dns_tcp);
+        cluster.start_nodes(&server, &nodes, config.nodes).await?;
+        kubeconfig::write(&cluster.kubeconfig_path(), &cluster.access)?;
+        ready.set(true);
+        Ok(cluster)
+    }
+
+    fn serve(&self, server: &Server, listener: TcpListener) {
+        let (server, stop) = (server.clone(), self.stop_server.clone());
+        self.servers.spawn(async move {
+            if let Err(error) = server.run(listener, stop).await {
+                tracing::error!(%error, "the API server ended");
+            }
+        });
+    }
+
+    fn start_control_plane(&self, server: &Server, pki: &Pki) {
+        let client = |user: &str| kube::Client::new(server.local(user, &[]), "default");
+        let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
+        controllers.root_ca_pem = Some(pki.ca_pem().to_owned());
+        self.clients.spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
+        let scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
+        self.clients.spawn(coracle_scheduler::run(scheduler, self.stop_clients.clone()));
+    }
+
+    fn start_network(&self, udp: UdpSocket, tcp: TcpListener) {
+        let dns = Dns::bind(self.fabric.clone(), vec![udp], vec![tcp]);
+        let stop = self.stop_clients.clone();
+        self.clients.spawn(async move {
+            if let Err(error) = dns.run(stop).await {
+                tracing::error!(%error, "the DNS server ended");
+            }
+        });
+        let ports = NodePorts::new(self.fabric.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .on_failure(|failure| tracing::error!(?failure, "a node port cannot be served"));
+        self.clients.spawn(ports.run(self.stop_clients.clone()));
+    }
+
+    async fn start_nodes(&self, server: &Server, nodes: &Nodes, count: u16) -> anyhow::Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = Runtime::new(RuntimeConfig { cache_dir: self.data.join("cache"), worker_threads: threads })?;
+        let images = Arc::new(ImageStore::open(self.data.join("images"))?);
+        for index in 0..count {
+            let name = format!("coracle-{}", index + 1);
+            let client = kube::Client::new(server.local(&format!("system:node:{name}"), &["system:nodes"]), "default");
+            let mut config = coracle_agent::Config::new(
+                name.as_str(),
+                client,
+                runtime.clone(),
+                self.fabric.clone(),
+                images.clone(),
+                self.data.path(),
+            );
+            config.proxy_client = Some(kube::Client::new(server.local("system:kube-proxy", &[]), "default"));
+            config.identity = Identity { pod_cidr: pod_network(index).to_string(), ..config.identity };
+            config.identity.labels = BTreeMap::new();
+            let agent = Agent::build(config)?;
+            nodes.add(name, agent.handle());
+            let mut registered = agent.registered();
+            self.clients.spawn(agent.run(self.stop_clients.clone()));
+            registered.wait_for(|done| *done).await.context("a node could not register")?;
+        }
+        Ok(())
+    }
+
+    /// A client with the rights of the administrator, in this process.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// What a client elsewhere needs to be the administrator.
+    #[must_use]
+    pub fn access(&self) -> &kubeconfig::Access {
+        &self.access
+    }
+
+    /// Where the cluster's own kubeconfig lies.
+    #[must_use]
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.data.join("kubeconfig")
+    }
+
+    /// Where the DNS server listens on the host, UDP and TCP.
+    #[must_use]
+    pub fn dns(&self) -> SocketAddr {
+        self.dns
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> &DataDir {
+        &self.data
+    }
+
+    /// Stops everything in order: nodes and controllers first, then the server, then the store. Objects stay as they
+    /// are; pods run again at the next start. Returns the data directory.
+    pub async fn shutdown(self) -> DataDir {
+        self.stop_clients.cancel();
+        self.clients.close();
+        self.clients.wait().await;
+        self.stop_server.cancel();
+        self.servers.close();
+        self.servers.wait().await;
+        self.store.close().await;
+        self.data
+    }
+}
+
+/// The store's engine does file I/O when it opens, so it opens off the async threads.
+async fn open_store(path: PathBuf) -> anyhow::Result<Store> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let engine = SledEngine::open(&path)?;
+        Store::open(Arc::new(engine), coracle_server::header_of, coracle_store::Config::default())
+    });
+    Ok(opened.await.context("opening the store was interrupted")??)
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0"))
+}
+
+/// Both sockets of the DNS server on one port.
+fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
+    /// A free UDP port may be taken for TCP; a few tries find one that is free for both.
+    const TRIES: usize = 16;
+    let mut last = None;
+    for _ in 0..TRIES {
+        let udp = UdpSocket::bind(address)
+            .with_context(|| format!("cannot listen on {address} for DNS; choose another with --dns-listen"))?;
+        match TcpListener::bind(udp.local_addr()?) {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.map_or_else(String::new, |error| error.to_string());
+    anyhow::bail!("cannot listen on {address} for DNS over TCP: {error}; choose another with --dns-listen")
+}
+
+fn access(pki: &Pki, address: SocketAddr) -> kubeconfig::Access {
+    // A listener on all addresses is reached through the loopback.
+    let host = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let (cert_pem, key_pem) = pki.admin();
+    kubeconfig::Access {
+        server: format!("https://{}", SocketAddr::new(host, address.port())),
+        ca_pem: pki.ca_pem().to_owned(),
+        cert_pem: cert_pem.to_owned(),
+        key_pem: key_pem.to_owned(),
+    }
+}
+
+fn fabric_config(nodes: u16) -> FabricConfig {
+    FabricConfig { pod_cidrs: (0..nodes).map(pod_network).collect(), ..FabricConfig::default() }
+}
+
+/// The pod network of a node, counted from 0.
+fn pod_network(index: u16) -> Cidr {
+    let octet = FIRST_POD_NETWORK.saturating_sub(u8::try_from(index).unwrap_or(u8::MAX));
+    Cidr::new(IpAddr::V4(Ipv4Addr::new(10, octet, 0, 0)), 16)
+}
+

@@ -1,0 +1,92 @@
+//! `coracle up`: a cluster in this process until Ctrl-C.
+
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::{
+    args::{ClusterArgs, DataDirArgs},
+    cluster::{Cluster, ClusterConfig},
+    data_dir::DataDir,
+    image, kubeconfig,
+};
+
+/// Runs a cluster until the process is told to stop.
+///
+/// # Errors
+/// When the cluster cannot be started.
+pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let cluster = start(&args).await?;
+    println!("ready in {} ms", started.elapsed().as_millis());
+    describe(&cluster, &args)?;
+    println!("\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was.");
+    wait_for_end().await?;
+    println!("stopping");
+    cluster.shutdown().await;
+    Ok(())
+}
+
+/// Starts a cluster as the arguments say.
+///
+/// # Errors
+/// When the data directory is in use, an address is taken, or state cannot be read.
+pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
+    let data = if args.ephemeral { DataDir::ephemeral()? } else { DataDir::open(&image::data_path(&args.data)?)? };
+    let config = ClusterConfig { data, listen: args.listen, dns_listen: args.dns_listen, nodes: args.nodes };
+    Cluster::start(config).await
+}
+
+/// Says where the cluster is, and makes kubectl find it unless that is not wanted.
+///
+/// # Errors
+/// When the user's kubeconfig cannot be written.
+pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
+    println!("API         {}", cluster.access().server);
+    println!("DNS         {} (UDP and TCP)", cluster.dns());
+    println!("data        {}", cluster.data().path().display());
+    if args.no_merge {
+        println!("kubeconfig  {}", cluster.kubeconfig_path().display());
+    } else {
+        let file = kubeconfig::merge_into_users(cluster.access())?;
+        println!("kubeconfig  context \"{}\" in {}, now the current one", kubeconfig::NAME, file.display());
+    }
+    Ok(())
+}
+
+/// Prints the kubeconfig of the cluster in a data directory.
+///
+/// # Errors
+/// When there is none.
+pub fn print_kubeconfig(args: &DataDirArgs) -> anyhow::Result<()> {
+    let path = image::data_path(args)?.join("kubeconfig");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}: start the cluster once with `coracle up`", path.display()))?;
+    print!("{text}");
+    Ok(())
+}
+
+/// Ends at Ctrl-C, or when the process is asked to terminate.
+///
+/// # Errors
+/// When signals cannot be awaited.
+#[cfg(unix)]
+pub async fn wait_for_end() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends at Ctrl-C.
+///
+/// # Errors
+/// When signals cannot be awaited.
+#[cfg(not(unix))]
+pub async fn wait_for_end() -> anyhow::Result<()> {
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
