@@ -3,11 +3,11 @@
 
 use crate::kinds::Kind;
 use crate::object;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Makes a new object what a new object is: without a status of the client's, in its first generation.
 pub fn create(kind: &Kind, object: &mut Value) {
-    if kind.has_status() {
+    if kind.has_status() && !kind.status_on_create {
         object::remove(object, "status");
     }
     if kind.has_generation {
@@ -73,15 +73,15 @@ pub fn finalize(new: &mut Value, old: &Value) {
 
 /// Whether two objects want the same: all but metadata and status is equal.
 fn same_content(new: &Value, old: &Value) -> bool {
-    let content = |object: &Value| -> Map<String, Value> {
-        let fields = object.as_object().into_iter().flatten();
+    fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
         let wanted = |field: &str| !matches!(field, "metadata" | "status" | "apiVersion" | "kind");
-        fields
-            .filter(|(field, _)| wanted(field))
-            .map(|(field, value)| (field.clone(), value.clone()))
-            .collect()
-    };
-    content(new) == content(old)
+        object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(move |(field, _)| wanted(field))
+    }
+    content(new).count() == content(old).count() && content(new).all(|(field, value)| old.get(field) == Some(value))
 }
 
 /// Gives a field of `new` the value, or the absence, that it has in `old`.
@@ -204,6 +204,13 @@ mod tests {
             namespace,
             json!({"metadata": {}, "status": {"phase": "Active"}, "spec": {"finalizers": ["kubernetes"]}})
         );
+    }
+
+    #[test]
+    fn a_node_tells_its_status_when_it_registers() {
+        let mut node = json!({"status": {"capacity": {"cpu": "1"}}});
+        create(&kind("", "nodes"), &mut node);
+        assert_eq!(node["status"]["capacity"]["cpu"], "1");
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn namespace() -> Kind {
 }
 
 fn node() -> Kind {
-    row("Node", "nodes", "k8s.io/api/core/v1.Node")
+    let mut node = row("Node", "nodes", "k8s.io/api/core/v1.Node")
         .cluster()
         .short(&["no"])
         .with_status()
@@ -57,7 +57,9 @@ fn node() -> Kind {
             validate: validate::node::node,
             validate_update: validate::node::update,
             ..Strategy::NONE
-        })
+        });
+    node.status_on_create = true;
+    node
 }
 
 fn pod() -> Kind {

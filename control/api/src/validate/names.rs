@@ -177,9 +177,11 @@ pub fn port_number(port: i64) -> Vec<String> {
 mod tests {
     use super::*;
 
+    type Form = fn(&str) -> Vec<String>;
+
     #[test]
     fn forms_of_names() {
-        let fine: [(fn(&str) -> Vec<String>, &[&str]); 8] = [
+        let fine: [(Form, &[&str]); 8] = [
             (dns_label, &["a", "a-b", "0", "a--b"]),
             (dns_subdomain, &["a", "a.b-c.d0"]),
             (service_name, &["a", "a-0"]),
@@ -194,7 +196,7 @@ mod tests {
                 assert_eq!(check(text), Vec::<String>::new(), "{text}");
             }
         }
-        let wrong: [(fn(&str) -> Vec<String>, &[&str]); 8] = [
+        let wrong: [(Form, &[&str]); 8] = [
             (dns_label, &["", "A", "-a", "a-", "a.b", "a_b"]),
             (dns_subdomain, &["", "a..b", ".a", "A"]),
             (service_name, &["0a", "", "a."]),

@@ -1,0 +1,125 @@
+//! What must hold for every row, so that a new kind is tested the moment it stands in the table.
+
+use super::*;
+use crate::{defaults, fields, prepare, table, validate};
+use serde_json::json;
+use std::collections::HashSet;
+
+#[test]
+fn every_kind_is_found_by_its_names_and_no_name_twice() {
+    let kinds = Kinds::builtin();
+    let mut seen = HashSet::new();
+    for kind in kinds.iter() {
+        let found = kinds.find(&kind.group, &kind.version, &kind.plural);
+        assert!(found.is_some_and(|found| Arc::ptr_eq(found, kind)), "{}", kind.kind);
+        let found = kinds.by_kind(&kind.group, &kind.version, &kind.kind);
+        assert!(found.is_some_and(|found| Arc::ptr_eq(found, kind)), "{}", kind.kind);
+        let names = kind.short_names.iter().chain([&kind.plural, &kind.singular]);
+        for name in names.map(|name| name.to_string()).collect::<HashSet<_>>() {
+            assert!(
+                seen.insert((kind.group.clone(), name.clone())),
+                "{name} names two kinds"
+            );
+        }
+        assert!(kind.verbs.is_sorted() && kind.subresources.iter().all(|sub| sub.verbs.is_sorted()));
+    }
+    assert!(kinds.find("", "v2", "pods").is_none() && kinds.find("apps", "v1", "pods").is_none());
+}
+
+#[test]
+fn every_kind_has_known_fields() {
+    for kind in Kinds::builtin().iter() {
+        let bodies = kind
+            .subresources
+            .iter()
+            .filter_map(|sub| sub.body.as_ref().map(|body| body.go_type));
+        for go_type in bodies.chain([kind.go_type]) {
+            assert!(fields::go_type(go_type).is_some(), "{go_type}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_prints_a_cell_for_each_column_even_of_nothing() {
+    for kind in Kinds::builtin().iter().filter(|kind| kind.is_stored()) {
+        for object in [
+            json!({}),
+            Value::Null,
+            json!({"spec": [], "status": 3, "metadata": "x"}),
+        ] {
+            let columns = table::columns(kind);
+            let row = table::row(kind, &object, table::IncludeObject::Object, 0);
+            let count = columns.as_array().map(Vec::len);
+            assert_eq!(row["cells"].as_array().map(Vec::len), count, "{}", kind.kind);
+            let named = columns
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|column| column["format"] == "name")
+                .count();
+            assert_eq!(named, 1, "{}", kind.kind);
+        }
+    }
+}
+
+#[test]
+fn defaults_of_every_kind_change_nothing_the_second_time() {
+    for kind in Kinds::builtin().iter() {
+        let mut once = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}});
+        defaults::apply(kind, &mut once);
+        let mut twice = once.clone();
+        defaults::apply(kind, &mut twice);
+        assert_eq!(once, twice, "{}", kind.kind);
+    }
+}
+
+#[test]
+fn an_unchanged_update_of_any_kind_is_no_change_and_no_new_fault() {
+    for kind in Kinds::builtin().iter().filter(|kind| kind.is_stored()) {
+        let mut old = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "a"}});
+        if kind.namespaced {
+            object::set_namespace(&mut old, "default");
+        }
+        defaults::apply(kind, &mut old);
+        prepare::create(kind, &mut old);
+        let mut new = old.clone();
+        prepare::update(kind, &mut new, &old);
+        assert_eq!(new, old, "{}", kind.kind);
+        assert_eq!(
+            validate::update(kind, &new, &old).len(),
+            validate::create(kind, &old).len(),
+            "{}",
+            kind.kind
+        );
+    }
+}
+
+#[test]
+fn selectable_fields_read_with_their_defaults() {
+    let kinds = Kinds::builtin();
+    let pods = kinds.find("", "v1", "pods").unwrap();
+    let pod = json!({
+        "metadata": {"name": "p", "namespace": "n"}, "spec": {"nodeName": "a"},
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]},
+    });
+    let fields: HashMap<&str, Cow<'_, str>> = pods.fields(&pod).collect();
+    let wanted = [
+        ("metadata.name", "p"),
+        ("metadata.namespace", "n"),
+        ("spec.nodeName", "a"),
+        ("status.phase", "Running"),
+        ("spec.hostNetwork", "false"),
+        ("status.podIPs", "10.0.0.1"),
+        ("status.podIP", ""),
+    ];
+    for (label, value) in wanted {
+        assert_eq!(fields.get(label).map(AsRef::as_ref), Some(value), "{label}");
+    }
+    let events = kinds.find("", "v1", "events").unwrap();
+    let event = json!({"source": {"component": "kubelet"}});
+    let values: HashMap<&str, Cow<'_, str>> = events.fields(&event).collect();
+    assert_eq!(
+        (values["source"].as_ref(), values["reportingComponent"].as_ref()),
+        ("kubelet", "kubelet")
+    );
+}
