@@ -11,6 +11,8 @@
 //!
 //! The table is read once, at the first question, and lives as long as the process.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod format;
 mod load;
 
@@ -154,10 +156,21 @@ struct Type {
     values: &'static [&'static str],
 }
 
-static NO_STRUCT: Struct =
-    Struct { name: "", group: None, atomic: false, kind: false, declared: &[], flat: &[] };
-static NO_TYPE: Type =
-    Type { shape: Shape::Any, name: "", pointer: false, message: false, values: &[] };
+static NO_STRUCT: Struct = Struct {
+    name: "",
+    group: None,
+    atomic: false,
+    kind: false,
+    declared: &[],
+    flat: &[],
+};
+static NO_TYPE: Type = Type {
+    shape: Shape::Any,
+    name: "",
+    pointer: false,
+    message: false,
+    values: &[],
+};
 
 /// All facts.
 #[derive(Default)]
@@ -186,9 +199,8 @@ pub fn go_type(name: &str) -> Option<StructRef> {
 /// group are found under every group, as clients send them.
 pub fn object_type(group: &str, version: &str, kind: &str) -> Option<StructRef> {
     const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1.";
-    let of_group = structs().find(|s| {
-        s.is_object() && s.group() == Some(group) && s.version() == version && s.short_name() == kind
-    });
+    let of_group = structs()
+        .find(|s| s.is_object() && s.group() == Some(group) && s.version() == version && s.short_name() == kind);
     of_group.or_else(|| go_type(&format!("{META}{kind}")).filter(|s| s.is_object()))
 }
 

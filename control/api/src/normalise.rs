@@ -11,7 +11,9 @@ mod walk;
 use crate::fields;
 use crate::status::ApiError;
 use serde_json::Value;
+pub(crate) use scalar::{format_duration, parse_duration};
 use walk::Walk;
+pub(crate) use walk::schema_type;
 
 /// What the server does with unknown and duplicate fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -26,9 +26,14 @@ pub(super) enum LoadError {
 /// Reads a compressed table.
 pub(super) fn facts(compressed: &[u8]) -> Result<Facts, LoadError> {
     let mut bytes = Vec::new();
-    flate2::read::ZlibDecoder::new(compressed).take(TABLE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+    flate2::read::ZlibDecoder::new(compressed)
+        .take(TABLE_LIMIT_BYTES)
+        .read_to_end(&mut bytes)?;
     // The table lives as long as the process, so its strings can be borrowed for ever.
-    let mut reader = Reader { rest: Box::leak(bytes.into_boxed_slice()), strings: Vec::new() };
+    let mut reader = Reader {
+        rest: Box::leak(bytes.into_boxed_slice()),
+        strings: Vec::new(),
+    };
     let version = reader.number()?;
     if version != VERSION {
         return Err(LoadError::Version(version));
@@ -66,7 +71,11 @@ fn finish(mut types: Vec<Type>, mut structs: Vec<Struct>) -> Result<Facts, LoadE
     let count = u16::try_from(structs.len()).map_err(|_| LoadError::Broken)?;
     let mut by_name: Vec<u16> = (0..count).collect();
     by_name.sort_by_key(|index| structs.get(usize::from(*index)).map_or("", |s| s.name));
-    Ok(Facts { structs, types, by_name })
+    Ok(Facts {
+        structs,
+        types,
+        by_name,
+    })
 }
 
 /// Gives named types and pointers the shape of what they stand for. The writer puts those first.
@@ -100,7 +109,9 @@ fn flatten(
             continue;
         }
         let shape = types.get(usize::from(field.kind.0)).map(|t| t.shape);
-        let Some(Shape::Struct(StructRef(inner))) = shape else { return Err(LoadError::Broken) };
+        let Some(Shape::Struct(StructRef(inner))) = shape else {
+            return Err(LoadError::Broken);
+        };
         let inner = structs.get(usize::from(inner)).ok_or(LoadError::Broken)?;
         let depth = depth.checked_sub(1).ok_or(LoadError::Broken)?;
         flatten(inner.declared, types, structs, depth, out)?;
@@ -135,7 +146,11 @@ impl Reader {
     /// A count of things that take at least one byte each, so a broken count cannot make us reserve memory.
     fn count(&mut self) -> Result<usize, LoadError> {
         let count = usize::try_from(self.number()?).map_err(|_| LoadError::Broken)?;
-        if count > self.rest.len() { Err(LoadError::Broken) } else { Ok(count) }
+        if count > self.rest.len() {
+            Err(LoadError::Broken)
+        } else {
+            Ok(count)
+        }
     }
 
     fn string_list(&mut self) -> Result<Vec<&'static str>, LoadError> {
@@ -181,7 +196,11 @@ impl Reader {
         let index = self.number()?;
         let known = usize::try_from(index).is_ok_and(|index| index < limit);
         let index = u16::try_from(index).map_err(|_| LoadError::Broken)?;
-        if known { Ok(TypeRef(index)) } else { Err(LoadError::Broken) }
+        if known {
+            Ok(TypeRef(index))
+        } else {
+            Err(LoadError::Broken)
+        }
     }
 
     fn types(&mut self) -> Result<Vec<Type>, LoadError> {
@@ -190,8 +209,13 @@ impl Reader {
     }
 
     fn one_type(&mut self, count: usize) -> Result<Type, LoadError> {
-        let mut kind =
-            Type { shape: Shape::Any, name: "", pointer: false, message: false, values: &[] };
+        let mut kind = Type {
+            shape: Shape::Any,
+            name: "",
+            pointer: false,
+            message: false,
+            values: &[],
+        };
         kind.shape = match self.byte()? {
             composite::STRUCT => {
                 Shape::Struct(StructRef(u16::try_from(self.number()?).map_err(|_| LoadError::Broken)?))
@@ -223,11 +247,20 @@ impl Reader {
                 let group = self.optional_name()?;
                 let flags = self.number()?;
                 let fields = self.count()?;
-                let declared: &'static [Field] =
-                    (0..fields).map(|_| self.field(types)).collect::<Result<Vec<_>, _>>()?.leak();
+                let declared: &'static [Field] = (0..fields)
+                    .map(|_| self.field(types))
+                    .collect::<Result<Vec<_>, _>>()?
+                    .leak();
                 let atomic = flags & structure::ATOMIC != 0;
                 let kind = flags & structure::KIND != 0;
-                Ok(Struct { name, group, atomic, kind, declared, flat: declared })
+                Ok(Struct {
+                    name,
+                    group,
+                    atomic,
+                    kind,
+                    declared,
+                    flat: declared,
+                })
             })
             .collect()
     }

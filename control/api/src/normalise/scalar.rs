@@ -111,7 +111,7 @@ const UNITS: [(&str, i64); 8] = [
 ];
 
 /// Nanoseconds of `-1h2m3.5s`.
-fn parse_duration(text: &str) -> Option<i64> {
+pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
         return Some(0);

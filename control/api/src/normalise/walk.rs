@@ -3,7 +3,7 @@
 use super::Problem;
 use super::scalar;
 use crate::fields::{self, Field, Shape, StructRef, TypeRef};
-use crate::json::{push_index, push_key};
+use crate::json::{DEPTH_LIMIT, is_deeper, push_index, push_key};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::OnceLock;
@@ -45,12 +45,14 @@ pub(super) struct Walk {
     stack: Vec<&'static str>,
     /// The place, as unknown fields name it.
     path: String,
+    /// How many lists and objects enclose the value.
+    depth: usize,
     problems: Vec<Problem>,
 }
 
 impl Walk {
     pub(super) fn new(owner: StructRef) -> Self {
-        Self { owner, stack: Vec::new(), path: String::new(), problems: Vec::new() }
+        Self { owner, stack: Vec::new(), path: String::new(), depth: 0, problems: Vec::new() }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -75,6 +77,7 @@ impl Walk {
     /// Rebuilds an object as Go would write it.
     fn structure(&mut self, kind: StructRef, map: &mut Map<String, Value>) -> Result<(), Fault> {
         let fields = kind.fields();
+        self.descend()?;
         let outer = std::mem::replace(&mut self.owner, kind);
         let mut slots: Vec<Option<(String, Value)>> = Vec::new();
         slots.resize_with(fields.len(), || None);
@@ -96,6 +99,7 @@ impl Walk {
             self.path.truncate(back);
         }
         self.owner = outer;
+        self.depth -= 1;
         for (field, slot) in fields.iter().zip(slots) {
             match slot {
                 Some((key, value)) if !is_omitted(field, &value) => {
@@ -156,8 +160,21 @@ impl Walk {
             Shape::MicroTime => scalar::micro_time(value).map_err(Fault::Text),
             Shape::Duration => scalar::duration(value).map_err(Fault::Text),
             Shape::IntOrString => scalar::int_or_string(value).map_err(Fault::Text),
-            Shape::Any | Shape::RawExtension | Shape::FieldsV1 | Shape::Json => Ok(()),
+            Shape::Any | Shape::RawExtension | Shape::FieldsV1 | Shape::Json => self.embedded(value),
         }
+    }
+
+    /// A value of no known type: only its depth counts.
+    fn embedded(&self, value: &Value) -> Result<(), Fault> {
+        match is_deeper(value, DEPTH_LIMIT.saturating_sub(self.depth)) {
+            true => Err(Fault::Text("nested too deep".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn descend(&mut self) -> Result<(), Fault> {
+        self.depth += 1;
+        if self.depth > DEPTH_LIMIT { Err(Fault::Text("nested too deep".to_owned())) } else { Ok(()) }
     }
 
     fn integer(&self, kind: TypeRef, value: &Value, fits: impl Fn(i64) -> bool) -> Result<(), Fault> {
@@ -169,20 +186,24 @@ impl Walk {
     }
 
     fn list(&mut self, element: TypeRef, list: &mut [Value]) -> Result<(), Fault> {
+        self.descend()?;
         for (index, value) in list.iter_mut().enumerate() {
             let back = push_index(&mut self.path, index);
             self.value(element, element.is_pointer(), value)?;
             self.path.truncate(back);
         }
+        self.depth -= 1;
         Ok(())
     }
 
     fn map(&mut self, of: TypeRef, map: &mut Map<String, Value>) -> Result<(), Fault> {
+        self.descend()?;
         for (key, value) in map.iter_mut() {
             let back = push_key(&mut self.path, key);
             self.value(of, of.is_pointer(), value)?;
             self.path.truncate(back);
         }
+        self.depth -= 1;
         // Go writes maps in order of keys.
         if !map.keys().is_sorted() {
             map.sort_keys();
@@ -217,7 +238,7 @@ impl Walk {
 }
 
 /// The type of JSON schemas in CustomResourceDefinitions.
-fn schema_type() -> Option<StructRef> {
+pub(crate) fn schema_type() -> Option<StructRef> {
     static TYPE: OnceLock<Option<StructRef>> = OnceLock::new();
     const NAME: &str = "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaProps";
     *TYPE.get_or_init(|| fields::go_type(NAME))

@@ -68,7 +68,10 @@ pub struct Constant {
 impl Package {
     /// Reads the Go files in `directory`, tests and generated code left out.
     pub fn read(directory: &Path, path: &str) -> Result<Self, Box<dyn Error>> {
-        let mut package = Self { path: path.to_owned(), ..Self::default() };
+        let mut package = Self {
+            path: path.to_owned(),
+            ..Self::default()
+        };
         let mut files: Vec<_> = fs::read_dir(directory)
             .map_err(|error| format!("{}: {error}", directory.display()))?
             .collect::<Result<Vec<_>, _>>()?
@@ -80,7 +83,10 @@ impl Package {
         for file in files {
             let text = fs::read_to_string(&file)?;
             // A file for a build variant declares the same types again.
-            if !text.lines().any(|line| line.starts_with("//go:build") && !line.contains('!')) {
+            if !text
+                .lines()
+                .any(|line| line.starts_with("//go:build") && !line.contains('!'))
+            {
                 package.add_file(&text);
             }
         }
@@ -184,7 +190,9 @@ impl FileReader<'_> {
     }
 
     fn import(&mut self, line: &str) {
-        let Some((alias, rest)) = line.split_once('"') else { return };
+        let Some((alias, rest)) = line.split_once('"') else {
+            return;
+        };
         let path = rest.trim_end_matches('"');
         let last = path.rsplit('/').next().unwrap_or(path);
         let alias = if alias.trim().is_empty() { last } else { alias.trim() };
@@ -193,10 +201,16 @@ impl FileReader<'_> {
 
     /// `Name = "v"`, `Name Type = "v"` or `Name = Type("v")`.
     fn constant(&mut self, line: &str) {
-        let Some((left, right)) = line.split_once('=') else { return };
+        let Some((left, right)) = line.split_once('=') else {
+            return;
+        };
         let mut left = left.split_whitespace();
-        let (Some(name), kind) = (left.next(), left.next()) else { return };
-        let Some((before, rest)) = right.split_once('"') else { return };
+        let (Some(name), kind) = (left.next(), left.next()) else {
+            return;
+        };
+        let Some((before, rest)) = right.split_once('"') else {
+            return;
+        };
         let Some((value, _)) = rest.split_once('"') else { return };
         let kind = kind.unwrap_or_else(|| before.trim().trim_end_matches('('));
         if name == "GroupName" {
@@ -210,11 +224,17 @@ impl FileReader<'_> {
     }
 
     fn type_declaration(&mut self, line: &str, markers: Vec<String>) {
-        let Some((name, body)) = line.split_once(' ') else { return };
+        let Some((name, body)) = line.split_once(' ') else {
+            return;
+        };
         let name = name.to_owned();
         match body.trim() {
             "struct {" => {
-                self.place = Place::Struct(StructSoFar { name, markers, fields: Vec::new() });
+                self.place = Place::Struct(StructSoFar {
+                    name,
+                    markers,
+                    fields: Vec::new(),
+                });
             }
             body if body.ends_with('{') => self.place = Place::Body,
             "struct{}" => self.declare(name, markers, Body::Struct(Vec::new())),
@@ -250,7 +270,9 @@ impl FileReader<'_> {
 
     fn declare(&mut self, name: String, markers: Vec<String>, body: Body) {
         let imports = self.imports.clone();
-        self.package.types.insert(name, TypeDeclaration { markers, body, imports });
+        self.package
+            .types
+            .insert(name, TypeDeclaration { markers, body, imports });
     }
 }
 
@@ -268,7 +290,9 @@ impl FieldDeclaration {
 
 /// The value of a marker such as `listType=map`, and all of its values when it is repeated.
 pub fn marker_values<'a>(markers: &'a [String], name: &str) -> impl Iterator<Item = &'a str> {
-    markers.iter().filter_map(move |m| m.strip_prefix(name)?.strip_prefix('=').map(str::trim))
+    markers
+        .iter()
+        .filter_map(move |m| m.strip_prefix(name)?.strip_prefix('=').map(str::trim))
 }
 
 /// True when a marker without a value is there.
@@ -326,17 +350,27 @@ func (b Boat) String() string {
         let mut package = Package::default();
         package.add_file(SOURCE);
         assert_eq!(package.group.as_deref(), Some("example.io"));
-        let colors: Vec<_> = package.constants.iter().filter(|c| c.kind == "Color").map(|c| &c.value).collect();
+        let colors: Vec<_> = package
+            .constants
+            .iter()
+            .filter(|c| c.kind == "Color")
+            .map(|c| &c.value)
+            .collect();
         assert_eq!(colors, ["Red", "Blue"]);
         assert_eq!(package.types.keys().collect::<Vec<_>>(), ["Boat", "Color"]);
         let boat = &package.types["Boat"];
         assert_eq!(boat.imports["metav1"], "k8s.io/apimachinery/pkg/apis/meta/v1");
         assert_eq!(boat.markers, ["structType=atomic"]);
-        let Body::Struct(fields) = &boat.body else { panic!("not a struct") };
+        let Body::Struct(fields) = &boat.body else {
+            panic!("not a struct")
+        };
         assert!(fields[0].embedded && fields[0].kind == "metav1.TypeMeta");
         assert_eq!(fields[1].tag("patchStrategy"), Some("merge"));
         assert_eq!(fields[1].tag("protobuf"), Some("bytes,2,rep,name=names"));
         assert_eq!(fields[1].tag("patchMergeKey"), None);
-        assert_eq!(marker_values(&fields[1].markers, "listMapKey").collect::<Vec<_>>(), ["name", "kind"]);
+        assert_eq!(
+            marker_values(&fields[1].markers, "listMapKey").collect::<Vec<_>>(),
+            ["name", "kind"]
+        );
     }
 }

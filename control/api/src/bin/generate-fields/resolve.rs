@@ -17,10 +17,22 @@ const SPECIAL: [(&str, u8); 12] = [
     ("k8s.io/apimachinery/pkg/runtime.RawExtension", scalar::RAW_EXTENSION),
     ("k8s.io/apimachinery/pkg/runtime.Object", scalar::RAW_EXTENSION),
     ("k8s.io/apimachinery/pkg/util/intstr.IntOrString", scalar::INT_OR_STRING),
-    ("k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON", scalar::JSON),
-    ("k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrBool", scalar::SCHEMA_OR_BOOL),
-    ("k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrArray", scalar::SCHEMA_OR_ARRAY),
-    ("k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrStringArray", scalar::SCHEMA_OR_STRINGS),
+    (
+        "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON",
+        scalar::JSON,
+    ),
+    (
+        "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrBool",
+        scalar::SCHEMA_OR_BOOL,
+    ),
+    (
+        "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrArray",
+        scalar::SCHEMA_OR_ARRAY,
+    ),
+    (
+        "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrStringArray",
+        scalar::SCHEMA_OR_STRINGS,
+    ),
 ];
 
 /// Go's own types.
@@ -123,10 +135,25 @@ pub fn table(packages: &[Package]) -> Result<Table> {
     }
     names.retain(|name| !SPECIAL.iter().any(|(special, _)| name == special));
     names.sort();
-    let struct_index = names.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
-    let mut resolver = Resolver { packages, struct_index, types: Vec::new(), type_index: HashMap::new() };
-    let structs = names.iter().map(|name| resolver.structure(name)).collect::<Result<Vec<_>>>()?;
-    Ok(Table { types: resolver.types, structs })
+    let struct_index = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (name.clone(), index))
+        .collect();
+    let mut resolver = Resolver {
+        packages,
+        struct_index,
+        types: Vec::new(),
+        type_index: HashMap::new(),
+    };
+    let structs = names
+        .iter()
+        .map(|name| resolver.structure(name))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Table {
+        types: resolver.types,
+        structs,
+    })
 }
 
 /// A struct is part of the API when JSON can express it.
@@ -144,7 +171,9 @@ struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     fn structure(&mut self, name: &str) -> Result<Struct> {
         let (package, declaration) = self.find(name).ok_or_else(|| format!("{name} is gone"))?;
-        let Body::Struct(declared) = &declaration.body else { return Err(format!("{name} is no struct").into()) };
+        let Body::Struct(declared) = &declaration.body else {
+            return Err(format!("{name} is no struct").into());
+        };
         let mut fields = Vec::new();
         for field in declared {
             let made = self.field(package, declaration, field);
@@ -157,7 +186,12 @@ impl<'a> Resolver<'a> {
         if declared.iter().any(|f| f.embedded && f.kind.ends_with("TypeMeta")) {
             flags |= structure::KIND;
         }
-        Ok(Struct { name: name.to_owned(), group: package.group.clone(), flags, fields })
+        Ok(Struct {
+            name: name.to_owned(),
+            group: package.group.clone(),
+            flags,
+            fields,
+        })
     }
 
     fn find(&self, name: &str) -> Option<(&'a Package, &'a TypeDeclaration)> {
@@ -173,7 +207,9 @@ impl<'a> Resolver<'a> {
         owner: &TypeDeclaration,
         declared: &FieldDeclaration,
     ) -> Result<Option<Field>> {
-        let Some(json_tag) = declared.tag("json") else { return Ok(None) };
+        let Some(json_tag) = declared.tag("json") else {
+            return Ok(None);
+        };
         let mut options = json_tag.split(',');
         let json = options.next().unwrap_or_default().to_owned();
         let options: Vec<&str> = options.collect();
@@ -203,7 +239,13 @@ impl<'a> Resolver<'a> {
         ] {
             flags |= if set { bit } else { 0 };
         }
-        let mut made = Field { json, number, flags, kind, ..Field::default() };
+        let mut made = Field {
+            json,
+            number,
+            flags,
+            kind,
+            ..Field::default()
+        };
         merge_rules(declared, &mut made)?;
         made.default = marker_values(&declared.markers, "default")
             .next()
@@ -256,17 +298,30 @@ impl<'a> Resolver<'a> {
             return Ok(self.intern(Type::Struct(*index)));
         }
         let (package, declaration) = self.find(full).ok_or_else(|| format!("unknown type {full}"))?;
-        let Body::Other(expression) = &declaration.body else { return Err(format!("{full} has no JSON form").into()) };
+        let Body::Other(expression) = &declaration.body else {
+            return Err(format!("{full} has no JSON form").into());
+        };
         let inner = self.expression(package, declaration, expression)?;
         let short = full.rsplit('.').next().unwrap_or(full);
         let mut values = Vec::new();
         if has_marker(&declaration.markers, "enum") || has_marker(&declaration.markers, "k8s:enum") {
-            values.extend(package.constants.iter().filter(|c| c.kind == short).map(|c| c.value.clone()));
+            values.extend(
+                package
+                    .constants
+                    .iter()
+                    .filter(|c| c.kind == short)
+                    .map(|c| c.value.clone()),
+            );
             values.sort();
             values.dedup();
         }
         let message = marker_values(&declaration.markers, "protobuf.nullable").any(|v| v == "true");
-        Ok(self.intern(Type::Named { name: full.to_owned(), inner, message, values }))
+        Ok(self.intern(Type::Named {
+            name: full.to_owned(),
+            inner,
+            message,
+            values,
+        }))
     }
 }
 
@@ -298,9 +353,16 @@ fn merge_rules(declared: &FieldDeclaration, made: &mut Field) -> Result<()> {
         Some("granular") => 2,
         Some(other) => return Err(format!("map type {other}").into()),
     };
-    made.map_keys = marker_values(&declared.markers, "listMapKey").map(str::to_owned).collect();
+    made.map_keys = marker_values(&declared.markers, "listMapKey")
+        .map(str::to_owned)
+        .collect();
     made.merge_key = declared.tag("patchMergeKey").map(str::to_owned);
-    for word in declared.tag("patchStrategy").unwrap_or_default().split(',').filter(|word| !word.is_empty()) {
+    for word in declared
+        .tag("patchStrategy")
+        .unwrap_or_default()
+        .split(',')
+        .filter(|word| !word.is_empty())
+    {
         made.strategy |= match word {
             "merge" => strategy::MERGE,
             "replace" => strategy::REPLACE,
@@ -316,6 +378,10 @@ fn default_text(package: &Package, text: &str) -> Result<String> {
     let Some(name) = text.strip_prefix("ref(").and_then(|rest| rest.strip_suffix(')')) else {
         return Ok(text.to_owned());
     };
-    let constant = package.constants.iter().find(|c| c.name == name).ok_or_else(|| format!("no constant {name}"))?;
+    let constant = package
+        .constants
+        .iter()
+        .find(|c| c.name == name)
+        .ok_or_else(|| format!("no constant {name}"))?;
     Ok(format!("{:?}", constant.value))
 }

@@ -94,7 +94,12 @@ impl Writer {
             Type::Slice(inner) => self.tagged(composite::SLICE, *inner),
             Type::Map(inner) => self.tagged(composite::MAP, *inner),
             Type::Pointer(inner) => self.tagged(composite::POINTER, *inner),
-            Type::Named { name, inner, message, values } => {
+            Type::Named {
+                name,
+                inner,
+                message,
+                values,
+            } => {
                 self.bytes.push(composite::NAMED);
                 self.name(name);
                 self.number(*inner as u64);
