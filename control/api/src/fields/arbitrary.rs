@@ -19,6 +19,18 @@ pub(crate) fn object(kind: StructRef, seed: u64) -> Value {
     value
 }
 
+/// Gives the elements of a list that is merged by key the keys that valid objects have.
+fn distinguish(value: &mut Value, merge_key: &str) {
+    let Value::Array(list) = value else { return };
+    if merge_key.is_empty() {
+        list.dedup();
+    }
+    for (at, element) in list.iter_mut().enumerate().filter(|_| !merge_key.is_empty()) {
+        let number = matches!(merge_key, "port" | "containerPort");
+        element[merge_key] = if number { json!(80 + at) } else { json!(format!("k{at}")) };
+    }
+}
+
 struct Chance(u64);
 
 impl Chance {
@@ -41,7 +53,11 @@ impl Chance {
             // Objects inside objects carry no kind in protobuf.
             let type_meta = kind.is_object() && matches!(field.json, "kind" | "apiVersion");
             if !type_meta && depth < DEPTH && self.below(4) < fill {
-                map.insert(field.json.to_owned(), self.value(field.kind, depth + 1));
+                let mut value = self.value(field.kind, depth + 1);
+                if field.patch_strategy.merge {
+                    distinguish(&mut value, field.merge_key);
+                }
+                map.insert(field.json.to_owned(), value);
             }
         }
         Value::Object(map)
