@@ -460,14 +460,6 @@ impl Kinds {
         named.find(|row| row.group == group && row.version == version)
     }
 
-    /// The kind that a resource without version means: the first in discovery order.
-    pub fn of_resource(&self, resource: &GroupResource) -> Option<&Arc<Kind>> {
-        self.by_plural
-            .get(&resource.resource)?
-            .iter()
-            .find(|kind| kind.group == resource.group)
-    }
-
     /// All kinds, in discovery order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.rows.iter()

@@ -2,7 +2,7 @@
 
 use super::{fill, fill_text, part, pod};
 use crate::object;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn template(workload: &mut Value) {
     let spec = object::child(workload, "spec");
@@ -33,14 +33,9 @@ pub fn replica_set(set: &mut Value) {
     fill(object::child(set, "spec"), "replicas", 1);
 }
 
-/// A scale request without a number means none.
-pub fn scale(scale: &mut Value) {
-    fill(object::child(scale, "spec"), "replicas", json!(0));
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_deployment_is_completed_with_its_template() {

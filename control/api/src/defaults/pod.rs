@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 const FILE_MODE: u32 = 420;
 /// Lifetime of a service account token in a volume, in seconds.
 const TOKEN_SECONDS: u32 = 3600;
-/// How long a pod stays on a node that is not ready or not reachable, in seconds.
-const TOLERATION_SECONDS: u32 = 300;
 
 /// A pod: what templates have too, and what only a pod itself gets.
 pub fn pod(pod: &mut Value) {
@@ -213,40 +211,6 @@ fn field_items(source: &mut Value) {
     }
 }
 
-/// Part of admission: a new pod may stay for five minutes on a node that stops being ready or reachable, unless it says
-/// otherwise itself.
-pub fn admission_tolerations(pod: &mut Value) {
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let covered = object::list(pod, "spec.tolerations").iter().any(|toleration| {
-            let effect = object::text(toleration, "effect");
-            let tolerated = object::text(toleration, "key");
-            (tolerated == key || tolerated.is_empty()) && (effect == "NoExecute" || effect.is_empty())
-        });
-        if covered {
-            continue;
-        }
-        let toleration = json!({
-            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS,
-        });
-        let list = object::fields(object::child(pod, "spec"))
-            .entry("tolerations")
-            .or_insert(Value::Null);
-        match list {
-            Value::Array(tolerations) => tolerations.push(toleration),
-            other => *other = json!([toleration]),
-        }
-    }
-}
-
-/// Part of admission: a pod that names no account runs as `default`.
-pub fn admission_service_account(pod: &mut Value) {
-    let spec = object::child(pod, "spec");
-    if object::text(spec, "serviceAccountName").is_empty() {
-        fill_text(spec, "serviceAccountName", "default");
-        service_account(spec);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,18 +300,5 @@ mod tests {
             json!({"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "periodSeconds": 1, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3})
         );
         assert_eq!(container["env"][0]["valueFrom"]["fieldRef"]["apiVersion"], "v1");
-    }
-
-    #[test]
-    fn admission_adds_what_the_pod_does_not_say() {
-        let mut pod = json!({"spec": {"tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]}});
-        admission_tolerations(&mut pod);
-        admission_service_account(&mut pod);
-        assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
-        assert_eq!(pod["spec"]["tolerations"][1]["key"], "node.kubernetes.io/unreachable");
-        assert_eq!(pod["spec"]["serviceAccount"], "default");
-        let once = pod.clone();
-        admission_tolerations(&mut pod);
-        assert_eq!(pod, once);
     }
 }

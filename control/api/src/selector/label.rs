@@ -132,21 +132,6 @@ impl LabelSelector {
         })
     }
 
-    /// Reads a plain map of labels, as in a Service's `spec.selector`. An empty or missing map matches nothing here,
-    /// because a Service without a selector chooses no pods.
-    pub fn from_map(labels: Option<&Value>) -> Self {
-        let entries = labels.and_then(Value::as_object).into_iter().flatten();
-        let requirements: Vec<Requirement> = entries
-            .map(|(key, value)| Requirement {
-                key: key.clone(),
-                operator: Operator::In,
-                values: vec![value.as_str().unwrap_or_default().to_owned()],
-            })
-            .collect();
-        let nothing = requirements.is_empty();
-        Self { requirements, nothing }
-    }
-
     /// Whether labels, looked up by key, meet all requirements.
     pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         !self.nothing

@@ -42,11 +42,6 @@ pub fn cells(pod: &Value, now: i64) -> Vec<Value> {
     ]
 }
 
-/// The word in the `Status` column: `Running`, `Init:1/2`, `CrashLoopBackOff`, `Completed`, `Terminating`, ...
-pub fn status(pod: &Value) -> String {
-    Summary::of(pod).reason
-}
-
 #[derive(Default)]
 struct Restarts {
     count: i64,
@@ -68,6 +63,8 @@ impl Restarts {
     }
 }
 
+/// What all containers of a pod say together. The reason is the word in the `Status` column: `Running`, `Init:1/2`,
+/// `CrashLoopBackOff`, `Completed`, `Terminating`, ...
 struct Summary {
     ready: usize,
     containers: usize,
@@ -201,6 +198,10 @@ fn gates(pod: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn status(pod: &Value) -> String {
+        Summary::of(pod).reason
+    }
 
     fn ended(code: i64, reason: &str) -> Value {
         json!({"terminated": {"exitCode": code, "reason": reason}})

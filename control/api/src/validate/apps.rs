@@ -32,17 +32,6 @@ pub fn replica_set(set: &Value, faults: &mut Vec<FieldError>) {
     workload(set, faults);
 }
 
-/// Checks the `spec.replicas` of a Scale.
-pub fn scale(scale: &Value, faults: &mut Vec<FieldError>) {
-    let nothing = Value::Null;
-    not_negative(
-        scale.get("spec").unwrap_or(&nothing),
-        "replicas",
-        Path::root("spec"),
-        faults,
-    );
-}
-
 fn workload(workload: &Value, faults: &mut Vec<FieldError>) {
     let path = Path::root("spec");
     let nothing = Value::Null;
