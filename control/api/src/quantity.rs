@@ -407,6 +407,12 @@ mod tests {
     }
 
     #[test]
+    fn binary_amounts_without_a_binary_suffix_print_in_full() {
+        assert_eq!(Quantity::from_bytes(1_593_000).to_string(), "1593000");
+        assert_eq!(Quantity::parse("1593000").unwrap().to_string(), "1593k");
+    }
+
+    #[test]
     fn rounding_is_away_from_zero() {
         assert_eq!(Quantity::parse("1500m").unwrap().value(), 2);
         assert_eq!(Quantity::parse("-1500m").unwrap().value(), -2);
@@ -435,7 +441,9 @@ mod tests {
             let text = q.to_string();
             let read = Quantity::parse(&text).unwrap();
             prop_assert_eq!(read, q, "{}", text);
-            prop_assert_eq!(read.to_string(), text);
+            // A binary amount without a binary suffix reads as a decimal one, as in Kubernetes; from then on nothing moves.
+            let again = Quantity::parse(&read.to_string()).unwrap();
+            prop_assert_eq!(again.to_string(), read.to_string());
         }
 
         #[test]
