@@ -18,6 +18,11 @@ const ROUND_TRIPS: usize = 200_000;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
+    // On a worker, as guests run: the main thread is none, and waking it would be measured instead.
+    tokio::spawn(measure()).await?
+}
+
+async fn measure() -> Result<()> {
     let fabric = Fabric::new(FabricConfig::default());
     let pod = |last: u8| {
         let identity = PodIdentity {
