@@ -363,7 +363,10 @@ mod tests {
     use std::time::Instant;
 
     fn field(go_type_name: &str, json: &str) -> &'static Field {
-        go_type(go_type_name).unwrap().field(json).unwrap_or_else(|| panic!("{go_type_name} has no {json}"))
+        go_type(go_type_name)
+            .unwrap()
+            .field(json)
+            .unwrap_or_else(|| panic!("{go_type_name} has no {json}"))
     }
 
     #[test]
@@ -373,7 +376,10 @@ mod tests {
         println!("loaded in {:?}", started.elapsed());
         assert!(structs().count() > 1000);
         let containers = field("k8s.io/api/core/v1.PodSpec", "containers");
-        assert_eq!((containers.number, containers.merge_key, containers.map_keys), (2, "name", &["name"][..]));
+        assert_eq!(
+            (containers.number, containers.merge_key, containers.map_keys),
+            (2, "name", &["name"][..])
+        );
         assert!(containers.required && containers.patch_strategy.merge && !containers.omit_empty);
         assert_eq!(containers.list_type, Some(ListType::Map));
         assert_eq!(containers.kind.printed_name(), "[]v1.Container");
@@ -382,7 +388,10 @@ mod tests {
         let created = field("k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta", "creationTimestamp");
         assert!(created.omit_zero && created.kind.shape() == Shape::Time);
         let policy = field("k8s.io/api/core/v1.Container", "imagePullPolicy").kind;
-        assert_eq!((policy.values(), policy.printed_name()), (&["Always", "IfNotPresent", "Never"][..], "v1.PullPolicy".into()));
+        assert_eq!(
+            (policy.values(), policy.printed_name()),
+            (&["Always", "IfNotPresent", "Never"][..], "v1.PullPolicy".into())
+        );
         let volume = go_type("k8s.io/api/core/v1.Volume").unwrap();
         assert!(volume.field_by_number(2).unwrap().inline);
         assert!(volume.field("emptyDir").is_some() && volume.field("EmptyDir").is_none());
@@ -394,8 +403,14 @@ mod tests {
         let name = |group, version, kind| object_type(group, version, kind).map(StructRef::name);
         assert_eq!(name("", "v1", "Pod"), Some("k8s.io/api/core/v1.Pod"));
         assert_eq!(name("apps", "v1", "Deployment"), Some("k8s.io/api/apps/v1.Deployment"));
-        assert_eq!(name("rbac.authorization.k8s.io", "v1", "Role"), Some("k8s.io/api/rbac/v1.Role"));
-        assert_eq!(name("apps", "v1", "DeleteOptions"), Some("k8s.io/apimachinery/pkg/apis/meta/v1.DeleteOptions"));
+        assert_eq!(
+            name("rbac.authorization.k8s.io", "v1", "Role"),
+            Some("k8s.io/api/rbac/v1.Role")
+        );
+        assert_eq!(
+            name("apps", "v1", "DeleteOptions"),
+            Some("k8s.io/apimachinery/pkg/apis/meta/v1.DeleteOptions")
+        );
         assert_eq!(name("", "v1", "PodSpec"), None);
         assert_eq!(name("apps", "v1", "Pod"), None);
     }
@@ -404,7 +419,11 @@ mod tests {
     fn a_broken_table_is_refused() {
         use std::io::Write;
         let mut whole = Vec::new();
-        std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(&include_bytes!("../fields/facts.bin")[..]), &mut whole).unwrap();
+        std::io::Read::read_to_end(
+            &mut flate2::read::ZlibDecoder::new(&include_bytes!("../fields/facts.bin")[..]),
+            &mut whole,
+        )
+        .unwrap();
         for cut in (0..whole.len()).step_by(4999) {
             let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(&whole[..cut]).unwrap();

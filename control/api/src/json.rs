@@ -27,7 +27,13 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<Problem>), ApiError> {
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| ApiError::bad_request(format!("the request body is not valid JSON: {error}")))?;
-    Ok((value, walk.duplicates.into_iter().map(|duplicate| Problem::DuplicateField(duplicate.path)).collect()))
+    Ok((
+        value,
+        walk.duplicates
+            .into_iter()
+            .map(|duplicate| Problem::DuplicateField(duplicate.path))
+            .collect(),
+    ))
 }
 
 /// A key that its object already had.
@@ -49,12 +55,19 @@ pub(crate) struct Walk {
 impl Walk {
     /// A walk that fails at the duplicate after `count` others.
     pub(crate) fn stopping_after(count: usize) -> Self {
-        Self { stop_after: Some(count), ..Self::default() }
+        Self {
+            stop_after: Some(count),
+            ..Self::default()
+        }
     }
 
     fn descend<E: serde::de::Error>(&mut self) -> Result<(), E> {
         self.depth += 1;
-        if self.depth > DEPTH_LIMIT { Err(E::custom("nested too deep")) } else { Ok(()) }
+        if self.depth > DEPTH_LIMIT {
+            Err(E::custom("nested too deep"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -96,7 +109,10 @@ impl Visitor<'_> for Key<'_> {
             if self.walk.stop_after == Some(self.walk.duplicates.len()) {
                 return Err(E::custom("duplicate key"));
             }
-            self.walk.duplicates.push(Duplicate { path: self.walk.path.clone(), key: key.to_owned() });
+            self.walk.duplicates.push(Duplicate {
+                path: self.walk.path.clone(),
+                key: key.to_owned(),
+            });
         }
         Ok(key.to_owned())
     }
@@ -122,7 +138,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("numbers are finite in JSON"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("numbers are finite in JSON"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -161,7 +179,10 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut map = Map::new();
         let outer = walk.path.len();
         walk.descend()?;
-        while let Some(key) = entries.next_key_seed(Key { walk: &mut *walk, map: &map })? {
+        while let Some(key) = entries.next_key_seed(Key {
+            walk: &mut *walk,
+            map: &map,
+        })? {
             let value = entries.next_value_seed(Node(&mut *walk))?;
             walk.path.truncate(outer);
             map.insert(key, value);

@@ -10,8 +10,8 @@ mod walk;
 
 use crate::fields;
 use crate::status::ApiError;
-use serde_json::Value;
 pub(crate) use scalar::{format_duration, parse_duration};
+use serde_json::Value;
 use walk::Walk;
 pub(crate) use walk::schema_type;
 
@@ -69,7 +69,12 @@ pub fn normalise(go_type: &str, obj: &mut Value) -> Result<Vec<Problem>, ApiErro
     let Some(kind) = fields::go_type(go_type) else {
         return Err(ApiError::internal(format!("no type {go_type}")));
     };
-    let text_at = |key: &str| obj.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let text_at = |key: &str| {
+        obj.get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
     let name = text_at("kind").unwrap_or_else(|| kind.short_name().to_owned());
     let version = text_at("apiVersion").unwrap_or_else(|| kind.version().to_owned());
     let mut walk = Walk::new(kind);
@@ -77,7 +82,9 @@ pub fn normalise(go_type: &str, obj: &mut Value) -> Result<Vec<Problem>, ApiErro
         Ok(()) => Ok(walk.into_problems()),
         Err(fault) => {
             let version = version.rsplit('/').next().unwrap_or_default();
-            Err(ApiError::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {fault}")))
+            Err(ApiError::bad_request(format!(
+                "{name} in version {version:?} cannot be handled as a {name}: {fault}"
+            )))
         }
     }
 }

@@ -122,8 +122,7 @@ fn enveloped(bytes: &[u8], expected: Option<&str>, depth: usize) -> Result<Value
         ("", Some(expected)) => go_type(expected),
         (kind, _) => find(envelope.api_version, kind),
     };
-    let found = found
-        .ok_or_else(|| Fault::UnknownKind(envelope.kind.to_owned(), envelope.api_version.to_owned()))?;
+    let found = found.ok_or_else(|| Fault::UnknownKind(envelope.kind.to_owned(), envelope.api_version.to_owned()))?;
     let mut object = Map::new();
     for (key, value) in [("kind", envelope.kind), ("apiVersion", envelope.api_version)] {
         if !value.is_empty() {

@@ -6,6 +6,7 @@
 use crate::fields::{self, Field, ListType, MapType, PatchStrategy, Shape, StructRef, TypeRef};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 const REFERENCES: &str = "#/components/schemas/";
 
@@ -22,7 +23,10 @@ pub fn openapi_schema_name(go_type: &str) -> String {
 
 /// The `components.schemas` of these types and of all that they reach, in order of names. Unknown types are left out.
 pub fn openapi_schemas(roots: &[&str]) -> Map<String, Value> {
-    let mut collection = Collection { schemas: BTreeMap::new(), waiting: Vec::new() };
+    let mut collection = Collection {
+        schemas: BTreeMap::new(),
+        waiting: Vec::new(),
+    };
     for root in roots {
         if let Some(kind) = fields::go_type(root) {
             collection.reference(kind);
@@ -45,9 +49,9 @@ impl Collection {
     fn reference(&mut self, kind: StructRef) -> Value {
         let name = openapi_schema_name(kind.name());
         let reference = json!({"$ref": format!("{REFERENCES}{name}")});
-        if !self.schemas.contains_key(&name) {
-            // Holds the place while the schema waits to be made.
-            self.schemas.insert(name, Value::Null);
+        // Null holds the place while the schema waits to be made.
+        if let Entry::Vacant(place) = self.schemas.entry(name) {
+            place.insert(Value::Null);
             self.waiting.push(kind);
         }
         reference
@@ -76,7 +80,10 @@ impl Collection {
             schema.insert("required".to_owned(), json!(required));
         }
         if !properties.is_empty() {
-            let properties: Map<_, _> = properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+            let properties: Map<_, _> = properties
+                .into_iter()
+                .map(|(name, schema)| (name.to_owned(), schema))
+                .collect();
             schema.insert("properties".to_owned(), Value::Object(properties));
         }
         if kind.is_atomic() {
@@ -132,9 +139,10 @@ impl Collection {
             Shape::MicroTime => self.special(&format!("{META}.MicroTime"), date_time()),
             Shape::Duration => self.special(&format!("{META}.Duration"), json!({"type": "string"})),
             Shape::FieldsV1 => self.special(&format!("{META}.FieldsV1"), json!({"type": "object"})),
-            Shape::RawExtension => {
-                self.special("k8s.io/apimachinery/pkg/runtime.RawExtension", json!({"type": "object"}))
-            }
+            Shape::RawExtension => self.special(
+                "k8s.io/apimachinery/pkg/runtime.RawExtension",
+                json!({"type": "object"}),
+            ),
             Shape::Json => self.special(&format!("{EXTENSIONS}.JSON"), json!({})),
             Shape::SchemaOrBool => self.special(&format!("{EXTENSIONS}.JSONSchemaPropsOrBool"), json!({})),
             Shape::SchemaOrArray => self.special(&format!("{EXTENSIONS}.JSONSchemaPropsOrArray"), json!({})),
@@ -177,8 +185,15 @@ fn rules(field: &Field) -> Map<String, Value> {
 }
 
 fn strategy_words(strategy: PatchStrategy) -> Option<String> {
-    let named = [(strategy.merge, "merge"), (strategy.replace, "replace"), (strategy.retain_keys, "retainKeys")];
-    let words: Vec<_> = named.into_iter().filter_map(|(set, word)| set.then_some(word)).collect();
+    let named = [
+        (strategy.merge, "merge"),
+        (strategy.replace, "replace"),
+        (strategy.retain_keys, "retainKeys"),
+    ];
+    let words: Vec<_> = named
+        .into_iter()
+        .filter_map(|(set, word)| set.then_some(word))
+        .collect();
     if words.is_empty() { None } else { Some(words.join(",")) }
 }
 
@@ -203,16 +218,35 @@ mod tests {
                 "x-kubernetes-patch-strategy": "merge"
             })
         );
-        assert_eq!(spec["properties"]["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
+        assert_eq!(
+            spec["properties"]["volumes"]["x-kubernetes-patch-strategy"],
+            "merge,retainKeys"
+        );
         assert_eq!(spec["properties"]["nodeSelector"]["x-kubernetes-map-type"], "atomic");
-        assert_eq!(spec["properties"]["restartPolicy"]["enum"], json!(["Always", "Never", "OnFailure"]));
+        assert_eq!(
+            spec["properties"]["restartPolicy"]["enum"],
+            json!(["Always", "Never", "OnFailure"])
+        );
         let port = &schemas["io.k8s.api.core.v1.ContainerPort"];
         assert_eq!(port["properties"]["protocol"]["default"], "TCP");
-        assert_eq!(port["properties"]["containerPort"], json!({"type": "integer", "format": "int32"}));
+        assert_eq!(
+            port["properties"]["containerPort"],
+            json!({"type": "integer", "format": "int32"})
+        );
         // An embedded struct's fields stand in the outer one.
-        assert!(schemas["io.k8s.api.core.v1.Volume"]["properties"].get("emptyDir").is_some());
-        assert_eq!(schemas["io.k8s.api.core.v1.LocalObjectReference"]["x-kubernetes-map-type"], "atomic");
-        assert_eq!(schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"], json!({"type": "string", "format": "date-time"}));
+        assert!(
+            schemas["io.k8s.api.core.v1.Volume"]["properties"]
+                .get("emptyDir")
+                .is_some()
+        );
+        assert_eq!(
+            schemas["io.k8s.api.core.v1.LocalObjectReference"]["x-kubernetes-map-type"],
+            "atomic"
+        );
+        assert_eq!(
+            schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"],
+            json!({"type": "string", "format": "date-time"})
+        );
     }
 
     #[test]
@@ -229,7 +263,10 @@ mod tests {
     }
 
     fn collect_dangling(value: &Value, schemas: &Map<String, Value>, missing: &mut BTreeSet<String>) {
-        if let Some(name) = value.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(REFERENCES))
+        if let Some(name) = value
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|r| r.strip_prefix(REFERENCES))
             && !schemas.contains_key(name)
         {
             missing.insert(name.to_owned());

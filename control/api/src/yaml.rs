@@ -38,7 +38,9 @@ fn line_of_duplicate(text: &str, index: usize) -> Option<usize> {
         return None;
     }
     let mut walk = Walk::stopping_after(index);
-    let error = Node(&mut walk).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+    let error = Node(&mut walk)
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .err()?;
     error.location().map(|location| location.line())
 }
 
@@ -54,7 +56,10 @@ mod tests {
         let (value, problems) = parse(body).unwrap();
         assert!(problems.is_empty());
         let data = json!({"80": "web", "on": "true", "text": "a\nb\n"});
-        assert_eq!(value, json!({"kind": "ConfigMap", "data": data, "list": [1, 1.5, null, null, true, -1], "again": data}));
+        assert_eq!(
+            value,
+            json!({"kind": "ConfigMap", "data": data, "list": [1, 1.5, null, null, true, -1], "again": data})
+        );
     }
 
     #[test]
@@ -81,8 +86,21 @@ mod tests {
             nested.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", ")));
         }
         let deep = "[".repeat(10_000);
-        for body in [&b"a: [1"[..], b"a: !x 1", b"a: .nan", b"a: \xff", b"a: 1\n---\nb: 1\n", nested.as_bytes(), deep.as_bytes()] {
-            assert_eq!(parse(body).unwrap_err().code, 400, "{}", String::from_utf8_lossy(&body[..body.len().min(40)]));
+        for body in [
+            &b"a: [1"[..],
+            b"a: !x 1",
+            b"a: .nan",
+            b"a: \xff",
+            b"a: 1\n---\nb: 1\n",
+            nested.as_bytes(),
+            deep.as_bytes(),
+        ] {
+            assert_eq!(
+                parse(body).unwrap_err().code,
+                400,
+                "{}",
+                String::from_utf8_lossy(&body[..body.len().min(40)])
+            );
         }
     }
 

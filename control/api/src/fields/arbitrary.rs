@@ -27,7 +27,11 @@ fn distinguish(value: &mut Value, merge_key: &str) {
     }
     for (at, element) in list.iter_mut().enumerate().filter(|_| !merge_key.is_empty()) {
         let number = matches!(merge_key, "port" | "containerPort");
-        element[merge_key] = if number { json!(80 + at) } else { json!(format!("k{at}")) };
+        element[merge_key] = if number {
+            json!(80 + at)
+        } else {
+            json!(format!("k{at}"))
+        };
     }
 }
 
@@ -72,9 +76,15 @@ impl Chance {
             Shape::Float64 => self.pick(&[0.0, -1.5]).into(),
             Shape::Bytes => self.pick(&["", "YQ==", "AAECAw=="]).into(),
             Shape::Any => Value::Null,
-            Shape::RawExtension | Shape::FieldsV1 | Shape::Json => self.pick(&[json!({}), json!({"f:a": [1, "x", null]})]),
+            Shape::RawExtension | Shape::FieldsV1 | Shape::Json => {
+                self.pick(&[json!({}), json!({"f:a": [1, "x", null]})])
+            }
             Shape::Quantity => self.pick(&["0", "1500m", "0.5Gi", "1e3", "-1"]).into(),
-            Shape::Time => self.pick(&[Value::Null, "2026-01-02T03:04:05+01:00".into(), "1969-12-31T23:59:58Z".into()]),
+            Shape::Time => self.pick(&[
+                Value::Null,
+                "2026-01-02T03:04:05+01:00".into(),
+                "1969-12-31T23:59:58Z".into(),
+            ]),
             Shape::MicroTime => self.pick(&[Value::Null, "2026-01-02T03:04:05.000007Z".into()]),
             Shape::Duration => self.pick(&["0s", "90m", "1.5s"]).into(),
             Shape::IntOrString => self.pick(&[json!(0), json!(-3), json!(""), json!("25%")]),

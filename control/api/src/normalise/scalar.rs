@@ -8,8 +8,10 @@ use serde_json::{Number, Value};
 use std::str::FromStr;
 
 /// Go's decoder does not mind bits set behind the last byte.
-const LENIENT: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Checks base64 text. Line breaks in it are allowed and go away.
 pub(super) fn bytes(text: &mut String) -> Result<(), String> {
@@ -26,7 +28,9 @@ pub(super) fn bytes(text: &mut String) -> Result<(), String> {
         }
         Err(error) => {
             let at = match error {
-                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => at,
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => {
+                    at
+                }
                 _ => text.len(),
             };
             Err(format!("illegal base64 data at input byte {at}"))
@@ -120,13 +124,20 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     let mut nanos = 0i128;
     while !rest.is_empty() {
         let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len()));
+        let (unit, tail) = tail.split_at(
+            tail.find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len()),
+        );
         let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        let whole = if whole.is_empty() { 0 } else { i64::from_str(whole).ok()? };
+        let whole = if whole.is_empty() {
+            0
+        } else {
+            i64::from_str(whole).ok()?
+        };
         nanos += i128::from(whole) * i128::from(scale);
         // Digits beyond a nanosecond of an hour say nothing.
         let fraction = fraction.get(..fraction.len().min(15))?;
@@ -137,7 +148,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
         rest = tail;
     }
     let signed = if text.starts_with('-') { -nanos } else { nanos };
-    if unsigned.is_empty() { None } else { i64::try_from(signed).ok() }
+    if unsigned.is_empty() {
+        None
+    } else {
+        i64::try_from(signed).ok()
+    }
 }
 
 /// `1h2m3.5s`, as Go writes it; also what protobuf's nanoseconds become.
@@ -147,7 +162,11 @@ pub(crate) fn format_duration(nanos: i64) -> String {
     let decimal = |scale: u64, unit: &str| {
         let (whole, rest) = (total / scale, total % scale);
         let width = scale.ilog10() as usize;
-        let fraction = if rest == 0 { String::new() } else { format!(".{rest:0width$}") };
+        let fraction = if rest == 0 {
+            String::new()
+        } else {
+            format!(".{rest:0width$}")
+        };
         format!("{sign}{whole}{}{unit}", fraction.trim_end_matches('0'))
     };
     match total {
@@ -158,7 +177,11 @@ pub(crate) fn format_duration(nanos: i64) -> String {
         _ => {
             let (minutes, nanos) = (total / 60_000_000_000, total % 60_000_000_000);
             let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-            let fraction = if rest == 0 { String::new() } else { format!(".{rest:09}") };
+            let fraction = if rest == 0 {
+                String::new()
+            } else {
+                format!(".{rest:09}")
+            };
             let seconds = format!("{whole}{}s", fraction.trim_end_matches('0'));
             match minutes {
                 0 => format!("{sign}{seconds}"),
@@ -175,9 +198,15 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_writes_them() {
-        for (given, canonical) in
-            [("90m", "1h30m0s"), ("1.5s", "1.5s"), ("-3ms", "-3ms"), ("1500us", "1.5ms"), ("0", "0s"), ("3600s", "1h0m0s"), ("10ns", "10ns")]
-        {
+        for (given, canonical) in [
+            ("90m", "1h30m0s"),
+            ("1.5s", "1.5s"),
+            ("-3ms", "-3ms"),
+            ("1500us", "1.5ms"),
+            ("0", "0s"),
+            ("3600s", "1h0m0s"),
+            ("10ns", "10ns"),
+        ] {
             assert_eq!(format_duration(parse_duration(given).unwrap()), canonical);
         }
         for bad in ["", "-", "1", "s", ".s", "1x", "99999999999h"] {
@@ -193,6 +222,9 @@ mod tests {
         };
         assert_eq!(cleaned("aGVs\nbG8="), Ok("aGVsbG8=".to_owned()));
         assert_eq!(cleaned("aGVsbG9="), Ok("aGVsbG8=".to_owned()));
-        assert_eq!(cleaned("a!VsbG8="), Err("illegal base64 data at input byte 1".to_owned()));
+        assert_eq!(
+            cleaned("a!VsbG8="),
+            Err("illegal base64 data at input byte 1".to_owned())
+        );
     }
 }

@@ -31,7 +31,10 @@ impl fmt::Display for Fault {
                 write!(f, "json: cannot unmarshal {given} into Go value of type {wanted}")
             }
             Self::Type { given, field, wanted } => {
-                write!(f, "json: cannot unmarshal {given} into Go struct field {field} of type {wanted}")
+                write!(
+                    f,
+                    "json: cannot unmarshal {given} into Go struct field {field} of type {wanted}"
+                )
             }
             Self::Text(text) => f.write_str(text),
         }
@@ -52,7 +55,13 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(owner: StructRef) -> Self {
-        Self { owner, stack: Vec::new(), path: String::new(), depth: 0, problems: Vec::new() }
+        Self {
+            owner,
+            stack: Vec::new(),
+            path: String::new(),
+            depth: 0,
+            problems: Vec::new(),
+        }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -71,7 +80,11 @@ impl Walk {
             true => String::new(),
             false => format!("{}.{}", self.owner.short_name(), self.stack.join(".")),
         };
-        Fault::Type { given: given.into(), field, wanted }
+        Fault::Type {
+            given: given.into(),
+            field,
+            wanted,
+        }
     }
 
     /// Rebuilds an object as Go would write it.
@@ -174,7 +187,11 @@ impl Walk {
 
     fn descend(&mut self) -> Result<(), Fault> {
         self.depth += 1;
-        if self.depth > DEPTH_LIMIT { Err(Fault::Text("nested too deep".to_owned())) } else { Ok(()) }
+        if self.depth > DEPTH_LIMIT {
+            Err(Fault::Text("nested too deep".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn integer(&self, kind: TypeRef, value: &Value, fits: impl Fn(i64) -> bool) -> Result<(), Fault> {
@@ -247,7 +264,10 @@ pub(crate) fn schema_type() -> Option<StructRef> {
 /// The field with this name, searched from `start` on and then from the front: objects mostly come in Go's order.
 fn find_from(fields: &'static [Field], start: usize, key: &str) -> Option<(usize, &'static Field)> {
     let (front, back) = fields.split_at(start.min(fields.len()));
-    let behind = back.iter().position(|field| field.json == key).map(|at| at + front.len());
+    let behind = back
+        .iter()
+        .position(|field| field.json == key)
+        .map(|at| at + front.len());
     let at = behind.or_else(|| front.iter().position(|field| field.json == key))?;
     fields.get(at).map(|field| (at, field))
 }
@@ -290,8 +310,15 @@ fn written_when_absent(field: &Field) -> Option<Value> {
     let empty = field.pointer
         || matches!(
             field.kind.shape(),
-            Shape::Slice(_) | Shape::Map(_) | Shape::Bytes | Shape::String | Shape::Bool | Shape::Int32
-                | Shape::Int64 | Shape::Float64 | Shape::Any
+            Shape::Slice(_)
+                | Shape::Map(_)
+                | Shape::Bytes
+                | Shape::String
+                | Shape::Bool
+                | Shape::Int32
+                | Shape::Int64
+                | Shape::Float64
+                | Shape::Any
         );
     if empty && field.omit_empty {
         return None;

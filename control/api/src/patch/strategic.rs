@@ -71,8 +71,12 @@ impl Context {
 
     /// How the value under a key is merged.
     fn rule(self, key: &str) -> Rule {
-        let unknown =
-            Rule { element: Self::Unknown, value: Self::Unknown, strategy: PatchStrategy::default(), merge_key: "" };
+        let unknown = Rule {
+            element: Self::Unknown,
+            value: Self::Unknown,
+            strategy: PatchStrategy::default(),
+            merge_key: "",
+        };
         let (kind, strategy, merge_key) = match self {
             Self::Unknown => return unknown,
             Self::Map(of) => (of, PatchStrategy::default(), ""),
@@ -85,7 +89,12 @@ impl Context {
             Shape::Slice(element) => Self::of(element),
             _ => Self::Unknown,
         };
-        Rule { element, value: Self::of(kind), strategy, merge_key }
+        Rule {
+            element,
+            value: Self::of(kind),
+            strategy,
+            merge_key,
+        }
     }
 
     fn name(self) -> String {
@@ -173,10 +182,16 @@ fn order_lists(
     original: &mut Map<String, Value>,
     patch: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
-    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(ELEMENT_ORDER)).cloned().collect();
+    let directives: Vec<String> = patch
+        .keys()
+        .filter(|key| key.starts_with(ELEMENT_ORDER))
+        .cloned()
+        .collect();
     for directive in directives {
         let key = directive.strip_prefix(ELEMENT_ORDER).unwrap_or_default();
-        let Some(Value::Array(order)) = patch.shift_remove(&directive) else { return Err(Fault::ElementOrder) };
+        let Some(Value::Array(order)) = patch.shift_remove(&directive) else {
+            return Err(Fault::ElementOrder);
+        };
         let rule = context.rule(key);
         let change = match patch.shift_remove(key) {
             None => None,
@@ -223,8 +238,11 @@ fn taken(value: Value) -> Option<Value> {
 }
 
 fn taken_map(map: Map<String, Value>) -> Map<String, Value> {
-    let kept = map.into_iter().filter(|(key, _)| key != RETAIN_KEYS && !is_list_directive(key));
-    kept.filter_map(|(key, value)| taken(value).map(|value| (key, value))).collect()
+    let kept = map
+        .into_iter()
+        .filter(|(key, _)| key != RETAIN_KEYS && !is_list_directive(key));
+    kept.filter_map(|(key, value)| taken(value).map(|value| (key, value)))
+        .collect()
 }
 
 /// A value as Go prints it in errors: `map[image:x name:y]`.
@@ -236,7 +254,10 @@ fn go_text(value: &Value) -> String {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
-            let entries: Vec<_> = entries.into_iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
+            let entries: Vec<_> = entries
+                .into_iter()
+                .map(|(key, value)| format!("{key}:{}", go_text(value)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
         other => other.to_string(),

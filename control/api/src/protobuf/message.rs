@@ -40,7 +40,9 @@ pub(super) fn read(kind: StructRef, bytes: &[u8], depth: usize, out: &mut Map<St
     }
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.field()? {
-        let Some(field) = kind.field_by_number(number) else { continue };
+        let Some(field) = kind.field_by_number(number) else {
+            continue;
+        };
         let shape = field.kind.shape();
         match (shape, wire) {
             (Shape::Struct(inner), Wire::Bytes(bytes)) if field.inline => read(inner, bytes, depth, out)?,
@@ -82,8 +84,10 @@ fn is_left_out(field: &Field, value: &Value) -> bool {
 
 /// One element, or several when integers are packed.
 fn elements(field: &Field, element: TypeRef, wire: Wire<'_>, depth: usize, list: &mut Vec<Value>) -> Result<(), Fault> {
-    let is_number =
-        matches!(element.shape(), Shape::Bool | Shape::Int32 | Shape::Int64 | Shape::Float64);
+    let is_number = matches!(
+        element.shape(),
+        Shape::Bool | Shape::Int32 | Shape::Int64 | Shape::Float64
+    );
     match wire {
         Wire::Bytes(packed) if is_number => {
             let mut reader = Reader::new(packed);
@@ -228,7 +232,11 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Fault> {
             _ => {}
         }
     }
-    Ok(if is_text { Value::from(text) } else { Value::from(number_value) })
+    Ok(if is_text {
+        Value::from(text)
+    } else {
+        Value::from(number_value)
+    })
 }
 
 /// The embedded object of a message whose only field is its bytes.
@@ -250,7 +258,11 @@ fn raw(bytes: &[u8], depth: usize) -> Result<Value, Fault> {
 /// JSON that stands `depth` levels below the top.
 pub(super) fn embedded_json(bytes: &[u8], depth: usize) -> Result<Value, Fault> {
     let (value, _) = json::parse(bytes).map_err(|error| Fault::Embedded(error.message))?;
-    if json::is_deeper(&value, DEPTH_LIMIT.saturating_sub(depth)) { Err(Fault::Depth) } else { Ok(value) }
+    if json::is_deeper(&value, DEPTH_LIMIT.saturating_sub(depth)) {
+        Err(Fault::Depth)
+    } else {
+        Ok(value)
+    }
 }
 
 /// The three types of a JSON schema that are a schema or something else.

@@ -21,7 +21,13 @@ fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 #[test]
 fn a_delete_body_is_read_under_any_group() {
     // gracePeriodSeconds 0 (a pointer), propagationPolicy, an unknown field, and dryRun twice.
-    let raw = [&[0x08, 0x00][..], &[0x22, 3, b'F', b'o', b'o'], &[0x98, 0x06, 1], &[0x2a, 1, b'A', 0x2a, 1, b'B']].concat();
+    let raw = [
+        &[0x08, 0x00][..],
+        &[0x22, 3, b'F', b'o', b'o'],
+        &[0x98, 0x06, 1],
+        &[0x2a, 1, b'A', 0x2a, 1, b'B'],
+    ]
+    .concat();
     let object = decode(&envelope("apps/v1", "DeleteOptions", &raw)).unwrap();
     assert_eq!(
         object,
@@ -69,9 +75,15 @@ fn refusals_are_bad_requests_that_say_why() {
     let crd = envelope("apiextensions.k8s.io/v1", "CustomResourceDefinition", &nested);
     for (bytes, words) in [
         (b"{}".to_vec(), "magic number"),
-        (envelope("v1", "Boat", &[]), r#"no kind "Boat" is registered for version "v1""#),
+        (
+            envelope("v1", "Boat", &[]),
+            r#"no kind "Boat" is registered for version "v1""#,
+        ),
         (envelope("v1", "Pod", &[0x0a, 5]), "ends in the middle"),
-        (envelope("v1", "Pod", &[0x08, 1]), r#"field "metadata" has the wrong wire type"#),
+        (
+            envelope("v1", "Pod", &[0x08, 1]),
+            r#"field "metadata" has the wrong wire type"#,
+        ),
         (envelope("v1", "Pod", &[0x0a, 3, 0x0a, 1, 0xff]), "not UTF-8"),
         (crd, "nested too deep"),
     ] {
@@ -145,12 +157,24 @@ fn one_sample(path: &Path) {
     let (json, _) = crate::json::parse(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
     let (yaml, _) = crate::yaml::parse(&std::fs::read(path.with_extension("yaml")).unwrap()).unwrap();
     assert_eq!(json, yaml, "{label}");
-    let text = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("{label}: no {key}")).to_owned();
+    let text = |key: &str| {
+        json[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{label}: no {key}"))
+            .to_owned()
+    };
     let kind = find(&text("apiVersion"), &text("kind")).unwrap_or_else(|| panic!("{label}: no type"));
     let mut canonical = json.clone();
-    assert_eq!(normalise(kind.name(), &mut canonical).unwrap_or_else(|e| panic!("{label}: {e}")), []);
+    assert_eq!(
+        normalise(kind.name(), &mut canonical).unwrap_or_else(|e| panic!("{label}: {e}")),
+        []
+    );
     // The samples fill every field, so what normalising writes is all that they hold, in the same order.
-    assert_eq!(canonical.to_string(), json.to_string(), "{label}: normalising changed it");
+    assert_eq!(
+        canonical.to_string(),
+        json.to_string(),
+        "{label}: normalising changed it"
+    );
     let mut decoded = decode(&bytes).unwrap_or_else(|e| panic!("{label}: {e}"));
     assert_eq!(normalise(kind.name(), &mut decoded).unwrap(), []);
     assert_eq!(decoded.to_string(), canonical.to_string(), "{label}: decoded differs");

@@ -61,7 +61,12 @@ impl<'a> Reader<'a> {
                 let length = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(self.take(4)?.try_into().map(u32::from_le_bytes).map_err(|_| WireError::Truncated)?),
+            5 => Wire::Fixed32(
+                self.take(4)?
+                    .try_into()
+                    .map(u32::from_le_bytes)
+                    .map_err(|_| WireError::Truncated)?,
+            ),
             _ => return Err(WireError::Tag),
         })
     }
@@ -95,7 +100,10 @@ impl<'a> Reader<'a> {
 
     /// Eight bytes, little end first.
     pub(super) fn fixed64(&mut self) -> Result<u64, WireError> {
-        self.take(8)?.try_into().map(u64::from_le_bytes).map_err(|_| WireError::Truncated)
+        self.take(8)?
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| WireError::Truncated)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {

@@ -49,9 +49,9 @@ fn empty(field: &Field, out: &mut Vec<u8>) -> Result<(), String> {
 
 fn one_field(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), String> {
     match (field.kind.shape(), value) {
-        (Shape::Slice(element), Value::Array(list)) if !field.kind.is_message() => {
-            list.iter().try_for_each(|item| one_value(field.number, element, item, out))
-        }
+        (Shape::Slice(element), Value::Array(list)) if !field.kind.is_message() => list
+            .iter()
+            .try_for_each(|item| one_value(field.number, element, item, out)),
         (Shape::Map(of), Value::Object(map)) => map.iter().try_for_each(|(key, item)| {
             let mut entry = Vec::new();
             put_bytes(&mut entry, 1, key.as_bytes());
@@ -61,7 +61,13 @@ fn one_field(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Stri
         }),
         _ => one_value(field.number, field.kind, value, out),
     }
-    .map_err(|error| if error.is_empty() { format!("{} has the wrong type", field.json) } else { error })
+    .map_err(|error| {
+        if error.is_empty() {
+            format!("{} has the wrong type", field.json)
+        } else {
+            error
+        }
+    })
 }
 
 /// Appends one value; the error is empty when its type is wrong.
@@ -85,7 +91,8 @@ fn to_bytes(shape: Shape, value: &Value) -> Result<Vec<u8>, String> {
         (Shape::Bytes, Value::String(text)) => bytes = STANDARD.decode(text).map_err(|error| error.to_string())?,
         (Shape::Struct(inner), Value::Object(map)) => message(inner, map, &mut bytes)?,
         (Shape::Slice(element), Value::Array(list)) => {
-            list.iter().try_for_each(|item| one_value(1, element, item, &mut bytes))?;
+            list.iter()
+                .try_for_each(|item| one_value(1, element, item, &mut bytes))?;
         }
         (Shape::Quantity, Value::String(text)) => put_bytes(&mut bytes, 1, text.as_bytes()),
         (Shape::Time | Shape::MicroTime, Value::String(text)) => timestamp(text, &mut bytes)?,
@@ -133,7 +140,11 @@ fn schema(shape: Shape, value: &Value, out: &mut Vec<u8>) -> Result<(), String> 
         }
         (Shape::SchemaOrBool, Value::Bool(allows)) => put_integer(out, 1, u64::from(*allows)),
         (Shape::SchemaOrArray | Shape::SchemaOrStrings, Value::Array(list)) => {
-            let element = if shape == Shape::SchemaOrArray { Shape::Struct(inner) } else { Shape::String };
+            let element = if shape == Shape::SchemaOrArray {
+                Shape::Struct(inner)
+            } else {
+                Shape::String
+            };
             for item in list {
                 put_bytes(out, 2, &to_bytes(element, item)?);
             }

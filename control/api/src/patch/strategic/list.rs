@@ -23,7 +23,9 @@ pub(super) struct Rule {
 impl Rule {
     /// Merges a patch's list into the old one.
     pub(super) fn merge_list(self, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, Fault> {
-        let Some(first) = original.first().or(patch.first()) else { return Ok(original) };
+        let Some(first) = original.first().or(patch.first()) else {
+            return Ok(original);
+        };
         if first.is_array() {
             return Err(Fault::ListOfLists);
         }
@@ -93,7 +95,8 @@ impl Rule {
         let old = self.places(before)?;
         let keyed = merged.into_iter().map(|value| self.key(&value).map(|key| (key, value)));
         let keyed = keyed.collect::<Result<Vec<_>, _>>()?;
-        let (mut named, mut others): (Vec<_>, Vec<_>) = keyed.into_iter().partition(|(key, _)| wanted.contains_key(key));
+        let (mut named, mut others): (Vec<_>, Vec<_>) =
+            keyed.into_iter().partition(|(key, _)| wanted.contains_key(key));
         named.sort_by_key(|(key, _)| wanted.get(key).copied().unwrap_or(usize::MAX));
         others.sort_by_key(|(key, _)| old.get(key).copied().unwrap_or(usize::MAX));
         let mut woven = Vec::with_capacity(named.len() + others.len());
@@ -142,7 +145,10 @@ impl Rule {
     /// What identifies an element: the JSON text of its merge key, or of the scalar that it is.
     fn key(self, element: &Value) -> Result<String, Fault> {
         match element {
-            Value::Object(map) => map.get(self.merge_key).map(Value::to_string).ok_or_else(|| self.no_key(map)),
+            Value::Object(map) => map
+                .get(self.merge_key)
+                .map(Value::to_string)
+                .ok_or_else(|| self.no_key(map)),
             scalar if self.merge_key.is_empty() => Ok(scalar.to_string()),
             other => Err(Fault::NoMap(go_text(other))),
         }

@@ -42,7 +42,10 @@ fn lists_merge_by_key_and_keep_what_the_patch_does_not_name() {
         json!([{"name": "new", "image": "n"}, {"name": "side", "image": "side:1"}])
     );
     let replace = containers(json!([{"$patch": "replace"}, {"name": "only", "image": "o"}]));
-    assert_eq!(patched(POD, doc, replace)["spec"]["containers"], json!([{"name": "only", "image": "o"}]));
+    assert_eq!(
+        patched(POD, doc, replace)["spec"]["containers"],
+        json!([{"name": "only", "image": "o"}])
+    );
 }
 
 #[test]
@@ -87,7 +90,10 @@ fn objects_merge_replace_and_go() {
 fn kept_keys_clear_the_others() {
     let doc = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-    assert_eq!(patched(DEPLOYMENT, doc.clone(), patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
+    assert_eq!(
+        patched(DEPLOYMENT, doc.clone(), patch),
+        json!({"spec": {"strategy": {"type": "Recreate"}}})
+    );
     for bad in [json!(["rollingUpdate"]), json!("type")] {
         let patch = json!({"spec": {"strategy": {"$retainKeys": bad, "type": "Recreate"}}});
         assert!(refusal(DEPLOYMENT, doc.clone(), patch).contains("retainKeys"));
@@ -98,9 +104,15 @@ fn kept_keys_clear_the_others() {
 fn scalars_join_and_leave_their_lists() {
     let doc = json!({"metadata": {"finalizers": ["a", "b"]}});
     let patch = json!({"metadata": {"finalizers": ["c", "a"], "$deleteFromPrimitiveList/finalizers": ["b"]}});
-    assert_eq!(patched(POD, doc.clone(), patch)["metadata"]["finalizers"], json!(["c", "a"]));
+    assert_eq!(
+        patched(POD, doc.clone(), patch)["metadata"]["finalizers"],
+        json!(["c", "a"])
+    );
     let patch = json!({"metadata": {"$setElementOrder/finalizers": ["b", "n", "a"], "finalizers": ["n"]}});
-    assert_eq!(patched(POD, doc, patch)["metadata"]["finalizers"], json!(["b", "n", "a"]));
+    assert_eq!(
+        patched(POD, doc, patch)["metadata"]["finalizers"],
+        json!(["b", "n", "a"])
+    );
 }
 
 #[test]
@@ -116,11 +128,19 @@ fn a_service_port_is_found_by_its_number() {
 #[test]
 fn elements_without_their_key_are_refused() {
     assert_eq!(
-        refusal(POD, containers(json!([{"name": "a"}])), containers(json!([{"image": "x", "tty": true}]))),
+        refusal(
+            POD,
+            containers(json!([{"name": "a"}])),
+            containers(json!([{"image": "x", "tty": true}]))
+        ),
         "map: map[image:x tty:true] does not contain declared merge key: name"
     );
     assert_eq!(
-        refusal(POD, containers(json!([{"name": "a"}])), containers(json!([{"name": "a", "$patch": "burn"}]))),
+        refusal(
+            POD,
+            containers(json!([{"name": "a"}])),
+            containers(json!([{"name": "a", "$patch": "burn"}]))
+        ),
         "unknown patch type: burn in map: map[$patch:burn name:a]"
     );
     assert!(refusal(POD, json!({}), json!([])).contains("expected a map"));
