@@ -4,7 +4,69 @@
 //! carries all plans out. This crate is a client of the Kubernetes API and relies on nothing else: it runs against
 //! any API server that the given client reaches. It must never keep state that a restart would miss.
 
-use tokio_util::sync::CancellationToken;
+pub mod carry;
+pub mod clock;
+pub mod deployment;
+pub mod discovery;
+pub mod driver;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod events;
+pub mod garbage;
+pub mod graph;
+pub mod guard;
+pub mod informer;
+pub mod key;
+pub mod merge;
+pub mod namespace;
+pub mod node_lifecycle;
+pub mod owner;
+pub mod plan;
+pub mod pods;
+pub mod queue;
+pub mod replicaset;
+pub mod resource;
+pub mod root_ca;
+#[cfg(test)]
+mod scene;
+pub mod service;
+pub mod service_account;
+pub mod store;
+pub mod victims;
+pub mod world;
+pub mod writer;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    carry::Carrier,
+    clock::Clock,
+    driver::{Controller, Driver},
+    events::Recorder,
+    informer::{Informer, Scope},
+    resource::Resource,
+    store::Metadata,
+    world::{Facts, Informers, World},
+    writer::Writer,
+};
+
+/// All controllers. A new one is a file and a line here.
+pub static CONTROLLERS: [&Controller; 9] = [
+    &deployment::CONTROLLER,
+    &replicaset::CONTROLLER,
+    &endpointslice::CONTROLLER,
+    &endpoints::CONTROLLER,
+    &namespace::CONTROLLER,
+    &service_account::CONTROLLER,
+    &root_ca::CONTROLLER,
+    &garbage::CONTROLLER,
+    &node_lifecycle::CONTROLLER,
+];
+
+/// The pause before the server is asked again which kinds it offers, while it does not answer.
+const DISCOVERY_RETRY: Duration = Duration::from_millis(100);
 
 /// What the controllers need from whoever starts them.
 #[derive(Clone)]
@@ -13,18 +75,84 @@ pub struct Config {
     pub client: kube::Client,
     /// PEM of the cluster's certificate authority; published in each namespace as ConfigMap `kube-root-ca.crt`.
     pub root_ca_pem: Option<String>,
+    /// What the controllers take for the time.
+    pub clock: Clock,
+    /// The informers to share with others in the process; they are started here.
+    pub informers: Arc<Informers>,
 }
 
 impl Config {
     /// The defaults, for this client.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        Self { client, root_ca_pem: None }
+        Self { client, root_ca_pem: None, clock: Clock::system(), informers: Arc::new(Informers::new()) }
     }
 }
 
 /// Runs all controllers until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) {
-    drop(config);
-    shutdown.cancelled().await;
+    let tasks = TaskTracker::new();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = start(&config, &tasks, &shutdown) => {}
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let informers = &config.informers;
+    let world = informers.world(Facts { root_ca_pem: config.root_ca_pem.clone() });
+    let recorder = Recorder::start(config.client.clone(), config.clock.clone(), tasks, shutdown.clone());
+    let drivers: Vec<Arc<Driver>> =
+        CONTROLLERS.iter().map(|controller| driver(controller, config, &world, &recorder)).collect();
+    let fed = informers.feed(&world.graph);
+    informers.start(&config.client, tasks, shutdown);
+    let others = follow_others(config, &world, &fed, tasks, shutdown).await;
+    world.synced().await;
+    for other in &others {
+        other.store().wait_for(1, Duration::MAX).await;
+    }
+    tracing::info!(controllers = drivers.len(), "controllers are in sync");
+    for driver in drivers {
+        tasks.spawn(driver.run(shutdown.clone()));
+    }
+}
+
+fn driver(controller: &'static Controller, config: &Config, world: &World, recorder: &Recorder) -> Arc<Driver> {
+    let carrier = Carrier::new(Writer::new(config.client.clone()), recorder.clone(), controller.name);
+    let driver = Arc::new(Driver::new(controller, world.clone(), carrier, config.clock.clone()));
+    for watch in controller.watches {
+        let queue = driver.queue().clone();
+        config.informers.subscribe(watch, world, move |key| queue.add(key));
+    }
+    driver
+}
+
+/// Feeds the graph with the metadata of all kinds that no shared informer covers.
+async fn follow_others(
+    config: &Config,
+    world: &World,
+    fed: &[Resource],
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Vec<Arc<Informer<Metadata>>> {
+    let offered = loop {
+        match discovery::deletable(&config.client).await {
+            Ok(offered) => break offered,
+            Err(error) => {
+                tracing::warn!(%error, "the server does not tell its kinds");
+                tokio::time::sleep(DISCOVERY_RETRY).await;
+            }
+        }
+    };
+    let others = offered.into_iter().filter(|kind| !fed.contains(kind));
+    let follow = |resource: Resource| {
+        let informer = Arc::new(Informer::new(Scope { metadata_only: true, ..Scope::all(resource.clone()) }));
+        world.graph.follow(&informer, &resource);
+        let (running, client, shutdown) = (informer.clone(), config.client.clone(), shutdown.clone());
+        tasks.spawn(async move { running.run(client, shutdown).await });
+        informer
+    };
+    others.map(follow).collect()
 }

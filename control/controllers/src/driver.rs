@@ -1,0 +1,219 @@
+//! The one driver for all controllers.
+//!
+//! It takes a key from the controller's queue, asks the controller for a plan, carries the plan out and waits until the
+//! cache has seen the writes; then the key may run again. It guarantees, once for all: a key never runs twice at a
+//! time; a controller never decides on a world that lacks its own last write; a conflict or a failure is not retried
+//! inside but queued again after the key's own pause; a panic is caught, counted, told, and pauses that key alone.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    carry::{CarryError, Carrier, Effect, Outcome},
+    clock::Clock,
+    key::Key,
+    plan::{EventDraft, Plan},
+    queue::Queue,
+    resource::Resource,
+    world::{Watch, World},
+};
+
+/// Keys of one controller that are worked on at a time. A turn is mostly waiting for the server and for its own write
+/// to come back, so it is more than the machine has cores; it bounds how much of the server one controller takes.
+const TURNS_LIMIT: usize = 32;
+
+/// How long a key waits for the cache to see its last write. A healthy watch needs a millisecond; a broken one lists
+/// anew within seconds; beyond that it is better to decide on an old world, whose plan the server refuses if it is
+/// wrong, than not to decide.
+const SEEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What went wrong in a key's last turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// Whether it was to create something.
+    pub creating: bool,
+    /// The HTTP status; 0 if the server did not answer.
+    pub code: u16,
+    /// What the server said.
+    pub message: String,
+}
+
+/// What a reconciler is told besides the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// What went wrong in the key's last turn, if anything.
+    pub failure: Option<&'a Failure>,
+}
+
+impl Turn<'_> {
+    /// A turn at `now` after a good one.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, failure: None }
+    }
+}
+
+/// A controller, declared.
+pub struct Controller {
+    /// Its name in logs and in events.
+    pub name: &'static str,
+    /// The kind that its keys name, for events about a key itself.
+    pub resource: Resource,
+    /// The kinds that concern it, and how a changed object maps to its keys.
+    pub watches: &'static [Watch],
+    /// Decides what to do about a key. Pure.
+    pub reconcile: fn(&Key, &World, &Turn<'_>) -> Plan,
+}
+
+/// Drives one controller.
+pub struct Driver {
+    controller: &'static Controller,
+    world: World,
+    queue: Arc<Queue>,
+    carrier: Carrier,
+    clock: Clock,
+    failures: Mutex<HashMap<Key, Failure>>,
+    panics: AtomicU64,
+}
+
+impl Driver {
+    /// A driver of that controller over that world.
+    #[must_use]
+    pub fn new(controller: &'static Controller, world: World, carrier: Carrier, clock: Clock) -> Self {
+        let queue = Arc::new(Queue::new(clock.clone()));
+        Self { controller, world, queue, carrier, clock, failures: Mutex::default(), panics: AtomicU64::new(0) }
+    }
+
+    /// Where keys are asked for.
+    #[must_use]
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Panics caught so far.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Takes keys until `shutdown`; turns that have begun are finished.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(TURNS_LIMIT));
+        let turns = TaskTracker::new();
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { break };
+            let key = tokio::select! {
+                () = shutdown.cancelled() => break,
+                key = self.queue.next() => key,
+            };
+            let driver = self.clone();
+            let span = tracing::debug_span!("reconcile", controller = self.controller.name, %key);
+            turns.spawn(
+                async move {
+                    driver.turn(&key).await;
+                    driver.queue.done(&key);
+                    drop(permit);
+                }
+                .instrument(span),
+            );
+        }
+        turns.close();
+        turns.wait().await;
+    }
+
+    async fn turn(&self, key: &Key) {
+        let failure = self.failures.lock().get(key).cloned();
+        let Some(plan) = self.decide(key, failure.as_ref()) else {
+            return self.queue.failed(key);
+        };
+        let requeue_at = plan.requeue_at;
+        if !plan.is_settled() {
+            tracing::debug!(?plan, "plan");
+        }
+        let outcome = self.carrier.carry_out(plan, &self.world.graph).await;
+        self.wait_until_seen(&outcome).await;
+        if let Some(error) = outcome.error {
+            self.remember(key, error);
+            return;
+        }
+        self.queue.succeeded(key);
+        if self.failures.lock().remove(key).is_some() {
+            // The controller may have told of the failure in a status; it takes that back in a turn of its own.
+            self.queue.add(key.clone());
+        }
+        if let Some(when) = requeue_at {
+            self.queue.add_at(key.clone(), when);
+        }
+    }
+
+    /// Asks the controller for a plan; `None` if it panicked.
+    fn decide(&self, key: &Key, failure: Option<&Failure>) -> Option<Plan> {
+        let turn = Turn { now: self.clock.now(), failure };
+        let decided = catch_unwind(AssertUnwindSafe(|| (self.controller.reconcile)(key, &self.world, &turn)));
+        if decided.is_err() {
+            let count = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::error!(controller = self.controller.name, %key, count, "a reconciler panicked");
+            let about = k8s_openapi::api::core::v1::ObjectReference {
+                api_version: Some(self.controller.resource.api_version()),
+                kind: Some(self.controller.resource.kind.to_string()),
+                name: Some(key.name.to_string()),
+                namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
+                ..Default::default()
+            };
+            let message = format!("The {} controller met a bug in itself; it will try again", self.controller.name);
+            self.carrier.record(EventDraft::warning(about, "ReconcilePanic", message));
+        }
+        decided.ok()
+    }
+
+    async fn wait_until_seen(&self, outcome: &Outcome) {
+        for effect in &outcome.written {
+            let seen = match effect {
+                Effect::Seen(resource, revision) => self.world.wait_for(resource, *revision, SEEN_LIMIT).await,
+                Effect::Ended(resource, key, uid) => {
+                    self.world.wait_for_end(resource, key, uid, SEEN_LIMIT).await
+                }
+            };
+            if !seen {
+                tracing::warn!(controller = self.controller.name, "the cache has not seen a write in time");
+                return;
+            }
+        }
+    }
+
+    fn remember(&self, key: &Key, error: CarryError) {
+        match error {
+            CarryError::Stale => tracing::debug!("guard failed, looking again"),
+            CarryError::Write { error, .. } if error.is_namespace_ending() => {
+                // Nothing can be created there any more; the namespace's end takes the key along.
+                tracing::debug!(%error, "left to the end of the namespace");
+                return self.queue.succeeded(key);
+            }
+            CarryError::Write { error, .. } if error.is_conflict() => tracing::debug!(%error, "conflict"),
+            CarryError::Write { what, creating, error } => {
+                tracing::warn!(controller = self.controller.name, %key, %what, %error, "a write failed");
+                let (code, message) = match &error {
+                    crate::writer::WriteError::Api { code, message, .. } => (*code, message.clone()),
+                    crate::writer::WriteError::Transport(message) => (0, message.clone()),
+                };
+                self.failures.lock().insert(key.clone(), Failure { creating, code, message });
+            }
+        }
+        self.queue.failed(key);
+    }
+}

@@ -1,0 +1,175 @@
+//! What the controllers see: one store per kind, and the graph of who owns whom over all kinds.
+//!
+//! The table at the end of this file is the one place that names a kind that controllers follow; stores, informers and
+//! the ways to watch are derived from it. A world is only ever read by reconcilers.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    graph::{Graph, GraphChange},
+    informer::{Informer, Scope},
+    key::Key,
+    resource::{self, Resource},
+    store::{Change, Store},
+};
+
+/// Maps a change of some object to the keys of those whom it concerns.
+pub type Concerns<K> = fn(&Change<K>, &World, &mut Vec<Key>);
+
+/// Facts about the cluster that no object tells.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// PEM of the certificate authority to publish, if there is one.
+    pub root_ca_pem: Option<String>,
+}
+
+macro_rules! kinds {
+    ($($field:ident: $kind:ident in $scope:expr;)*) => {
+        /// All that a reconciler may look at.
+        #[derive(Clone, Default)]
+        pub struct World {
+            $(
+                #[doc = concat!("All known objects of kind ", stringify!($kind), ".")]
+                pub $field: Arc<Store<$kind>>,
+            )*
+            /// Who owns whom.
+            pub graph: Arc<Graph>,
+            /// What no object tells.
+            pub facts: Arc<Facts>,
+        }
+
+        /// The informers behind a [`World`].
+        pub struct Informers {
+            $(
+                #[doc = concat!("Follows objects of kind ", stringify!($kind), ".")]
+                pub $field: Arc<Informer<$kind>>,
+            )*
+        }
+
+        /// A kind whose changes concern a controller, with the mapping to its keys.
+        pub enum Watch {
+            $(
+                #[doc = concat!("Changes of objects of kind ", stringify!($kind), ".")]
+                $kind(Concerns<$kind>),
+            )*
+            /// Changes in the graph of owners, over all kinds.
+            Graph(fn(&GraphChange, &World, &mut Vec<Key>)),
+        }
+
+        impl Informers {
+            /// Informers that have seen nothing yet.
+            #[must_use]
+            pub fn new() -> Self {
+                Self { $($field: Arc::new(Informer::new($scope)),)* }
+            }
+
+            /// The world that they keep up to date.
+            #[must_use]
+            pub fn world(&self, facts: Facts) -> World {
+                World {
+                    $($field: self.$field.store().clone(),)*
+                    graph: Arc::default(),
+                    facts: Arc::new(facts),
+                }
+            }
+
+            /// Starts them all.
+            pub fn start(&self, client: &kube::Client, tasks: &TaskTracker, shutdown: &CancellationToken) {
+                $({
+                    let (informer, client, shutdown) = (self.$field.clone(), client.clone(), shutdown.clone());
+                    tasks.spawn(async move { informer.run(client, shutdown).await });
+                })*
+            }
+
+            /// Calls `enqueue` with the keys that a change of a watched kind concerns.
+            pub fn subscribe(
+                &self,
+                watch: &Watch,
+                world: &World,
+                enqueue: impl Fn(Key) + Send + Sync + 'static,
+            ) {
+                let world = world.clone();
+                match *watch {
+                    $(Watch::$kind(concerns) => self.$field.subscribe(move |change| {
+                        let mut keys = Vec::new();
+                        concerns(change, &world, &mut keys);
+                        keys.into_iter().for_each(&enqueue);
+                    }),)*
+                    Watch::Graph(concerns) => {
+                        let graph = world.graph.clone();
+                        graph.subscribe(move |change| {
+                            let mut keys = Vec::new();
+                            concerns(change, &world, &mut keys);
+                            keys.into_iter().for_each(&enqueue);
+                        });
+                    }
+                }
+            }
+
+            /// Feeds the graph from the informers that follow all objects of their kind; returns those kinds.
+            pub fn feed(&self, graph: &Arc<Graph>) -> Vec<Resource> {
+                let mut fed = Vec::new();
+                $({
+                    let scope: Scope = $scope;
+                    if scope.namespace.is_empty() && scope.fields.is_empty() {
+                        graph.follow(&self.$field, &scope.resource);
+                        fed.push(scope.resource);
+                    }
+                })*
+                fed
+            }
+        }
+
+        impl Default for Informers {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl World {
+            /// Waits until each kind has been listed once.
+            pub async fn synced(&self) {
+                $(self.$field.wait_for(1, Duration::MAX).await;)*
+            }
+
+            /// Waits until everything of that kind up to `revision` has been seen; false if that takes longer than
+            /// `limit`. Kinds that are not followed are never waited for.
+            pub async fn wait_for(&self, kind: &Resource, revision: u64, limit: Duration) -> bool {
+                $(if *kind == ($scope).resource {
+                    return self.$field.wait_for(revision, limit).await;
+                })*
+                true
+            }
+
+            /// Waits until the object with that uid is gone or on its way out, like [`World::wait_for`].
+            pub async fn wait_for_end(&self, kind: &Resource, key: &Key, uid: &str, limit: Duration) -> bool {
+                $(if *kind == ($scope).resource {
+                    return self.$field.wait_for_end(key, uid, limit).await;
+                })*
+                true
+            }
+        }
+    };
+}
+
+kinds! {
+    config_maps: ConfigMap in Scope { fields: "metadata.name=kube-root-ca.crt", ..Scope::all(resource::CONFIG_MAPS) };
+    deployments: Deployment in Scope::all(resource::DEPLOYMENTS);
+    endpoint_slices: EndpointSlice in Scope::all(resource::ENDPOINT_SLICES);
+    endpoints: Endpoints in Scope::all(resource::ENDPOINTS);
+    leases: Lease in Scope { namespace: "kube-node-lease", ..Scope::all(resource::LEASES) };
+    namespaces: Namespace in Scope::all(resource::NAMESPACES);
+    nodes: Node in Scope::all(resource::NODES);
+    pods: Pod in Scope::all(resource::PODS);
+    replica_sets: ReplicaSet in Scope::all(resource::REPLICA_SETS);
+    service_accounts: ServiceAccount in Scope::all(resource::SERVICE_ACCOUNTS);
+    services: Service in Scope::all(resource::SERVICES);
+}
