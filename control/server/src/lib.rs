@@ -1,1 +1,50 @@
-//! See ARCHITECTURE.md.
+//! The API server: HTTP in, one chain, one registry, HTTP out.
+//!
+//! Every write of every kind, from a user, a controller or this crate's own start-up, goes through the same chain
+//! (authenticate, authorise, decode, default, admit, validate, commit, encode); callers in the same process only skip
+//! the socket. Nothing here knows how a pod runs or how its network works: what the server needs of them it asks of the
+//! two traits in [`dial`].
+
+mod admission;
+mod allocate;
+mod authz;
+mod body;
+mod bootstrap;
+mod chain;
+mod config;
+mod core;
+mod decode;
+mod dial;
+mod discovery;
+mod document;
+mod frames;
+mod health;
+mod identity;
+mod listen;
+mod local;
+mod logs;
+mod metrics;
+mod negotiate;
+mod openapi;
+pub mod pki;
+mod query;
+mod registry;
+mod request;
+mod respond;
+mod review;
+mod server;
+mod stream;
+mod tls;
+mod view;
+
+pub use body::ResponseBody;
+pub use config::{Config, Version};
+pub use dial::{
+    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, Unconnected,
+};
+pub use document::header_of;
+pub use health::ReadyCheck;
+pub use identity::Identity;
+pub use local::LocalService;
+pub use pki::{Pki, PkiError};
+pub use server::{BuildError, Server};

@@ -1,0 +1,417 @@
+//! Addresses and node ports of services.
+//!
+//! What is taken is known from the store; a set in memory mirrors it so that two services never get the same. A service
+//! reserves before it is committed, and the reservation is given back when the commit does not happen.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use coracle_api::field_error::FieldError;
+use coracle_api::object;
+use coracle_store::Snapshot;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::Config;
+
+/// What the keys of services begin with.
+const PREFIX: &str = "services/";
+/// The first addresses are never given out by themselves: well-known services (`kubernetes` .1, DNS .10) ask for theirs.
+const STATIC_ADDRESSES: u32 = 256;
+/// How far dynamic addresses reach into a large network. More services than this would be far beyond one process.
+const DYNAMIC_ADDRESSES: u32 = 65_536;
+
+/// The pools.
+#[derive(Clone)]
+pub(crate) struct Addresses {
+    network: u32,
+    size: u32,
+    ports: RangeInclusive<u16>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// Who has what; an owner is a service's key in the store.
+#[derive(Default)]
+struct Taken {
+    addresses: HashMap<Ipv4Addr, String>,
+    ports: HashMap<u16, String>,
+}
+
+/// Addresses and ports that were taken for a write that is not committed yet. Dropped without [`Reservation::keep`], they
+/// are free again.
+#[must_use]
+pub(crate) struct Reservation {
+    taken: Arc<Mutex<Taken>>,
+    added_addresses: Vec<Ipv4Addr>,
+    added_ports: Vec<u16>,
+    kept: bool,
+    owner: String,
+    wanted: Option<(Vec<Ipv4Addr>, Vec<u16>)>,
+}
+
+impl Reservation {
+    /// The write was committed: what the service no longer names becomes free.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+        if let Some((addresses, ports)) = &self.wanted {
+            let mut taken = self.taken.lock();
+            taken.addresses.retain(|address, owner| *owner != self.owner || addresses.contains(address));
+            taken.ports.retain(|port, owner| *owner != self.owner || ports.contains(port));
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let mut taken = self.taken.lock();
+        for address in &self.added_addresses {
+            taken.addresses.remove(address);
+        }
+        for port in &self.added_ports {
+            taken.ports.remove(port);
+        }
+    }
+}
+
+impl Addresses {
+    /// Pools in which everything that the store's services name is taken.
+    pub(crate) fn new(config: &Config, snapshot: &Snapshot) -> Self {
+        let bits = 32 - u32::from(config.service_cidr_prefix.clamp(12, 30));
+        let size = 1_u32 << bits;
+        let pools = Self {
+            network: u32::from(config.service_cidr) & !(size - 1),
+            size,
+            ports: config.node_ports.clone(),
+            taken: Arc::default(),
+        };
+        {
+            let mut taken = pools.taken.lock();
+            for record in snapshot.range(PREFIX, None) {
+                let Ok(service) = crate::document::parse(&record.json) else { continue };
+                let owner = record.key.as_str();
+                taken.addresses.extend(addresses(&service).into_iter().map(|address| (address, owner.to_owned())));
+                taken.ports.extend(ports(&service).into_iter().map(|port| (port, owner.to_owned())));
+            }
+        }
+        pools
+    }
+
+    /// The address of the `kubernetes` service: the first of the network.
+    pub(crate) fn first(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.network + 1)
+    }
+
+    /// A deleted service's addresses and ports become free.
+    pub(crate) fn release(&self, owner: &str) {
+        let mut taken = self.taken.lock();
+        taken.addresses.retain(|_, other| other != owner);
+        taken.ports.retain(|_, other| other != owner);
+    }
+
+    /// Fills in the addresses and ports that a service needs, and takes those that it asks for.
+    pub(crate) fn assign(
+        &self,
+        owner: &str,
+        service: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Reservation, Vec<FieldError>> {
+        if let Some(old) = old {
+            carry(service, old);
+        }
+        let mut reservation = Reservation {
+            taken: self.taken.clone(),
+            added_addresses: Vec::new(),
+            added_ports: Vec::new(),
+            kept: false,
+            owner: owner.to_owned(),
+            wanted: None,
+        };
+        let mut faults = Vec::new();
+        self.assign_address(&mut reservation, service, &mut faults);
+        self.assign_ports(&mut reservation, service, &mut faults);
+        reservation.wanted = Some((addresses(service), ports(service)));
+        if faults.is_empty() { Ok(reservation) } else { Err(faults) }
+    }
+
+    fn assign_address(&self, reservation: &mut Reservation, service: &mut Value, faults: &mut Vec<FieldError>) {
+        if object::text(service, "spec.type") == "ExternalName" {
+            for field in ["spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies", "spec.ipFamilyPolicy"] {
+                object::remove(service, field);
+            }
+            return;
+        }
+        let asked = match object::text(service, "spec.clusterIP") {
+            "" => object::list(service, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned(),
+            own => own.to_owned(),
+        };
+        let given = match asked.as_str() {
+            "None" => "None".to_owned(),
+            "" => match self.free_address(reservation) {
+                Some(address) => address.to_string(),
+                None => {
+                    faults.push(FieldError::invalid(
+                        "spec.clusterIPs",
+                        json!([]),
+                        "failed to allocate a serviceIP: range is full",
+                    ));
+                    return;
+                }
+            },
+            own => match self.take_address(reservation, own) {
+                Ok(()) => own.to_owned(),
+                Err(detail) => {
+                    faults.push(FieldError::invalid("spec.clusterIPs", json!([own]), detail));
+                    return;
+                }
+            },
+        };
+        object::set(service, "spec.clusterIP", json!(given));
+        object::set(service, "spec.clusterIPs", json!([given]));
+        if object::list(service, "spec.ipFamilies").is_empty() {
+            object::set(service, "spec.ipFamilies", json!(["IPv4"]));
+        }
+        if object::text(service, "spec.ipFamilyPolicy").is_empty() {
+            object::set(service, "spec.ipFamilyPolicy", json!("SingleStack"));
+        }
+    }
+
+    /// A free address, sought from a place that the service's name decides: the same services get the same addresses.
+    fn free_address(&self, reservation: &mut Reservation) -> Option<Ipv4Addr> {
+        let span = self.size.min(DYNAMIC_ADDRESSES);
+        let first = if span > 2 * STATIC_ADDRESSES { STATIC_ADDRESSES } else { 2 };
+        let count = span.checked_sub(first + 1)?;
+        let mut taken = reservation.taken.lock();
+        let start = place(&reservation.owner, u64::from(count));
+        let offset = (0..count).map(|step| first + (start + step) % count).find(|offset| {
+            !taken.addresses.contains_key(&Ipv4Addr::from(self.network + offset))
+        })?;
+        let address = Ipv4Addr::from(self.network + offset);
+        taken.addresses.insert(address, reservation.owner.clone());
+        reservation.added_addresses.push(address);
+        Some(address)
+    }
+
+    fn take_address(&self, reservation: &mut Reservation, text: &str) -> Result<(), String> {
+        let failed = |why: &str| format!("failed to allocate IP {text}: {why}");
+        let address: Ipv4Addr = text.parse().map_err(|_| failed("must be a valid IPv4 address"))?;
+        let offset = u32::from(address).checked_sub(self.network).filter(|offset| *offset > 0 && *offset < self.size - 1);
+        if offset.is_none() {
+            let bits = self.size.trailing_zeros();
+            let range = format!("{}/{}", Ipv4Addr::from(self.network), 32 - bits);
+            return Err(failed(&format!("the provided network does not match the current range {range}")));
+        }
+        let mut taken = reservation.taken.lock();
+        match taken.addresses.get(&address) {
+            Some(owner) if *owner == reservation.owner => Ok(()),
+            Some(_) => Err(failed("provided IP is already allocated")),
+            None => {
+                taken.addresses.insert(address, reservation.owner.clone());
+                reservation.added_addresses.push(address);
+                Ok(())
+            }
+        }
+    }
+
+    fn assign_ports(&self, reservation: &mut Reservation, service: &mut Value, faults: &mut Vec<FieldError>) {
+        let kind = object::text(service, "spec.type").to_owned();
+        let wants = kind == "NodePort"
+            || (kind == "LoadBalancer"
+                && object::get(service, "spec.allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)));
+        let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else { return };
+        // A port of several protocols may use one node port for all of them.
+        let mut by_port: HashMap<i64, u16> = HashMap::new();
+        for (index, port) in list.iter_mut().enumerate() {
+            let number = object::integer(port, "port").unwrap_or_default();
+            let asked = object::integer(port, "nodePort").unwrap_or_default();
+            if asked == 0 && !wants {
+                continue;
+            }
+            let given = if asked != 0 {
+                self.take_port(reservation, asked)
+            } else if let Some(shared) = by_port.get(&number) {
+                Ok(*shared)
+            } else {
+                self.free_port(reservation).ok_or_else(|| "failed to allocate a nodePort: range is full".to_owned())
+            };
+            match given {
+                Ok(given) => {
+                    by_port.insert(number, given);
+                    object::set(port, "nodePort", json!(given));
+                }
+                Err(detail) => {
+                    faults.push(FieldError::invalid(format!("spec.ports[{index}].nodePort"), asked, detail));
+                }
+            }
+        }
+    }
+
+    fn take_port(&self, reservation: &mut Reservation, asked: i64) -> Result<u16, String> {
+        let port = u16::try_from(asked).ok().filter(|port| self.ports.contains(port)).ok_or_else(|| {
+            let (first, last) = (self.ports.start(), self.ports.end());
+            format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+        })?;
+        let mut taken = reservation.taken.lock();
+        match taken.ports.get(&port) {
+            Some(owner) if *owner == reservation.owner => Ok(port),
+            Some(_) => Err("provided port is already allocated".to_owned()),
+            None => {
+                taken.ports.insert(port, reservation.owner.clone());
+                reservation.added_ports.push(port);
+                Ok(port)
+            }
+        }
+    }
+
+    fn free_port(&self, reservation: &mut Reservation) -> Option<u16> {
+        let count = self.ports.end().checked_sub(*self.ports.start())?.checked_add(1)?;
+        let mut taken = reservation.taken.lock();
+        let start = place(&reservation.owner, u64::from(count));
+        let port = (0..u32::from(count))
+            .map(|step| (start + step) % u32::from(count))
+            .filter_map(|offset| u16::try_from(u32::from(*self.ports.start()) + offset).ok())
+            .find(|port| !taken.ports.contains_key(port))?;
+        taken.ports.insert(port, reservation.owner.clone());
+        reservation.added_ports.push(port);
+        Some(port)
+    }
+}
+
+fn place(owner: &str, count: u64) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    owner.hash(&mut hasher);
+    u32::try_from(hasher.finish() % count.max(1)).unwrap_or_default()
+}
+
+fn addresses(service: &Value) -> Vec<Ipv4Addr> {
+    let texts = object::list(service, "spec.clusterIPs").iter().filter_map(Value::as_str);
+    texts.chain([object::text(service, "spec.clusterIP")]).filter_map(|text| text.parse().ok()).collect()
+}
+
+fn ports(service: &Value) -> Vec<u16> {
+    object::list(service, "spec.ports")
+        .iter()
+        .filter_map(|port| u16::try_from(object::integer(port, "nodePort")?).ok())
+        .filter(|port| *port > 0)
+        .collect()
+}
+
+/// What an update leaves out and the service already has stays; node ports go when the type no longer has any.
+fn carry(service: &mut Value, old: &Value) {
+    let kind = object::text(service, "spec.type").to_owned();
+    let had = object::text(old, "spec.clusterIP").to_owned();
+    if kind != "ExternalName" && object::text(service, "spec.clusterIP").is_empty() && !had.is_empty() {
+        object::set(service, "spec.clusterIP", json!(had));
+        if object::list(service, "spec.clusterIPs").is_empty() {
+            object::set(service, "spec.clusterIPs", json!(object::list(old, "spec.clusterIPs")));
+        }
+    }
+    let keeps = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
+    let had_ports = matches!(object::text(old, "spec.type"), "NodePort" | "LoadBalancer");
+    let old_ports = object::list(old, "spec.ports");
+    let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else { return };
+    for port in list {
+        let same = old_ports.iter().find(|other| {
+            object::integer(other, "port") == object::integer(port, "port")
+                && object::text(other, "protocol") == object::text(port, "protocol")
+        });
+        let before = same.and_then(|other| object::integer(other, "nodePort")).unwrap_or_default();
+        let asked = object::integer(port, "nodePort").unwrap_or_default();
+        if keeps && asked == 0 && before != 0 {
+            object::set(port, "nodePort", json!(before));
+        } else if !keeps && had_ports && asked != 0 && asked == before {
+            object::remove(port, "nodePort");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pools() -> Addresses {
+        Addresses {
+            network: u32::from(Ipv4Addr::new(10, 96, 0, 0)),
+            size: 1 << 20,
+            ports: 30000..=30002,
+            taken: Arc::default(),
+        }
+    }
+
+    fn service(spec: Value) -> Value {
+        json!({"spec": spec})
+    }
+
+    #[test]
+    fn an_address_is_given_and_kept() {
+        let pools = pools();
+        let mut one = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
+        pools.assign("services/a/one", &mut one, None).unwrap().keep();
+        let address = object::text(&one, "spec.clusterIP").to_owned();
+        assert!(address.starts_with("10.96."));
+        let mut two = service(json!({"type": "ClusterIP", "clusterIP": address}));
+        let faults = pools.assign("services/a/two", &mut two, None).err().unwrap();
+        assert!(faults[0].body().contains("provided IP is already allocated"), "{}", faults[0].body());
+        pools.release("services/a/one");
+        pools.assign("services/a/two", &mut two, None).unwrap().keep();
+    }
+
+    #[test]
+    fn a_write_that_fails_gives_back() {
+        let pools = pools();
+        let mut one = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
+        drop(pools.assign("services/a/one", &mut one, None).unwrap());
+        assert!(pools.taken.lock().addresses.is_empty());
+        assert!(pools.taken.lock().ports.is_empty());
+    }
+
+    #[test]
+    fn headless_and_external_services_get_none() {
+        let pools = pools();
+        let mut headless = service(json!({"type": "ClusterIP", "clusterIP": "None"}));
+        pools.assign("services/a/h", &mut headless, None).unwrap().keep();
+        assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+        let mut external = service(json!({"type": "ExternalName", "externalName": "x.y"}));
+        pools.assign("services/a/e", &mut external, None).unwrap().keep();
+        assert_eq!(external, service(json!({"type": "ExternalName", "externalName": "x.y"})));
+        assert!(pools.taken.lock().addresses.is_empty());
+    }
+
+    #[test]
+    fn node_ports_run_out_and_go_with_the_type() {
+        let pools = pools();
+        let node_port = |ports: Value| service(json!({"type": "NodePort", "ports": ports}));
+        let mut all = node_port(json!([{"port": 1}, {"port": 2}, {"port": 3, "nodePort": 30001}]));
+        let result = pools.assign("services/a/all", &mut all, None);
+        // The first two may have taken 30001; then the third is told so. Either way nothing is given twice.
+        match result {
+            Ok(reservation) => reservation.keep(),
+            Err(_) => return,
+        }
+        let mut more = node_port(json!([{"port": 1}]));
+        assert!(pools.assign("services/a/more", &mut more, None).is_err());
+        let mut far = node_port(json!([{"port": 1, "nodePort": 80}]));
+        let faults = pools.assign("services/a/far", &mut far, None).err().unwrap();
+        assert!(faults[0].body().contains("The range of valid ports is 30000-30002"));
+        let mut plain = all.clone();
+        plain["spec"]["type"] = json!("ClusterIP");
+        pools.assign("services/a/all", &mut plain, Some(&all)).unwrap().keep();
+        assert!(ports(&plain).is_empty());
+        assert!(pools.taken.lock().ports.is_empty());
+    }
+
+    #[test]
+    fn an_update_keeps_what_it_does_not_mention() {
+        let pools = pools();
+        let mut old = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
+        pools.assign("services/a/one", &mut old, None).unwrap().keep();
+        let mut new = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
+        pools.assign("services/a/one", &mut new, Some(&old)).unwrap().keep();
+        assert_eq!(new, old);
+    }
+}

@@ -1,0 +1,132 @@
+//! Who may do what: role-based access control, as Kubernetes has it.
+//!
+//! [`rules`] decides, purely, over a [`rules::Policy`] that was compiled from the roles and bindings at one revision. This
+//! page keeps the newest policy at hand: it is compiled again after every write of a role or binding that this server
+//! makes, before the writer is answered, and whenever a watch shows one of somebody else.
+
+pub(crate) mod rules;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use coracle_api::key::GroupResource;
+use coracle_api::status::ApiError;
+use coracle_store::{Snapshot, Store};
+use futures::StreamExt;
+use futures::stream::select_all;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identity;
+use crate::request::RequestInfo;
+pub(crate) use rules::{Attributes, Policy, Subject};
+
+/// The group whose kinds the policy is made of.
+pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
+/// What the keys of these kinds begin with.
+pub(crate) const PREFIXES: [&str; 4] = [
+    "clusterroles.rbac.authorization.k8s.io/",
+    "clusterrolebindings.rbac.authorization.k8s.io/",
+    "roles.rbac.authorization.k8s.io/",
+    "rolebindings.rbac.authorization.k8s.io/",
+];
+
+/// The newest policy.
+pub(crate) struct Policies {
+    current: ArcSwap<Policy>,
+    /// Held while a policy is compiled, so that an older one never replaces a newer.
+    compiling: Mutex<()>,
+}
+
+impl Policies {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(Policy::compile(snapshot)), compiling: Mutex::new(()) }
+    }
+
+    /// The policy to decide by.
+    pub(crate) fn current(&self) -> Arc<Policy> {
+        self.current.load_full()
+    }
+
+    /// Makes the policy at least as new as `snapshot`.
+    pub(crate) fn refresh(&self, snapshot: &Snapshot) {
+        let _compiling = self.compiling.lock();
+        if self.current.load().revision < snapshot.revision() {
+            self.current.store(Arc::new(Policy::compile(snapshot)));
+        }
+    }
+
+    /// Follows the roles and bindings until `stop`. A watch that fell behind is begun anew; the policy is compiled from
+    /// snapshots, so nothing is missed.
+    pub(crate) async fn follow(&self, store: &Store, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let snapshot = store.snapshot();
+            self.refresh(&snapshot);
+            let watches: Result<Vec<_>, _> =
+                PREFIXES.iter().map(|prefix| store.watch(prefix, snapshot.revision())).collect();
+            let Ok(watches) = watches else { continue };
+            let mut events = select_all(watches);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = events.next() => match event {
+                        Some(Ok(event)) => {
+                            // A write of our own has been compiled in already.
+                            if self.current.load().revision < event.revision {
+                                self.refresh(&store.snapshot());
+                            }
+                        }
+                        Some(Err(_)) => break,
+                        None => return,
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Refuses a request that no role allows, in the words of Kubernetes.
+pub(crate) fn authorise(policies: &Policies, identity: &Identity, info: &RequestInfo) -> Result<(), ApiError> {
+    let attributes = attributes(info);
+    if identity.is_master() || policies.current().allows(&Subject::of(identity), &attributes) {
+        return Ok(());
+    }
+    Err(denied(identity, &attributes))
+}
+
+fn attributes(info: &RequestInfo) -> Attributes<'_> {
+    match &info.resource {
+        None => Attributes { verb: info.verb, path: Some(&info.path), ..Attributes::default() },
+        Some(resource) => Attributes {
+            verb: info.verb,
+            path: None,
+            group: &resource.group,
+            resource: &resource.resource,
+            subresource: resource.subresource.as_deref(),
+            namespace: resource.namespace.as_deref(),
+            name: resource.name.as_deref(),
+        },
+    }
+}
+
+/// Why a request is refused: `User "ann" cannot get resource "pods" in API group "" in the namespace "default"`.
+pub(crate) fn refusal(identity: &Identity, attributes: &Attributes<'_>) -> String {
+    let (user, verb) = (&*identity.user, attributes.verb);
+    if let Some(path) = attributes.path {
+        return format!("User {user:?} cannot {verb} path {path:?}");
+    }
+    let resource = match attributes.subresource {
+        Some(subresource) => format!("{}/{subresource}", attributes.resource),
+        None => attributes.resource.to_owned(),
+    };
+    let place = match attributes.namespace {
+        Some(namespace) if attributes.resource != "namespaces" => format!("in the namespace {namespace:?}"),
+        _ => "at the cluster scope".to_owned(),
+    };
+    format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}", attributes.group)
+}
+
+fn denied(identity: &Identity, attributes: &Attributes<'_>) -> ApiError {
+    let resource = GroupResource::new(attributes.group.to_owned(), attributes.resource.to_owned());
+    ApiError::forbidden(&resource, attributes.name.unwrap_or_default(), &refusal(identity, attributes))
+}

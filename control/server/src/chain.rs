@@ -1,0 +1,253 @@
+//! The chain that every request goes through, from a socket or from a caller in this process:
+//!
+//! trace, timeout, authorise, route, decode, normalise, default, prepare, admit, validate, commit, encode.
+//!
+//! Who asks is settled before: by the connection's certificate, or by the holder of a [`crate::LocalService`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coracle_api::kinds::Kind;
+use coracle_api::status::ApiError;
+use futures::future::BoxFuture;
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use tracing::{Instrument, debug_span};
+
+use crate::core::Core;
+use crate::decode::{self, RequestBody};
+use crate::identity::Identity;
+use crate::query::{ListOptions, Query, WriteOptions};
+use crate::registry::Scope;
+use crate::registry::delete::Deleted;
+use crate::registry::deletion::DeleteOptions;
+use crate::registry::scale::ScaleSource;
+use crate::registry::update::{Part, Patch};
+use crate::request::{RequestInfo, ResourcePath};
+use crate::respond::{self, Answer};
+use crate::{authz, logs, negotiate, review, stream, view};
+
+/// How long a request may take that is not a stream, as in Kubernetes.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request on its way through the chain.
+pub(crate) struct Call<'a> {
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) identity: &'a Identity,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) query: &'a Query,
+    pub(crate) parts: &'a mut Parts,
+}
+
+/// Answers a request. Errors become Status objects here and nowhere else.
+///
+/// The future is boxed: it is large, and its type would be part of every connection's.
+pub(crate) fn serve(core: Arc<Core>, identity: Identity, request: Request<RequestBody>) -> BoxFuture<'static, Answer> {
+    Box::pin(async move { traced(&core, &identity, request).await })
+}
+
+async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestBody>) -> Answer {
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let span = debug_span!("request", verb = info.verb, path = %info.path, user = %identity.user);
+    let limit = if info.long_running() { None } else { Some(TIMEOUT) };
+    let call = Call { core, identity, info: &info, query: &query, parts: &mut parts };
+    let answered = async {
+        match limit {
+            None => answer(call, body).await,
+            Some(limit) => match tokio::time::timeout(limit, answer(call, body)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 1)),
+            },
+        }
+    };
+    let mut answer = answered.instrument(span.clone()).await.unwrap_or_else(|error| respond::error(&error));
+    let audit = uuid::Uuid::new_v4().to_string();
+    if let Ok(audit) = HeaderValue::from_str(&audit) {
+        answer.headers_mut().insert("audit-id", audit);
+    }
+    let resource = info.resource.as_ref().map_or("", |resource| resource.resource.as_str());
+    core.metrics.count(info.verb, resource, answer.status().as_u16());
+    let _entered = span.enter();
+    tracing::debug!(status = answer.status().as_u16(), micros = started.elapsed().as_micros() as u64, "answered");
+    answer
+}
+
+async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    authz::authorise(&call.core.policies, call.identity, call.info)?;
+    match &call.info.resource {
+        Some(path) => call.resource(path, body).await,
+        None => call.other(),
+    }
+}
+
+impl Call<'_> {
+    /// Paths that are no resource: discovery, health and the like.
+    fn other(&self) -> Result<Answer, ApiError> {
+        if !matches!(self.parts.method, Method::GET | Method::HEAD) {
+            return Ok(respond::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n"));
+        }
+        let path = self.info.path.as_str();
+        if let Some(answer) = self.core.health.answer(path, self.query) {
+            return Ok(answer);
+        }
+        let headers = &self.parts.headers;
+        match path.trim_matches('/') {
+            "version" => Ok(respond::json(StatusCode::OK, &self.core.discovery.version(&self.core.version))),
+            "metrics" => {
+                Ok(respond::text(StatusCode::OK, self.core.metrics.text(self.core.store.snapshot().revision())))
+            }
+            path => {
+                let found = self.core.discovery.answer(path, headers);
+                let found = found.or_else(|| self.core.openapi.answer(path, headers, self.query));
+                Ok(found.unwrap_or_else(respond::page_not_found))
+            }
+        }
+    }
+
+    async fn resource(mut self, path: &ResourcePath, body: RequestBody) -> Result<Answer, ApiError> {
+        let core = self.core.clone();
+        let kind = core.kinds.find(&path.group, &path.version, &path.resource).ok_or_else(ApiError::no_such_resource)?;
+        if kind.namespaced && path.namespace.is_none() && path.name.is_some() {
+            return Err(ApiError::no_such_resource());
+        }
+        if !kind.namespaced && path.namespace.is_some() && kind.plural != "namespaces" {
+            return Err(ApiError::no_such_resource());
+        }
+        self.allow(kind, path)?;
+        let namespace = path.namespace.as_deref().filter(|_| kind.namespaced);
+        let scope = Scope { core: &core, kind, namespace };
+        match (path.name.as_deref(), path.subresource.as_deref()) {
+            (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
+            (None, _) => self.collection(scope, body).await,
+            (Some(name), None) => self.object(scope, name, body).await,
+            (Some(name), Some(subresource)) => self.subresource(scope, name, subresource, body).await,
+        }
+    }
+
+    /// 405 for a verb that the kind does not know, 404 for a part that it does not have.
+    fn allow(&self, kind: &Kind, path: &ResourcePath) -> Result<(), ApiError> {
+        let verb = self.info.verb;
+        let allowed = match path.subresource.as_deref() {
+            None => kind.allows(verb),
+            Some(name) => kind.subresource(name).ok_or_else(ApiError::no_such_resource)?.allows(verb),
+        };
+        if allowed { Ok(()) } else { Err(ApiError::method_not_allowed(&kind.group_resource(), verb)) }
+    }
+
+    async fn collection(&mut self, scope: Scope<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+        let view = negotiate::view(&self.parts.headers, self.query)?;
+        match self.info.verb {
+            "create" => {
+                let document = self.document(body).await?;
+                let written = scope.create(document, WriteOptions::parse(self.query)?).await?;
+                view::written(scope, view, self.query, written)
+            }
+            "list" => {
+                let options = ListOptions::parse(self.query, false)?;
+                view::list(scope, view, self.query, scope.page(&options).await?)
+            }
+            "watch" => {
+                let options = ListOptions::parse(self.query, true)?;
+                Ok(view::stream(scope.watch(self.core, options, view).await?))
+            }
+            _ => {
+                let list = ListOptions::parse(self.query, false)?;
+                let options = self.delete_options(body).await?;
+                let records = scope.delete_collection(&list, &options).await?;
+                view::deleted_collection(scope, records)
+            }
+        }
+    }
+
+    async fn object(&mut self, scope: Scope<'_>, name: &str, body: RequestBody) -> Result<Answer, ApiError> {
+        let view = negotiate::view(&self.parts.headers, self.query)?;
+        match self.info.verb {
+            "get" => view::object(scope, view, self.query, StatusCode::OK, scope.record(name)?.json.clone()),
+            "watch" => {
+                let named = self.query.single_name(name);
+                let options = ListOptions::parse(&named, true)?;
+                Ok(view::stream(scope.watch(self.core, options, view).await?))
+            }
+            "update" => self.replace(scope, name, Part::Main, body).await,
+            "patch" => self.patch(scope, name, Part::Main, body).await,
+            _ => {
+                let options = self.delete_options(body).await?;
+                match scope.delete(name, &options).await? {
+                    Deleted::Gone(status) => Ok(respond::json(StatusCode::OK, &status)),
+                    Deleted::Pending(json) => view::object(scope, view, self.query, StatusCode::OK, json),
+                }
+            }
+        }
+    }
+
+    async fn subresource(
+        &mut self,
+        scope: Scope<'_>,
+        name: &str,
+        subresource: &str,
+        body: RequestBody,
+    ) -> Result<Answer, ApiError> {
+        let dry_run = WriteOptions::parse(self.query)?.dry_run;
+        match (subresource, self.info.verb) {
+            ("status", "get") => {
+                let view = negotiate::view(&self.parts.headers, self.query)?;
+                view::object(scope, view, self.query, StatusCode::OK, scope.record(name)?.json.clone())
+            }
+            ("status", "update") => self.replace(scope, name, Part::Status, body).await,
+            ("status", "patch") => self.patch(scope, name, Part::Status, body).await,
+            ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
+            ("scale", "get") => Ok(respond::json(StatusCode::OK, &scope.scale(name)?)),
+            ("scale", verb) => {
+                let source = match verb {
+                    "patch" => ScaleSource::Patch(self.read_patch(body).await?),
+                    _ => ScaleSource::Body(self.document(body).await?),
+                };
+                Ok(respond::json(StatusCode::OK, &scope.rescale(name, source, dry_run).await?))
+            }
+            ("binding", _) => {
+                let document = self.document(body).await?;
+                Ok(respond::json(StatusCode::CREATED, &scope.bind(name, document, dry_run).await?))
+            }
+            ("eviction", _) => {
+                let document = self.document(body).await?;
+                Ok(respond::json(StatusCode::CREATED, &scope.evict(name, document, self.query).await?))
+            }
+            ("log", _) => logs::answer(self, scope, name).await,
+            ("portforward", _) => stream::forward::answer(self, scope, name).await,
+            _ => Err(ApiError::no_such_resource()),
+        }
+    }
+
+    async fn replace(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {
+        let view = negotiate::view(&self.parts.headers, self.query)?;
+        let options = WriteOptions::parse(self.query)?;
+        let document = self.document(body).await?;
+        view::written(scope, view, self.query, scope.replace(name, part, document, options).await?)
+    }
+
+    async fn patch(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {
+        let view = negotiate::view(&self.parts.headers, self.query)?;
+        let options = WriteOptions::parse(self.query)?;
+        let patch = self.read_patch(body).await?;
+        view::written(scope, view, self.query, scope.patch(name, part, patch, options).await?)
+    }
+
+    pub(crate) async fn document(&self, body: RequestBody) -> Result<decode::Document, ApiError> {
+        let bytes = decode::read(body).await?;
+        decode::parse(&self.parts.headers, &bytes)
+    }
+
+    async fn read_patch(&self, body: RequestBody) -> Result<Patch, ApiError> {
+        let bytes = decode::read(body).await?;
+        Patch::parse(decode::content_type(&self.parts.headers), bytes)
+    }
+
+    async fn delete_options(&self, body: RequestBody) -> Result<DeleteOptions, ApiError> {
+        let document = self.document(body).await?;
+        DeleteOptions::parse(&document.value, self.query)
+    }
+}

@@ -1,0 +1,63 @@
+//! What every request shares: the store, the kinds, the rules, the address pools and the dialers.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use coracle_api::kinds::Kinds;
+use coracle_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::allocate::Addresses;
+use crate::authz::Policies;
+use crate::discovery::Discovery;
+use crate::frames::Frames;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::openapi::OpenApi;
+use crate::{Config, NodeDialer, Version};
+
+/// The state of one server. Nothing in it is held locked across an await.
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) policies: Policies,
+    pub(crate) addresses: Addresses,
+    pub(crate) nodes: Arc<dyn NodeDialer>,
+    pub(crate) version: Version,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
+    pub(crate) frames: Frames,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    pub(crate) advertise: Option<(std::net::IpAddr, u16)>,
+    /// Cancelled when the server drains: streams that would go on for ever end.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config) -> Self {
+        let kinds = crate::document::kinds().clone();
+        let snapshot = config.store.snapshot();
+        Self {
+            policies: Policies::new(&snapshot),
+            addresses: Addresses::new(&config, &snapshot),
+            nodes: config.nodes,
+            discovery: Discovery::new(&kinds),
+            openapi: OpenApi::new(kinds.clone(), &config.version),
+            version: config.version,
+            kinds,
+            frames: Frames::default(),
+            health: Health::default(),
+            metrics: Metrics::default(),
+            advertise: config.advertise,
+            closing: CancellationToken::new(),
+            store: config.store,
+        }
+    }
+
+    /// The time, in microseconds since 1970. The one place where the server looks at a clock for what it writes.
+    pub(crate) fn now_micros(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
+}

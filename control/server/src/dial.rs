@@ -1,0 +1,102 @@
+//! What the server asks of nodes and of the pod network, as two small traits.
+//!
+//! The server never imports the node's code. Whoever puts the cluster together wires these traits to a node in the same
+//! process or to one elsewhere; [`Unconnected`] stands in where there is none, and says so in its errors.
+
+use std::io;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A byte stream in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// The bytes of a container's log, as they are to be shown.
+pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// A pod, named so that a successor with the same name is never meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodTarget {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+}
+
+/// One container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerTarget {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// The container's name, init containers included.
+    pub container: String,
+}
+
+/// Which part of a container's log is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Go on with what the container writes from now on, until it ends.
+    pub follow: bool,
+    /// The log of the container's previous run.
+    pub previous: bool,
+    /// Only what was written in the last so many seconds.
+    pub since_seconds: Option<i64>,
+    /// Only what was written at or after this time, in microseconds since 1970.
+    pub since_micros: Option<i64>,
+    /// Begin each line with its time (RFC 3339, nanoseconds).
+    pub timestamps: bool,
+    /// Only so many lines from the end.
+    pub tail_lines: Option<u64>,
+    /// End after so many bytes.
+    pub limit_bytes: Option<u64>,
+}
+
+/// What the server needs of nodes.
+#[async_trait]
+pub trait NodeDialer: Send + Sync {
+    /// Reads a container's log on `node`. The stream ends where the log ends, or with `follow` where the container does.
+    async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError>;
+
+    /// Connects to `port` on the pod's own loopback, as port-forward does.
+    async fn connect(&self, node: &str, target: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError>;
+}
+
+/// What the server needs of the pod network: webhooks, aggregated APIs and proxies live there.
+#[async_trait]
+pub trait ClusterDialer: Send + Sync {
+    /// Connects to a name or address inside the cluster.
+    async fn connect(&self, host: &str, port: u16) -> Result<Box<dyn Duplex>, ApiError>;
+}
+
+/// Both dialers of a control plane that has no nodes: each call answers 503 with the reason.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unconnected;
+
+#[async_trait]
+impl NodeDialer for Unconnected {
+    async fn logs(&self, node: &str, _: &ContainerTarget, _: &LogOptions) -> Result<LogStream, ApiError> {
+        Err(ApiError::service_unavailable(format!("no connection to node {node:?}")))
+    }
+
+    async fn connect(&self, node: &str, _: &PodTarget, _: u16) -> Result<Box<dyn Duplex>, ApiError> {
+        Err(ApiError::service_unavailable(format!("no connection to node {node:?}")))
+    }
+}
+
+#[async_trait]
+impl ClusterDialer for Unconnected {
+    async fn connect(&self, host: &str, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
+        Err(ApiError::service_unavailable(format!("no pod network to reach {host}:{port} through")))
+    }
+}

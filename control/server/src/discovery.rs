@@ -1,0 +1,280 @@
+//! Discovery: which groups, versions and kinds are served, in the old form (a request per version) and in the aggregated
+//! one. Everything is derived from the kinds; documents are made once and then only sent.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use coracle_api::kinds::{Kind, Kinds};
+use http::HeaderMap;
+use http::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::Version;
+use crate::negotiate::aggregated_discovery;
+use crate::respond::{self, Answer};
+
+/// A document ready to be sent.
+struct Document {
+    content_type: HeaderValue,
+    bytes: Bytes,
+    etag: String,
+}
+
+/// All discovery documents, by path without outer slashes; aggregated ones by path and version.
+pub(crate) struct Discovery {
+    plain: HashMap<String, Document>,
+    aggregated: HashMap<(&'static str, &'static str), Document>,
+}
+
+/// The versions of a group with their kinds, in the order in which they were first met.
+type Groups<'a> = Vec<(&'a str, Vec<(&'a str, Vec<&'a Kind>)>)>;
+
+impl Discovery {
+    pub(crate) fn new(kinds: &Kinds) -> Self {
+        let groups = groups(kinds);
+        let mut plain = HashMap::new();
+        plain.insert("api".to_owned(), document(&api_versions()));
+        plain.insert("apis".to_owned(), document(&group_list(&groups)));
+        for (group, versions) in &groups {
+            if !group.is_empty() {
+                plain.insert(format!("apis/{group}"), document(&api_group(group, versions, true)));
+            }
+            for (version, kinds) in versions {
+                let path = path(group, version);
+                plain.insert(path, document(&resource_list(&group_version(group, version), kinds)));
+            }
+        }
+        let mut aggregated = HashMap::new();
+        for version in ["v2", "v2beta1"] {
+            for (path, core) in [("api", true), ("apis", false)] {
+                let listed = groups.iter().filter(|(group, _)| group.is_empty() == core);
+                aggregated.insert((path, version), aggregated_document(version, listed));
+            }
+        }
+        Self { plain, aggregated }
+    }
+
+    /// Answers a discovery path; `None` when it is none.
+    pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Answer> {
+        let aggregated = aggregated_discovery(headers).and_then(|version| match path {
+            "api" => self.aggregated.get(&("api", version)),
+            "apis" => self.aggregated.get(&("apis", version)),
+            _ => None,
+        });
+        let document = aggregated.or_else(|| self.plain.get(path))?;
+        Some(respond::cached(headers, document.content_type.clone(), &document.bytes, &document.etag))
+    }
+
+    /// What `/version` says.
+    pub(crate) fn version(&self, version: &Version) -> Value {
+        json!({
+            "major": version.major, "minor": version.minor, "gitVersion": version.git_version,
+            "gitCommit": version.git_commit, "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "none", "compiler": "rustc",
+            "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            "emulationMajor": version.major, "emulationMinor": version.minor,
+            "minCompatibilityMajor": version.major, "minCompatibilityMinor": version.minor,
+        })
+    }
+}
+
+/// The path of a version's document.
+pub(crate) fn path(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// The kinds by group and version.
+pub(crate) fn groups(kinds: &Kinds) -> Groups<'_> {
+    let mut groups: Groups<'_> = Vec::new();
+    for kind in kinds.iter() {
+        let versions = find_or_add(&mut groups, &kind.group);
+        find_or_add(versions, &kind.version).push(kind);
+    }
+    groups
+}
+
+fn find_or_add<'m, 'a, T: Default>(list: &'m mut Vec<(&'a str, T)>, name: &'a str) -> &'m mut T {
+    let index = list.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+        list.push((name, T::default()));
+        list.len() - 1
+    });
+    // The index was found or made a line above.
+    #[allow(clippy::indexing_slicing)]
+    &mut list[index].1
+}
+
+fn typed(content_type: HeaderValue, value: &Value) -> Document {
+    let bytes = crate::document::bytes(value);
+    let etag = respond::etag(&bytes);
+    Document { content_type, bytes, etag }
+}
+
+fn document(value: &Value) -> Document {
+    typed(HeaderValue::from_static("application/json"), value)
+}
+
+fn api_versions() -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
+    })
+}
+
+fn group_list(groups: &Groups<'_>) -> Value {
+    let groups: Vec<Value> = groups
+        .iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, versions)| api_group(group, versions, false))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+fn api_group(group: &str, versions: &[(&str, Vec<&Kind>)], alone: bool) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|(version, _)| json!({"groupVersion": group_version(group, version), "version": version}))
+        .collect();
+    let preferred = versions.first().cloned();
+    let mut value = json!({"name": group, "versions": versions, "preferredVersion": preferred});
+    if alone && let Some(fields) = value.as_object_mut() {
+        fields.shift_insert(0, "kind".to_owned(), "APIGroup".into());
+        fields.shift_insert(1, "apiVersion".to_owned(), "v1".into());
+    }
+    value
+}
+
+fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
+    let resources: Vec<Value> = kinds.iter().flat_map(|kind| resources(kind)).collect();
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
+}
+
+fn resources(kind: &Kind) -> Vec<Value> {
+    let mut main = json!({
+        "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
+        "verbs": kind.verbs,
+    });
+    if let Some(fields) = main.as_object_mut() {
+        for (name, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+            if !list.is_empty() {
+                fields.insert(name.to_owned(), json!(list));
+            }
+        }
+    }
+    let parts = kind.subresources.iter().map(|sub| {
+        let mut part = json!({
+            "name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced,
+            "kind": kind.kind, "verbs": sub.verbs,
+        });
+        if let (Some(body), Some(fields)) = (&sub.body, part.as_object_mut()) {
+            fields.insert("kind".to_owned(), json!(body.kind));
+            if (&body.group, &body.version) != (&kind.group, &kind.version) {
+                fields.insert("group".to_owned(), json!(body.group));
+                fields.insert("version".to_owned(), json!(body.version));
+            }
+        }
+        part
+    });
+    std::iter::once(main).chain(parts).collect()
+}
+
+fn aggregated_document<'a>(
+    version: &'static str,
+    groups: impl Iterator<Item = &'a (&'a str, Vec<(&'a str, Vec<&'a Kind>)>)>,
+) -> Document {
+    let items: Vec<Value> = groups
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|(version, kinds)| {
+                    let resources: Vec<Value> = kinds.iter().map(|kind| aggregated_resource(kind)).collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
+            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+        })
+        .collect();
+    let value = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {}, "items": items,
+    });
+    let content_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    typed(HeaderValue::from_static(content_type), &value)
+}
+
+fn aggregated_resource(kind: &Kind) -> Value {
+    let gvk = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let own = gvk(&kind.group, &kind.version, &kind.kind);
+    let mut resource = json!({
+        "resource": kind.plural, "responseKind": own,
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular, "verbs": kind.verbs,
+    });
+    let parts: Vec<Value> = kind
+        .subresources
+        .iter()
+        .map(|sub| {
+            let response = match &sub.body {
+                Some(body) => gvk(&body.group, &body.version, &body.kind),
+                None => own.clone(),
+            };
+            json!({"subresource": sub.name, "responseKind": response, "verbs": sub.verbs})
+        })
+        .collect();
+    if let Some(fields) = resource.as_object_mut() {
+        for (name, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+            if !list.is_empty() {
+                fields.insert(name.to_owned(), json!(list));
+            }
+        }
+        if !parts.is_empty() {
+            fields.insert("subresources".to_owned(), json!(parts));
+        }
+    }
+    resource
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::kinds;
+
+    fn value(document: &Document) -> Value {
+        serde_json::from_slice(&document.bytes).unwrap()
+    }
+
+    #[test]
+    fn both_forms_name_every_kind() {
+        let discovery = Discovery::new(kinds());
+        for kind in kinds().iter() {
+            let list = value(&discovery.plain[&path(&kind.group, &kind.version)]);
+            let listed = list["resources"].as_array().unwrap().iter().any(|row| row["name"] == kind.plural.as_ref());
+            assert!(listed, "{}", kind.plural);
+            let root = if kind.group.is_empty() { "api" } else { "apis" };
+            let text = String::from_utf8_lossy(&discovery.aggregated[&(root, "v2")].bytes).into_owned();
+            assert!(text.contains(&format!("\"resource\":\"{}\"", kind.plural)), "{}", kind.plural);
+        }
+    }
+
+    #[test]
+    fn a_group_prefers_its_first_version() {
+        let discovery = Discovery::new(kinds());
+        let apps = value(&discovery.plain["apis/apps"]);
+        assert_eq!(apps["preferredVersion"], json!({"groupVersion": "apps/v1", "version": "v1"}));
+        assert_eq!(apps["kind"], "APIGroup");
+        let scale = value(&discovery.plain["apis/apps/v1"])["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["name"] == "deployments/scale")
+            .cloned()
+            .unwrap();
+        assert_eq!((&scale["group"], &scale["kind"]), (&json!("autoscaling"), &json!("Scale")));
+    }
+}

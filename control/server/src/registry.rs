@@ -1,0 +1,132 @@
+//! One registry for all kinds: objects are trees on their way in and bytes at rest.
+//!
+//! A [`Scope`] is a kind in a place. Its verbs are in the modules below, one each; here is what they share: looking up,
+//! committing, and turning what the store says into what clients understand.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod deletion;
+pub(crate) mod list;
+pub(crate) mod pods;
+pub(crate) mod scale;
+pub(crate) mod token;
+pub(crate) mod update;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_api::kinds::Kind;
+use coracle_api::status::ApiError;
+use coracle_store::{Change, CommitError, Expect, Key, Record, Transaction};
+use serde_json::Value;
+
+use crate::core::Core;
+use crate::{authz, document};
+
+/// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
+/// As in Kubernetes; with one writer per store a second try nearly always succeeds.
+pub(crate) const RETRIES: usize = 5;
+
+/// A kind in a place.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) kind: &'a Arc<Kind>,
+    /// `None` for cluster-wide kinds and for requests across all namespaces.
+    pub(crate) namespace: Option<&'a str>,
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The object as it is now, or would be.
+    pub(crate) json: Bytes,
+    pub(crate) created: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a commit did not happen.
+pub(crate) enum Lost {
+    /// Somebody else was faster.
+    Race {
+        key: Key,
+    },
+    Failed(ApiError),
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn key(&self, name: &str) -> Key {
+        document::key(self.kind, self.namespace, name)
+    }
+
+    /// The stored object of a name; 404 when there is none.
+    pub(crate) fn record(&self, name: &str) -> Result<Arc<Record>, ApiError> {
+        let snapshot = self.core.store.snapshot();
+        snapshot.get(self.key(name).as_str()).cloned().ok_or_else(|| self.not_found(name))
+    }
+
+    pub(crate) fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(&self.kind.group_resource(), name)
+    }
+
+    pub(crate) fn modified(&self, name: &str) -> ApiError {
+        ApiError::modified(&self.kind.group_resource(), name)
+    }
+
+    pub(crate) fn invalid(&self, name: &str, faults: Vec<coracle_api::field_error::FieldError>) -> ApiError {
+        ApiError::invalid(&self.kind.kind, &self.kind.group, name, faults)
+    }
+
+    /// Whether this is the service kind, whose addresses are handed out.
+    pub(crate) fn is_service(&self) -> bool {
+        self.kind.group.is_empty() && self.kind.kind == "Service"
+    }
+
+    /// Writes an object. `also` are further conditions.
+    pub(crate) async fn put(
+        &self,
+        key: &Key,
+        value: &Value,
+        expect: Expect,
+        also: Option<(Key, Expect)>,
+    ) -> Result<Arc<Record>, Lost> {
+        let body = document::body(value).map_err(Lost::Failed)?;
+        let header = document::header(self.kind, value);
+        self.commit(key, expect, also, Change::Put { key: key.clone(), body, header }).await
+    }
+
+    /// Removes an object whose last state was `value`.
+    pub(crate) async fn remove(&self, key: &Key, value: &Value, expect: Expect) -> Result<Arc<Record>, Lost> {
+        let body = document::body(value).map_err(Lost::Failed)?;
+        let removed = self.commit(key, expect, None, Change::Delete { key: key.clone(), body }).await?;
+        if self.is_service() {
+            self.core.addresses.release(key.as_str());
+        }
+        Ok(removed)
+    }
+
+    async fn commit(
+        &self,
+        key: &Key,
+        expect: Expect,
+        also: Option<(Key, Expect)>,
+        change: Change,
+    ) -> Result<Arc<Record>, Lost> {
+        let expect = std::iter::once((key.clone(), expect)).chain(also).collect();
+        let committed = self.core.store.commit(Transaction { expect, changes: vec![change] }).await;
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(CommitError::Precondition { key, .. }) => return Err(Lost::Race { key }),
+            Err(CommitError::Closed) => {
+                return Err(Lost::Failed(ApiError::service_unavailable("the server is shutting down")));
+            }
+            Err(error) => return Err(Lost::Failed(ApiError::internal(error.to_string()))),
+        };
+        if self.kind.group == authz::GROUP {
+            self.core.policies.refresh(&self.core.store.snapshot());
+        }
+        let record = committed.records.into_iter().next();
+        record.ok_or_else(|| Lost::Failed(ApiError::internal("the store returned no record")))
+    }
+}

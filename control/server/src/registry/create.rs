@@ -1,0 +1,150 @@
+//! Create: a name, an identity, and a place in the store.
+
+use coracle_api::status::ApiError;
+use coracle_api::{defaults, object, prepare, time, validate};
+use coracle_store::Expect;
+use serde_json::Value;
+
+use super::{Lost, RETRIES, Scope, Written};
+use crate::decode::{self, Document};
+use crate::query::WriteOptions;
+use crate::{admission, document};
+
+/// The letters of generated names: none that form words or can be mistaken for each other.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// How many letters a generated name ends with.
+const SUFFIX: usize = 5;
+/// The longest beginning of a generated name; with the suffix it fits a DNS label.
+const BASE: usize = 58;
+/// How many generated names are tried. A collision among 14 million is rare; eight in a row mean that they are used up.
+const NAMES: usize = 8;
+
+impl Scope<'_> {
+    /// Creates an object from a request's body.
+    pub(crate) async fn create(&self, document: Document, options: WriteOptions) -> Result<Written, ApiError> {
+        let api_version = self.kind.api_version();
+        let expected = decode::expected(self.kind, &api_version);
+        let (value, warnings) = decode::normalise(document, expected, options.validation)?;
+        self.create_normalised(value, options, warnings).await
+    }
+
+    /// Creates an object that is in the stored form already, but for what creation gives it.
+    pub(crate) async fn create_normalised(
+        &self,
+        mut value: Value,
+        options: WriteOptions,
+        warnings: Vec<String>,
+    ) -> Result<Written, ApiError> {
+        self.settle(&mut value)?;
+        let generate = object::generate_name(&value).to_owned();
+        let generated = object::name(&value).is_empty() && !generate.is_empty();
+        let mut names = 0;
+        let mut races = 0;
+        loop {
+            let mut attempt = value.clone();
+            if generated {
+                object::set_name(&mut attempt, &generated_name(&generate));
+            }
+            match self.try_create(attempt, options).await {
+                Ok(json) => return Ok(Written { json, created: true, warnings }),
+                Err(Lost::Failed(error)) => return Err(error),
+                Err(Lost::Race { key, .. }) if key == self.namespace_key() => {
+                    races += 1;
+                    if races > RETRIES {
+                        return Err(self.modified(object::name(&value)));
+                    }
+                }
+                Err(Lost::Race { key, .. }) => {
+                    let name = document::place(key.as_str()).1.to_owned();
+                    names += 1;
+                    if !generated {
+                        return Err(ApiError::already_exists(&self.kind.group_resource(), &name));
+                    }
+                    if names >= NAMES {
+                        return Err(ApiError::generate_name_conflict(&self.kind.group_resource(), &name));
+                    }
+                }
+            }
+        }
+    }
+
+    fn namespace_key(&self) -> coracle_store::Key {
+        coracle_store::Key::from(admission::namespace::key(self.namespace.unwrap_or_default()))
+    }
+
+    /// What every new object gets, whatever the request says; then defaults and the strategy's own.
+    fn settle(&self, value: &mut Value) -> Result<(), ApiError> {
+        if self.kind.namespaced && self.namespace.is_none() {
+            return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+        }
+        decode::settle_namespace(value, self.namespace.filter(|_| self.kind.namespaced))?;
+        if !object::resource_version(value).is_empty() {
+            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        for field in ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
+            object::remove(value, &format!("metadata.{field}"));
+        }
+        let now = time::format_seconds(self.core.now_micros());
+        object::set_creation_timestamp(value, &now);
+        object::set_uid(value, &uuid::Uuid::new_v4().to_string());
+        defaults::apply(self.kind, value);
+        prepare::create(self.kind, value);
+        admission::mutate_create(self.kind, value);
+        Ok(())
+    }
+
+    async fn try_create(&self, mut value: Value, options: WriteOptions) -> Result<bytes::Bytes, Lost> {
+        let name = object::name(&value).to_owned();
+        let key = self.key(&name);
+        let snapshot = self.core.store.snapshot();
+        let namespace = match self.namespace.filter(|_| self.kind.namespaced) {
+            Some(namespace) => Some(
+                admission::namespace::admit(&snapshot, self.kind, namespace, &name).map_err(Lost::Failed)?,
+            ),
+            None => None,
+        };
+        if !name.is_empty() && snapshot.get(key.as_str()).is_some() {
+            return Err(Lost::Race { key });
+        }
+        let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
+        let reservation = match self.is_service() {
+            true => Some(self.core.addresses.assign(key.as_str(), &mut value, None).map_err(invalid)?),
+            false => None,
+        };
+        let faults = validate::create(self.kind, &value);
+        if !faults.is_empty() {
+            return Err(invalid(faults));
+        }
+        if options.dry_run {
+            return Ok(document::bytes(&value));
+        }
+        let record = self.put(&key, &value, Expect::Absent, namespace).await?;
+        if let Some(reservation) = reservation {
+            reservation.keep();
+        }
+        Ok(record.json.clone())
+    }
+}
+
+fn generated_name(base: &str) -> String {
+    let mut name: String = base.chars().take(BASE).collect();
+    for _ in 0..SUFFIX {
+        let letter = ALPHABET.get(rand::random_range(0..ALPHABET.len())).copied().unwrap_or(b'x');
+        name.push(char::from(letter));
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_a_label() {
+        let name = generated_name(&"a".repeat(80));
+        assert_eq!(name.len(), 63);
+        let name = generated_name("web-");
+        assert_eq!(name.len(), 9);
+        assert!(name.bytes().skip(4).all(|letter| ALPHABET.contains(&letter)), "{name}");
+    }
+}

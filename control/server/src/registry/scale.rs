@@ -1,0 +1,120 @@
+//! The scale subresource: a number of replicas, for kinds that have one.
+
+use bytes::Bytes;
+use coracle_api::field_error::FieldError;
+use coracle_api::object;
+use coracle_api::status::ApiError;
+use serde_json::{Value, json};
+
+use super::update::Patch;
+use super::Scope;
+use crate::decode::{Document, Expected, normalise_lenient};
+use crate::document;
+
+const SCALE: Expected<'static> = Expected {
+    api_version: "autoscaling/v1",
+    version: "v1",
+    kind: "Scale",
+    go_type: "k8s.io/api/autoscaling/v1.Scale",
+};
+
+/// Where a new scale comes from.
+pub(crate) enum ScaleSource {
+    Body(Document),
+    Patch(Patch),
+}
+
+impl Scope<'_> {
+    /// The scale of an object.
+    pub(crate) fn scale(&self, name: &str) -> Result<Value, ApiError> {
+        Ok(view(&document::tree(&*self.record(name)?)?))
+    }
+
+    /// Changes how many replicas are wanted.
+    pub(crate) async fn rescale(&self, name: &str, source: ScaleSource, dry_run: bool) -> Result<Value, ApiError> {
+        let json: Bytes = self.amend(name, dry_run, |object| self.apply_scale(name, object, &source)).await?;
+        Ok(view(&document::parse(&json)?))
+    }
+
+    fn apply_scale(&self, name: &str, object: &mut Value, source: &ScaleSource) -> Result<(), ApiError> {
+        let old = view(object);
+        let document = match source {
+            ScaleSource::Body(document) => document.clone(),
+            ScaleSource::Patch(patch) => Document { value: patch.apply(SCALE.go_type, &old)?, problems: Vec::new() },
+        };
+        let (new, _) = normalise_lenient(document, SCALE)?;
+        let version = object::resource_version(&new);
+        if !version.is_empty() && version != object::resource_version(&old) {
+            return Err(self.modified(name));
+        }
+        let replicas = object::integer(&new, "spec.replicas").unwrap_or_default();
+        if replicas < 0 {
+            let fault = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+            return Err(ApiError::invalid("Scale", "autoscaling", name, vec![fault]));
+        }
+        if object::integer(object, "spec.replicas") != Some(replicas) {
+            object::set(object, "spec.replicas", json!(replicas));
+            object::set_generation(object, object::generation(object) + 1);
+        }
+        Ok(())
+    }
+}
+
+fn view(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.get("metadata").and_then(|metadata| metadata.get(field)) {
+            object::set(&mut metadata, field, value.clone());
+        }
+    }
+    let wanted = object::integer(object, "spec.replicas").unwrap_or_default();
+    let have = object::integer(object, "status.replicas").unwrap_or_default();
+    let selector = object::get(object, "spec.selector").map(selector_text).unwrap_or_default();
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {}, "status": {"replicas": have, "selector": selector},
+    });
+    if wanted != 0 {
+        object::set(&mut scale, "spec.replicas", json!(wanted));
+    }
+    scale
+}
+
+/// A selector object in its text form: `a=b,c in (d,e)`.
+fn selector_text(selector: &Value) -> String {
+    let labels = object::map(selector, "matchLabels").into_iter().flatten();
+    let mut parts: Vec<String> =
+        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    parts.sort();
+    for expression in object::list(selector, "matchExpressions") {
+        let key = object::text(expression, "key");
+        let mut values: Vec<&str> =
+            object::list(expression, "values").iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        parts.push(match object::text(expression, "operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_shows_what_is_wanted_and_what_is() {
+        let scale = view(&json!({
+            "metadata": {"name": "web", "namespace": "a", "labels": {"x": "y"}},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"b": "1", "a": "2"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["y", "x"]}]}},
+            "status": {"replicas": 2},
+        }));
+        assert_eq!(scale["spec"]["replicas"], 3);
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "a=2,b=1,t in (x,y)"}));
+        assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a"}));
+    }
+}

@@ -1,0 +1,336 @@
+//! Replace and patch: one path for both, since a patch is a replacement that is computed from what is there.
+//!
+//! A write that changes nothing is not committed: no revision, no event.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_api::field_error::FieldError;
+use coracle_api::normalise::{Problem, Strictness, strict_error};
+use coracle_api::status::ApiError;
+use coracle_api::{defaults, json, object, patch, prepare, validate};
+use coracle_store::{Expect, Record};
+use serde_json::Value;
+
+use super::{Lost, RETRIES, Scope, Written, deletion};
+use crate::decode::{self, Document};
+use crate::document;
+use crate::query::WriteOptions;
+
+/// Which part of an object a write may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Main,
+    Status,
+    /// A namespace's finalizers.
+    Finalize,
+}
+
+/// The patch types that are understood.
+pub(crate) const PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+
+/// A patch as it came.
+pub(crate) struct Patch {
+    kind: PatchKind,
+    document: Value,
+    text: Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+}
+
+impl Patch {
+    /// Reads a patch. The content type alone decides what it is.
+    pub(crate) fn parse(content_type: &str, text: Bytes) -> Result<Self, ApiError> {
+        let kind = match content_type {
+            "application/json-patch+json" => PatchKind::Json,
+            "application/merge-patch+json" => PatchKind::Merge,
+            "application/strategic-merge-patch+json" => PatchKind::Strategic,
+            _ => return Err(ApiError::unsupported_media(PATCHES)),
+        };
+        let (document, _) = json::parse(&text)?;
+        if kind != PatchKind::Json && !document.is_object() {
+            return Err(ApiError::bad_request("the patch must be a JSON object"));
+        }
+        Ok(Self { kind, document, text })
+    }
+
+    /// The document with the patch applied.
+    pub(crate) fn apply(&self, go_type: &str, document: &Value) -> Result<Value, ApiError> {
+        match self.kind {
+            PatchKind::Json => patch::json(document, &self.document),
+            PatchKind::Merge => {
+                let mut patched = document.clone();
+                patch::merge(&mut patched, &self.document);
+                Ok(patched)
+            }
+            PatchKind::Strategic if go_type.is_empty() => Err(ApiError::unsupported_media(
+                PATCHES.get(..2).unwrap_or_default(),
+            )),
+            PatchKind::Strategic => patch::strategic::strategic(go_type, document, &self.document),
+        }
+    }
+}
+
+/// Where a new state comes from.
+enum Source {
+    Body(Document),
+    Patch(Patch),
+}
+
+impl Scope<'_> {
+    /// Replaces an object, or creates it where the kind allows that.
+    pub(crate) async fn replace(
+        &self,
+        name: &str,
+        part: Part,
+        document: Document,
+        options: WriteOptions,
+    ) -> Result<Written, ApiError> {
+        let named = object::name(&document.value);
+        if !named.is_empty() && named != name {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({named}) does not match the name on the URL ({name})"
+            )));
+        }
+        let exists = self.core.store.snapshot().get(self.key(name).as_str()).is_some();
+        if !exists && part == Part::Main && self.kind.create_on_update && object::uid(&document.value).is_empty() {
+            let mut document = document;
+            object::set_name(&mut document.value, name);
+            object::remove(&mut document.value, "metadata.resourceVersion");
+            return self.create(document, options).await;
+        }
+        if self.kind.revision_required && object::resource_version(&document.value).is_empty() {
+            let fault =
+                FieldError::invalid_bare("metadata.resourceVersion", "0x0", "must be specified for an update");
+            return Err(self.invalid(name, vec![fault]));
+        }
+        self.change(name, part, &Source::Body(document), options).await
+    }
+
+    /// Patches an object.
+    pub(crate) async fn patch(
+        &self,
+        name: &str,
+        part: Part,
+        patch: Patch,
+        options: WriteOptions,
+    ) -> Result<Written, ApiError> {
+        self.change(name, part, &Source::Patch(patch), options).await
+    }
+
+    /// Changes an object by a function of its present state. For the server's own subresources.
+    pub(crate) async fn amend(
+        &self,
+        name: &str,
+        dry_run: bool,
+        amend: impl Fn(&mut Value) -> Result<(), ApiError>,
+    ) -> Result<Bytes, ApiError> {
+        for _ in 0..=RETRIES {
+            let record = self.record(name)?;
+            let old = document::tree(&record)?;
+            let mut new = old.clone();
+            amend(&mut new)?;
+            let faults = validate::update_status(self.kind, &new, &old);
+            if !faults.is_empty() {
+                return Err(self.invalid(name, faults));
+            }
+            match self.finish(&record, &old, new, dry_run).await {
+                Ok(json) => return Ok(json),
+                Err(Lost::Race { .. }) => {}
+                Err(Lost::Failed(error)) => return Err(error),
+            }
+        }
+        Err(self.modified(name))
+    }
+
+    async fn change(
+        &self,
+        name: &str,
+        part: Part,
+        source: &Source,
+        options: WriteOptions,
+    ) -> Result<Written, ApiError> {
+        for _ in 0..=RETRIES {
+            let record = self.record(name)?;
+            let old = document::tree(&record)?;
+            let (new, warnings) = self.next_state(name, part, source, &old, options.validation)?;
+            match self.write(&record, name, part, new, &old, options.dry_run).await {
+                Ok(json) => return Ok(Written { json, created: false, warnings }),
+                Err(Lost::Race { .. }) => {}
+                Err(Lost::Failed(error)) => return Err(error),
+            }
+        }
+        Err(self.modified(name))
+    }
+
+    /// The state that the request asks for, in the stored form.
+    fn next_state(
+        &self,
+        name: &str,
+        part: Part,
+        source: &Source,
+        old: &Value,
+        strictness: Strictness,
+    ) -> Result<(Value, Vec<String>), ApiError> {
+        let api_version = self.kind.api_version();
+        let expected = decode::expected(self.kind, &api_version);
+        let (mut new, problems) = match source {
+            Source::Body(document) => decode::normalise_lenient(document.clone(), expected)?,
+            Source::Patch(patch) => {
+                let value = patch.apply(self.kind.go_type, old)?;
+                decode::normalise_lenient(Document { value, problems: Vec::new() }, expected)?
+            }
+        };
+        decode::settle_namespace(&mut new, self.namespace.filter(|_| self.kind.namespaced))?;
+        if object::name(&new).is_empty() {
+            object::set_name(&mut new, name);
+        }
+        self.check_preconditions(name, &new, old)?;
+        let warnings = match strictness {
+            Strictness::Ignore => Vec::new(),
+            Strictness::Warn => problems.iter().map(ToString::to_string).collect(),
+            Strictness::Strict => {
+                self.refuse_problems(source, &problems)?;
+                Vec::new()
+            }
+        };
+        if part == Part::Main {
+            defaults::apply(self.kind, &mut new);
+        }
+        Ok((new, warnings))
+    }
+
+    fn refuse_problems(&self, source: &Source, problems: &[Problem]) -> Result<(), ApiError> {
+        let Some(error) = strict_error(&self.kind.kind, &self.kind.version, problems) else { return Ok(()) };
+        let Source::Patch(patch) = source else { return Err(error) };
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let detail = format!("strict decoding error: {}", said.join(", "));
+        let text = String::from_utf8_lossy(&patch.text).into_owned();
+        Err(ApiError::invalid("", "", "", vec![FieldError::invalid("patch", text, detail)]))
+    }
+
+    fn check_preconditions(&self, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
+        if object::name(new) != object::name(old) {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                object::name(new)
+            )));
+        }
+        let wanted = object::resource_version(new);
+        if !wanted.is_empty() && wanted != "0" && wanted != object::resource_version(old) {
+            return Err(self.modified(name));
+        }
+        let (uid, known) = (object::uid(new), object::uid(old));
+        if !uid.is_empty() && uid != known {
+            let message = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
+            return Err(ApiError::conflict(&self.kind.group_resource(), name, &message));
+        }
+        Ok(())
+    }
+
+    /// Prepares, validates and commits a state.
+    async fn write(
+        &self,
+        record: &Arc<Record>,
+        name: &str,
+        part: Part,
+        mut new: Value,
+        old: &Value,
+        dry_run: bool,
+    ) -> Result<Bytes, Lost> {
+        carry_over(&mut new, old);
+        match part {
+            Part::Main => prepare::update(self.kind, &mut new, old),
+            Part::Status => prepare::update_status(self.kind, &mut new, old),
+            Part::Finalize => prepare::finalize(&mut new, old),
+        }
+        let invalid = |faults| Lost::Failed(self.invalid(name, faults));
+        let reservation = match self.is_service() && part == Part::Main {
+            true => {
+                let assigned = self.core.addresses.assign(record.key.as_str(), &mut new, Some(old));
+                Some(assigned.map_err(invalid)?)
+            }
+            false => None,
+        };
+        let faults = match part {
+            Part::Main => validate::update(self.kind, &new, old),
+            Part::Status | Part::Finalize => validate::update_status(self.kind, &new, old),
+        };
+        if !faults.is_empty() {
+            return Err(invalid(faults));
+        }
+        let json = self.finish(record, old, new, dry_run).await?;
+        if let Some(reservation) = reservation
+            && !dry_run
+        {
+            reservation.keep();
+        }
+        Ok(json)
+    }
+
+    /// Commits what changed, or removes the object when this was the last thing that held it.
+    async fn finish(&self, record: &Arc<Record>, old: &Value, mut new: Value, dry_run: bool) -> Result<Bytes, Lost> {
+        object::set_resource_version(&mut new, object::resource_version(old));
+        if new == *old {
+            return Ok(record.json.clone());
+        }
+        if dry_run {
+            return Ok(document::bytes(&new));
+        }
+        let expect = Expect::Revision(record.revision);
+        let written = if deletion::is_finished(self.kind, &new) {
+            self.remove(&record.key, &new, expect).await?
+        } else {
+            self.put(&record.key, &new, expect, None).await?
+        };
+        Ok(written.json.clone())
+    }
+}
+
+/// What no client may change: identity, birth and death stay as they are.
+fn carry_over(new: &mut Value, old: &Value) {
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let path = format!("metadata.{field}");
+        match object::get(old, &path) {
+            Some(value) => object::set(new, &path, value.clone()),
+            None => {
+                object::remove(new, &path);
+            }
+        }
+    }
+    for field in ["selfLink", "managedFields"] {
+        object::remove(new, &format!("metadata.{field}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_content_type_decides_what_a_patch_is() {
+        let body = Bytes::from_static(b"{\"spec\":{\"replicas\":3}}");
+        let patch = Patch::parse("application/merge-patch+json", body.clone()).unwrap();
+        let patched = patch.apply("", &json!({"spec": {"replicas": 1, "paused": true}})).unwrap();
+        assert_eq!(patched, json!({"spec": {"replicas": 3, "paused": true}}));
+        let error = Patch::parse("application/apply-patch+yaml", body).err().unwrap();
+        assert_eq!(error.code, 415);
+        assert!(error.message.contains("application/strategic-merge-patch+json"), "{}", error.message);
+        assert!(Patch::parse("application/merge-patch+json", Bytes::from_static(b"[]")).is_err());
+    }
+
+    #[test]
+    fn identity_is_carried_over() {
+        let old = json!({"metadata": {"name": "a", "uid": "1", "creationTimestamp": "t"}});
+        let mut new = json!({"metadata": {"uid": "2", "deletionTimestamp": "x", "managedFields": []}});
+        carry_over(&mut new, &old);
+        assert_eq!(new, old);
+    }
+}

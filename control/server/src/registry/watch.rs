@@ -1,0 +1,261 @@
+//! Watch: the state, then every change of it, in the store's order.
+//!
+//! What a watcher is shown of an event is decided by [`shown`], purely: objects enter and leave a selection as they
+//! change. The rest of this page turns the store's watch into a body.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use coracle_api::{object, table};
+use coracle_store::{Event, EventKind, Record, Watch};
+use futures::stream::{self, Stream};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::list::matches;
+use super::Scope;
+use crate::body::BodyError;
+use crate::core::Core;
+use crate::document;
+use crate::frames::{Change, frame};
+use crate::negotiate::View;
+use crate::query::ListOptions;
+
+/// How often a quiet watch tells its client how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch without a time limit of its own ends after a random time in this range, as in Kubernetes: without an end,
+/// connections would never be balanced, and all at once is worse than one by one.
+const TIMEOUT_SECONDS: std::ops::Range<u64> = 1800..3600;
+/// A last bookmark comes this long before the end.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// What a watcher is shown of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The stored object as it is.
+    Stored(Change),
+    /// The object as it was before it left the selection, with the revision of the change.
+    Left,
+}
+
+/// Decides what a watcher with a selection is shown; `was` and `is` say whether the object before and after the event
+/// belongs to it.
+pub(crate) fn shown(kind: EventKind, was: bool, is: bool) -> Option<Shown> {
+    match (kind, was, is) {
+        (EventKind::Put, false, true) => Some(Shown::Stored(Change::Added)),
+        (EventKind::Put, true, true) => Some(Shown::Stored(Change::Modified)),
+        (EventKind::Put, true, false) => Some(Shown::Left),
+        (EventKind::Delete, true, _) => Some(Shown::Stored(Change::Deleted)),
+        (EventKind::Put, false, false) | (EventKind::Delete, false, _) => None,
+    }
+}
+
+/// A watch that is being served.
+struct Served {
+    core: Arc<Core>,
+    kind: Arc<coracle_api::kinds::Kind>,
+    options: ListOptions,
+    view: View,
+    /// The state at the start that is still to be sent.
+    initial: VecDeque<Arc<Record>>,
+    /// The revision of the bookmark that ends the initial events, until it is sent.
+    initial_end: Option<u64>,
+    watch: Watch,
+    /// Columns of a table are sent with its first row only.
+    columns_sent: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    last_bookmark_sent: bool,
+    done: bool,
+}
+
+impl Scope<'_> {
+    /// Starts a watch: the stream of its events.
+    pub(crate) async fn watch(
+        &self,
+        core: &Arc<Core>,
+        options: ListOptions,
+        view: View,
+    ) -> Result<impl Stream<Item = Result<Bytes, BodyError>> + use<>, ApiError> {
+        options.fields.check(self.kind)?;
+        let prefix = match (options.single_name(), self.namespace, self.kind.namespaced) {
+            (Some(name), Some(_), true) | (Some(name), _, false) => self.key(name).to_string(),
+            _ => document::prefix_in(self.kind, self.namespace),
+        };
+        let with_state = match (options.initial_events, options.version) {
+            (Some(wanted), _) => wanted,
+            (None, version) => matches!(version, None | Some(0)),
+        };
+        let (initial, from) = if with_state {
+            let snapshot = match options.version {
+                None | Some(0) => self.core.store.snapshot(),
+                Some(wanted) => self.wait_for(wanted).await?,
+            };
+            let records = snapshot.range(&prefix, None).filter(|record| matches(record, &options)).cloned().collect();
+            (records, snapshot.revision())
+        } else {
+            let current = self.core.store.snapshot().revision();
+            let from = options.version.filter(|version| *version > 0).unwrap_or(current);
+            if from > current {
+                self.wait_for(from).await?;
+            }
+            (VecDeque::new(), from)
+        };
+        let watch = self.core.store.watch(&prefix, from).map_err(|expired| {
+            ApiError::gone_expired(format!("too old resource version: {from} ({})", expired.oldest))
+        })?;
+        let now = Instant::now();
+        let seconds = options.timeout_seconds.unwrap_or_else(|| rand::random_range(TIMEOUT_SECONDS));
+        let served = Served {
+            core: core.clone(),
+            kind: self.kind.clone(),
+            view,
+            initial,
+            initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
+            watch,
+            columns_sent: false,
+            next_bookmark: now + BOOKMARK_EVERY,
+            end: now + Duration::from_secs(seconds),
+            last_bookmark_sent: false,
+            done: false,
+            options,
+        };
+        Ok(stream::unfold(served, |mut served| async move {
+            let frame = served.next().await?;
+            Some((Ok(frame), served))
+        }))
+    }
+}
+
+impl Served {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(record) = self.initial.pop_front() {
+            return Some(self.stored(Change::Added, &record, None));
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.bookmark(revision, true));
+        }
+        while !self.done {
+            let bookmark = self.bookmark_at();
+            let closing = self.core.closing.clone();
+            tokio::select! {
+                biased;
+                event = self.watch.next() => match event {
+                    Some(Ok(event)) => {
+                        if let Some(frame) = self.event(&event) {
+                            return Some(frame);
+                        }
+                    }
+                    Some(Err(lagged)) => {
+                        self.done = true;
+                        let error = ApiError::gone_expired(format!("too old resource version ({})", lagged.oldest));
+                        return Some(frame("ERROR", &document::bytes(&error.to_status())));
+                    }
+                    None => return None,
+                },
+                () = tokio::time::sleep_until(bookmark), if self.options.bookmarks && bookmark < self.end => {
+                    self.last_bookmark_sent = bookmark + BOOKMARK_BEFORE_END >= self.end;
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    let revision = self.watch.revision();
+                    return Some(self.bookmark(revision, false));
+                }
+                () = tokio::time::sleep_until(self.end) => self.done = true,
+                () = closing.cancelled() => self.done = true,
+            }
+        }
+        None
+    }
+
+    /// When the next bookmark is due: regularly, and once shortly before the end.
+    fn bookmark_at(&self) -> Instant {
+        let before_end = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
+        if self.last_bookmark_sent { self.end } else { self.next_bookmark.min(before_end.max(Instant::now())) }
+    }
+
+    fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
+        let all = self.options.wants_all();
+        let is = all || matches(&event.record, &self.options);
+        let was = event.previous.as_ref().is_some_and(|previous| all || matches(previous, &self.options));
+        match shown(event.kind, was, is)? {
+            Shown::Stored(change) => Some(self.stored(change, &event.record, Some(event))),
+            Shown::Left => {
+                let mut value = document::tree(event.previous.as_ref()?).ok()?;
+                object::set_resource_version(&mut value, &event.revision.to_string());
+                Some(self.tree(Change::Deleted, &value))
+            }
+        }
+    }
+
+    fn stored(&mut self, change: Change, record: &Record, event: Option<&Arc<Event>>) -> Bytes {
+        match (self.view, event) {
+            (View::Object, Some(event)) => self.core.frames.of(event, change),
+            (View::Object, None) => frame(change.name(), &record.json),
+            _ => {
+                let value = document::tree(record).unwrap_or_default();
+                self.tree(change, &value)
+            }
+        }
+    }
+
+    fn tree(&mut self, change: Change, value: &Value) -> Bytes {
+        let shown = match self.view {
+            View::Object => return frame(change.name(), &document::bytes(value)),
+            View::Metadata => table::partial(value),
+            View::Table(include) => {
+                let metadata = json!({"resourceVersion": object::resource_version(value)});
+                let mut shown = table::table(&self.kind, &[value], include, self.core.now_micros(), metadata);
+                if std::mem::replace(&mut self.columns_sent, true) {
+                    object::set(&mut shown, "columnDefinitions", Value::Null);
+                }
+                shown
+            }
+        };
+        frame(change.name(), &document::bytes(&shown))
+    }
+
+    fn bookmark(&self, revision: u64, ends_initial: bool) -> Bytes {
+        let (api_version, kind) = match self.view {
+            View::Object => (self.kind.api_version(), self.kind.kind.to_string()),
+            View::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata".to_owned()),
+            View::Table(_) => ("meta.k8s.io/v1".to_owned(), "Table".to_owned()),
+        };
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if let (View::Object | View::Metadata, Some(fields)) = (self.view, metadata.as_object_mut()) {
+            fields.insert("creationTimestamp".to_owned(), Value::Null);
+            if ends_initial {
+                fields.insert("annotations".to_owned(), json!({"k8s.io/initial-events-end": "true"}));
+            }
+        }
+        let mut object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        if matches!(self.view, View::Table(_)) {
+            let mut marker = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null}});
+            if ends_initial {
+                object::set_annotation(&mut marker, "k8s.io/initial-events-end", "true");
+            }
+            object::set(&mut object, "columnDefinitions", Value::Null);
+            object::set(&mut object, "rows", json!([{"cells": [], "object": marker}]));
+        }
+        frame("BOOKMARK", &document::bytes(&object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_follows_the_selection() {
+        use EventKind::{Delete, Put};
+        assert_eq!(shown(Put, false, true), Some(Shown::Stored(Change::Added)));
+        assert_eq!(shown(Put, true, true), Some(Shown::Stored(Change::Modified)));
+        assert_eq!(shown(Put, true, false), Some(Shown::Left));
+        assert_eq!(shown(Put, false, false), None);
+        assert_eq!(shown(Delete, true, true), Some(Shown::Stored(Change::Deleted)));
+        assert_eq!(shown(Delete, false, false), None);
+        assert_eq!(shown(Delete, false, true), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Streams over upgraded connections.
+
+pub(crate) mod forward;
