@@ -184,7 +184,9 @@ impl<K: Object> Store<K> {
     #[must_use]
     pub fn of(objects: impl IntoIterator<Item = K>) -> Self {
         let store = Self::default();
-        store.replace(objects.into_iter().collect(), 1);
+        let objects: Vec<K> = objects.into_iter().collect();
+        let seen = objects.iter().map(|o| revision(o.meta())).max().unwrap_or(1);
+        store.replace(objects, seen);
         store
     }
 

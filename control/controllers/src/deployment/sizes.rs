@@ -92,8 +92,9 @@ impl Sized {
         Self { rs, new, size }
     }
 
+    /// Pods that serve and will stay: a status may still count pods beyond the size, which are about to go.
     fn available(&self) -> i32 {
-        self.rs.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
+        self.rs.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0).min(self.size)
     }
 }
 
