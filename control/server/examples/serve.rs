@@ -13,12 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
     let mut arguments = std::env::args().skip(1);
     let dir = arguments.next().map(PathBuf::from);
     let port = arguments.next().map_or(Ok(0), |port| port.parse())?;
     let (pki, engine): (Pki, Arc<dyn Engine>) = match &dir {
-        Some(dir) => (Pki::load_or_create(&dir.join("pki"), &[])?, Arc::new(SledEngine::open(&dir.join("store"))?)),
+        Some(dir) => (
+            Pki::load_or_create(&dir.join("pki"), &[])?,
+            Arc::new(SledEngine::open(&dir.join("store"))?),
+        ),
         None => (Pki::ephemeral(&[])?, Arc::new(MemoryEngine::new())),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;

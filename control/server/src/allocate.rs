@@ -58,8 +58,12 @@ impl Reservation {
         self.kept = true;
         if let Some((addresses, ports)) = &self.wanted {
             let mut taken = self.taken.lock();
-            taken.addresses.retain(|address, owner| *owner != self.owner || addresses.contains(address));
-            taken.ports.retain(|port, owner| *owner != self.owner || ports.contains(port));
+            taken
+                .addresses
+                .retain(|address, owner| *owner != self.owner || addresses.contains(address));
+            taken
+                .ports
+                .retain(|port, owner| *owner != self.owner || ports.contains(port));
         }
     }
 }
@@ -93,10 +97,18 @@ impl Addresses {
         {
             let mut taken = pools.taken.lock();
             for record in snapshot.range(PREFIX, None) {
-                let Ok(service) = crate::document::parse(&record.json) else { continue };
+                let Ok(service) = crate::document::parse(&record.json) else {
+                    continue;
+                };
                 let owner = record.key.as_str();
-                taken.addresses.extend(addresses(&service).into_iter().map(|address| (address, owner.to_owned())));
-                taken.ports.extend(ports(&service).into_iter().map(|port| (port, owner.to_owned())));
+                taken.addresses.extend(
+                    addresses(&service)
+                        .into_iter()
+                        .map(|address| (address, owner.to_owned())),
+                );
+                taken
+                    .ports
+                    .extend(ports(&service).into_iter().map(|port| (port, owner.to_owned())));
             }
         }
         pools
@@ -136,18 +148,31 @@ impl Addresses {
         self.assign_address(&mut reservation, service, &mut faults);
         self.assign_ports(&mut reservation, service, &mut faults);
         reservation.wanted = Some((addresses(service), ports(service)));
-        if faults.is_empty() { Ok(reservation) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(reservation)
+        } else {
+            Err(faults)
+        }
     }
 
     fn assign_address(&self, reservation: &mut Reservation, service: &mut Value, faults: &mut Vec<FieldError>) {
         if object::text(service, "spec.type") == "ExternalName" {
-            for field in ["spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies", "spec.ipFamilyPolicy"] {
+            for field in [
+                "spec.clusterIP",
+                "spec.clusterIPs",
+                "spec.ipFamilies",
+                "spec.ipFamilyPolicy",
+            ] {
                 object::remove(service, field);
             }
             return;
         }
         let asked = match object::text(service, "spec.clusterIP") {
-            "" => object::list(service, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned(),
+            "" => object::list(service, "spec.clusterIPs")
+                .first()
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             own => own.to_owned(),
         };
         let given = match asked.as_str() {
@@ -184,13 +209,17 @@ impl Addresses {
     /// A free address, sought from a place that the service's name decides: the same services get the same addresses.
     fn free_address(&self, reservation: &mut Reservation) -> Option<Ipv4Addr> {
         let span = self.size.min(DYNAMIC_ADDRESSES);
-        let first = if span > 2 * STATIC_ADDRESSES { STATIC_ADDRESSES } else { 2 };
+        let first = if span > 2 * STATIC_ADDRESSES {
+            STATIC_ADDRESSES
+        } else {
+            2
+        };
         let count = span.checked_sub(first + 1)?;
         let mut taken = reservation.taken.lock();
         let start = place(&reservation.owner, u64::from(count));
-        let offset = (0..count).map(|step| first + (start + step) % count).find(|offset| {
-            !taken.addresses.contains_key(&Ipv4Addr::from(self.network + offset))
-        })?;
+        let offset = (0..count)
+            .map(|step| first + (start + step) % count)
+            .find(|offset| !taken.addresses.contains_key(&Ipv4Addr::from(self.network + offset)))?;
         let address = Ipv4Addr::from(self.network + offset);
         taken.addresses.insert(address, reservation.owner.clone());
         reservation.added_addresses.push(address);
@@ -200,11 +229,15 @@ impl Addresses {
     fn take_address(&self, reservation: &mut Reservation, text: &str) -> Result<(), String> {
         let failed = |why: &str| format!("failed to allocate IP {text}: {why}");
         let address: Ipv4Addr = text.parse().map_err(|_| failed("must be a valid IPv4 address"))?;
-        let offset = u32::from(address).checked_sub(self.network).filter(|offset| *offset > 0 && *offset < self.size - 1);
+        let offset = u32::from(address)
+            .checked_sub(self.network)
+            .filter(|offset| *offset > 0 && *offset < self.size - 1);
         if offset.is_none() {
             let bits = self.size.trailing_zeros();
             let range = format!("{}/{}", Ipv4Addr::from(self.network), 32 - bits);
-            return Err(failed(&format!("the provided network does not match the current range {range}")));
+            return Err(failed(&format!(
+                "the provided network does not match the current range {range}"
+            )));
         }
         let mut taken = reservation.taken.lock();
         match taken.addresses.get(&address) {
@@ -223,7 +256,9 @@ impl Addresses {
         let wants = kind == "NodePort"
             || (kind == "LoadBalancer"
                 && object::get(service, "spec.allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)));
-        let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else { return };
+        let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else {
+            return;
+        };
         // A port of several protocols may use one node port for all of them.
         let mut by_port: HashMap<i64, u16> = HashMap::new();
         for (index, port) in list.iter_mut().enumerate() {
@@ -237,7 +272,8 @@ impl Addresses {
             } else if let Some(shared) = by_port.get(&number) {
                 Ok(*shared)
             } else {
-                self.free_port(reservation).ok_or_else(|| "failed to allocate a nodePort: range is full".to_owned())
+                self.free_port(reservation)
+                    .ok_or_else(|| "failed to allocate a nodePort: range is full".to_owned())
             };
             match given {
                 Ok(given) => {
@@ -245,17 +281,24 @@ impl Addresses {
                     object::set(port, "nodePort", json!(given));
                 }
                 Err(detail) => {
-                    faults.push(FieldError::invalid(format!("spec.ports[{index}].nodePort"), asked, detail));
+                    faults.push(FieldError::invalid(
+                        format!("spec.ports[{index}].nodePort"),
+                        asked,
+                        detail,
+                    ));
                 }
             }
         }
     }
 
     fn take_port(&self, reservation: &mut Reservation, asked: i64) -> Result<u16, String> {
-        let port = u16::try_from(asked).ok().filter(|port| self.ports.contains(port)).ok_or_else(|| {
-            let (first, last) = (self.ports.start(), self.ports.end());
-            format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
-        })?;
+        let port = u16::try_from(asked)
+            .ok()
+            .filter(|port| self.ports.contains(port))
+            .ok_or_else(|| {
+                let (first, last) = (self.ports.start(), self.ports.end());
+                format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+            })?;
         let mut taken = reservation.taken.lock();
         match taken.ports.get(&port) {
             Some(owner) if *owner == reservation.owner => Ok(port),
@@ -289,8 +332,13 @@ fn place(owner: &str, count: u64) -> u32 {
 }
 
 fn addresses(service: &Value) -> Vec<Ipv4Addr> {
-    let texts = object::list(service, "spec.clusterIPs").iter().filter_map(Value::as_str);
-    texts.chain([object::text(service, "spec.clusterIP")]).filter_map(|text| text.parse().ok()).collect()
+    let texts = object::list(service, "spec.clusterIPs")
+        .iter()
+        .filter_map(Value::as_str);
+    texts
+        .chain([object::text(service, "spec.clusterIP")])
+        .filter_map(|text| text.parse().ok())
+        .collect()
 }
 
 fn ports(service: &Value) -> Vec<u16> {
@@ -314,13 +362,17 @@ fn carry(service: &mut Value, old: &Value) {
     let keeps = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
     let had_ports = matches!(object::text(old, "spec.type"), "NodePort" | "LoadBalancer");
     let old_ports = object::list(old, "spec.ports");
-    let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else { return };
+    let Some(list) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else {
+        return;
+    };
     for port in list {
         let same = old_ports.iter().find(|other| {
             object::integer(other, "port") == object::integer(port, "port")
                 && object::text(other, "protocol") == object::text(port, "protocol")
         });
-        let before = same.and_then(|other| object::integer(other, "nodePort")).unwrap_or_default();
+        let before = same
+            .and_then(|other| object::integer(other, "nodePort"))
+            .unwrap_or_default();
         let asked = object::integer(port, "nodePort").unwrap_or_default();
         if keeps && asked == 0 && before != 0 {
             object::set(port, "nodePort", json!(before));
@@ -356,7 +408,11 @@ mod tests {
         assert!(address.starts_with("10.96."));
         let mut two = service(json!({"type": "ClusterIP", "clusterIP": address}));
         let faults = pools.assign("services/a/two", &mut two, None).err().unwrap();
-        assert!(faults[0].body().contains("provided IP is already allocated"), "{}", faults[0].body());
+        assert!(
+            faults[0].body().contains("provided IP is already allocated"),
+            "{}",
+            faults[0].body()
+        );
         pools.release("services/a/one");
         pools.assign("services/a/two", &mut two, None).unwrap().keep();
     }
@@ -378,7 +434,10 @@ mod tests {
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let mut external = service(json!({"type": "ExternalName", "externalName": "x.y"}));
         pools.assign("services/a/e", &mut external, None).unwrap().keep();
-        assert_eq!(external, service(json!({"type": "ExternalName", "externalName": "x.y"})));
+        assert_eq!(
+            external,
+            service(json!({"type": "ExternalName", "externalName": "x.y"}))
+        );
         assert!(pools.taken.lock().addresses.is_empty());
     }
 

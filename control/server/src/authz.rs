@@ -40,7 +40,10 @@ pub(crate) struct Policies {
 
 impl Policies {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        Self { current: ArcSwap::from_pointee(Policy::compile(snapshot)), compiling: Mutex::new(()) }
+        Self {
+            current: ArcSwap::from_pointee(Policy::compile(snapshot)),
+            compiling: Mutex::new(()),
+        }
     }
 
     /// The policy to decide by.
@@ -62,8 +65,10 @@ impl Policies {
         while !stop.is_cancelled() {
             let snapshot = store.snapshot();
             self.refresh(&snapshot);
-            let watches: Result<Vec<_>, _> =
-                PREFIXES.iter().map(|prefix| store.watch(prefix, snapshot.revision())).collect();
+            let watches: Result<Vec<_>, _> = PREFIXES
+                .iter()
+                .map(|prefix| store.watch(prefix, snapshot.revision()))
+                .collect();
             let Ok(watches) = watches else { continue };
             let mut events = select_all(watches);
             loop {
@@ -96,7 +101,11 @@ pub(crate) fn authorise(policies: &Policies, identity: &Identity, info: &Request
 
 fn attributes(info: &RequestInfo) -> Attributes<'_> {
     match &info.resource {
-        None => Attributes { verb: info.verb, path: Some(&info.path), ..Attributes::default() },
+        None => Attributes {
+            verb: info.verb,
+            path: Some(&info.path),
+            ..Attributes::default()
+        },
         Some(resource) => Attributes {
             verb: info.verb,
             path: None,
@@ -123,10 +132,17 @@ pub(crate) fn refusal(identity: &Identity, attributes: &Attributes<'_>) -> Strin
         Some(namespace) if attributes.resource != "namespaces" => format!("in the namespace {namespace:?}"),
         _ => "at the cluster scope".to_owned(),
     };
-    format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}", attributes.group)
+    format!(
+        "User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}",
+        attributes.group
+    )
 }
 
 fn denied(identity: &Identity, attributes: &Attributes<'_>) -> ApiError {
     let resource = GroupResource::new(attributes.group.to_owned(), attributes.resource.to_owned());
-    ApiError::forbidden(&resource, attributes.name.unwrap_or_default(), &refusal(identity, attributes))
+    ApiError::forbidden(
+        &resource,
+        attributes.name.unwrap_or_default(),
+        &refusal(identity, attributes),
+    )
 }

@@ -99,7 +99,10 @@ impl Body for ResponseBody {
         match &mut self.0 {
             Inner::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Inner::List(list) => Poll::Ready(list.next().map(|bytes| Ok(Frame::data(bytes)))),
-            Inner::Stream(stream) => stream.as_mut().poll_next(context).map(|next| next.map(|item| item.map(Frame::data))),
+            Inner::Stream(stream) => stream
+                .as_mut()
+                .poll_next(context)
+                .map(|next| next.map(|item| item.map(Frame::data))),
         }
     }
 

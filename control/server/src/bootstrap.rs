@@ -45,7 +45,9 @@ async fn api_service(core: &Arc<Core>) -> Result<(), BuildError> {
         },
     });
     create(core, "/api/v1/namespaces/default/services", service).await?;
-    let Some((address, port)) = core.advertise else { return Ok(()) };
+    let Some((address, port)) = core.advertise else {
+        return Ok(());
+    };
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
     let endpoints = json!({
         "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
@@ -59,7 +61,12 @@ async fn api_service(core: &Arc<Core>) -> Result<(), BuildError> {
     });
     // The port may be another one at every start.
     put(core, "/api/v1/namespaces/default/endpoints", endpoints).await?;
-    put(core, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice).await
+    put(
+        core,
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        slice,
+    )
+    .await
 }
 
 /// Creates an object; that it exists already is fine.
@@ -84,12 +91,17 @@ async fn put(core: &Arc<Core>, path: &str, object: Value) -> Result<(), BuildErr
 }
 
 fn failed(path: &str, object: &Value, source: ApiError) -> BuildError {
-    BuildError::Bootstrap { object: format!("{path}/{}", coracle_api::object::name(object)), source }
+    BuildError::Bootstrap {
+        object: format!("{path}/{}", coracle_api::object::name(object)),
+        source,
+    }
 }
 
 async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> Result<(), ApiError> {
     let identity = Identity::new("system:apiserver", &[MASTERS]);
-    let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(object.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -101,7 +113,12 @@ async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> R
     if answer.status().is_success() {
         return Ok(());
     }
-    let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let status: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut error = ApiError::bad_request(coracle_api::object::text(&status, "message"));
     error.code = code;

@@ -54,17 +54,29 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = debug_span!("request", verb = info.verb, path = %info.path, user = %identity.user);
     let limit = if info.long_running() { None } else { Some(TIMEOUT) };
-    let call = Call { core, identity, info: &info, query: &query, parts: &mut parts };
+    let call = Call {
+        core,
+        identity,
+        info: &info,
+        query: &query,
+        parts: &mut parts,
+    };
     let answered = async {
         match limit {
             None => answer(call, body).await,
             Some(limit) => match tokio::time::timeout(limit, answer(call, body)).await {
                 Ok(answered) => answered,
-                Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 1)),
+                Err(_) => Err(ApiError::timeout(
+                    "request did not complete within the allotted timeout",
+                    1,
+                )),
             },
         }
     };
-    let mut answer = answered.instrument(span.clone()).await.unwrap_or_else(|error| respond::error(&error));
+    let mut answer = answered
+        .instrument(span.clone())
+        .await
+        .unwrap_or_else(|error| respond::error(&error));
     let audit = uuid::Uuid::new_v4().to_string();
     if let Ok(audit) = HeaderValue::from_str(&audit) {
         answer.headers_mut().insert("audit-id", audit);
@@ -72,7 +84,11 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     let resource = info.resource.as_ref().map_or("", |resource| resource.resource.as_str());
     core.metrics.count(info.verb, resource, answer.status().as_u16());
     let _entered = span.enter();
-    tracing::debug!(status = answer.status().as_u16(), micros = started.elapsed().as_micros() as u64, "answered");
+    tracing::debug!(
+        status = answer.status().as_u16(),
+        micros = started.elapsed().as_micros() as u64,
+        "answered"
+    );
     answer
 }
 
@@ -88,7 +104,10 @@ impl Call<'_> {
     /// Paths that are no resource: discovery, health and the like.
     fn other(&self) -> Result<Answer, ApiError> {
         if !matches!(self.parts.method, Method::GET | Method::HEAD) {
-            return Ok(respond::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n"));
+            return Ok(respond::text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "405 method not allowed\n",
+            ));
         }
         let path = self.info.path.as_str();
         if let Some(answer) = self.core.health.answer(path, self.query) {
@@ -96,10 +115,14 @@ impl Call<'_> {
         }
         let headers = &self.parts.headers;
         match path.trim_matches('/') {
-            "version" => Ok(respond::json(StatusCode::OK, &self.core.discovery.version(&self.core.version))),
-            "metrics" => {
-                Ok(respond::text(StatusCode::OK, self.core.metrics.text(self.core.store.snapshot().revision())))
-            }
+            "version" => Ok(respond::json(
+                StatusCode::OK,
+                &self.core.discovery.version(&self.core.version),
+            )),
+            "metrics" => Ok(respond::text(
+                StatusCode::OK,
+                self.core.metrics.text(self.core.store.snapshot().revision()),
+            )),
             path => {
                 let found = self.core.discovery.answer(path, headers);
                 let found = found.or_else(|| self.core.openapi.answer(path, headers, self.query));
@@ -110,7 +133,10 @@ impl Call<'_> {
 
     async fn resource(mut self, path: &ResourcePath, body: RequestBody) -> Result<Answer, ApiError> {
         let core = self.core.clone();
-        let kind = core.kinds.find(&path.group, &path.version, &path.resource).ok_or_else(ApiError::no_such_resource)?;
+        let kind = core
+            .kinds
+            .find(&path.group, &path.version, &path.resource)
+            .ok_or_else(ApiError::no_such_resource)?;
         if kind.namespaced && path.namespace.is_none() && path.name.is_some() {
             return Err(ApiError::no_such_resource());
         }
@@ -119,7 +145,11 @@ impl Call<'_> {
         }
         self.allow(kind, path)?;
         let namespace = path.namespace.as_deref().filter(|_| kind.namespaced);
-        let scope = Scope { core: &core, kind, namespace };
+        let scope = Scope {
+            core: &core,
+            kind,
+            namespace,
+        };
         match (path.name.as_deref(), path.subresource.as_deref()) {
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
             (None, _) => self.collection(scope, body).await,
@@ -133,9 +163,16 @@ impl Call<'_> {
         let verb = self.info.verb;
         let allowed = match path.subresource.as_deref() {
             None => kind.allows(verb),
-            Some(name) => kind.subresource(name).ok_or_else(ApiError::no_such_resource)?.allows(verb),
+            Some(name) => kind
+                .subresource(name)
+                .ok_or_else(ApiError::no_such_resource)?
+                .allows(verb),
         };
-        if allowed { Ok(()) } else { Err(ApiError::method_not_allowed(&kind.group_resource(), verb)) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(ApiError::method_not_allowed(&kind.group_resource(), verb))
+        }
     }
 
     async fn collection(&mut self, scope: Scope<'_>, body: RequestBody) -> Result<Answer, ApiError> {
@@ -166,7 +203,13 @@ impl Call<'_> {
     async fn object(&mut self, scope: Scope<'_>, name: &str, body: RequestBody) -> Result<Answer, ApiError> {
         let view = negotiate::view(&self.parts.headers, self.query)?;
         match self.info.verb {
-            "get" => view::object(scope, view, self.query, StatusCode::OK, scope.record(name)?.json.clone()),
+            "get" => view::object(
+                scope,
+                view,
+                self.query,
+                StatusCode::OK,
+                scope.record(name)?.json.clone(),
+            ),
             "watch" => {
                 let named = self.query.single_name(name);
                 let options = ListOptions::parse(&named, true)?;
@@ -195,7 +238,13 @@ impl Call<'_> {
         match (subresource, self.info.verb) {
             ("status", "get") => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;
-                view::object(scope, view, self.query, StatusCode::OK, scope.record(name)?.json.clone())
+                view::object(
+                    scope,
+                    view,
+                    self.query,
+                    StatusCode::OK,
+                    scope.record(name)?.json.clone(),
+                )
             }
             ("status", "update") => self.replace(scope, name, Part::Status, body).await,
             ("status", "patch") => self.patch(scope, name, Part::Status, body).await,
@@ -206,15 +255,24 @@ impl Call<'_> {
                     "patch" => ScaleSource::Patch(self.read_patch(body).await?),
                     _ => ScaleSource::Body(self.document(body).await?),
                 };
-                Ok(respond::json(StatusCode::OK, &scope.rescale(name, source, dry_run).await?))
+                Ok(respond::json(
+                    StatusCode::OK,
+                    &scope.rescale(name, source, dry_run).await?,
+                ))
             }
             ("binding", _) => {
                 let document = self.document(body).await?;
-                Ok(respond::json(StatusCode::CREATED, &scope.bind(name, document, dry_run).await?))
+                Ok(respond::json(
+                    StatusCode::CREATED,
+                    &scope.bind(name, document, dry_run).await?,
+                ))
             }
             ("eviction", _) => {
                 let document = self.document(body).await?;
-                Ok(respond::json(StatusCode::CREATED, &scope.evict(name, document, self.query).await?))
+                Ok(respond::json(
+                    StatusCode::CREATED,
+                    &scope.evict(name, document, self.query).await?,
+                ))
             }
             ("log", _) => logs::answer(self, scope, name).await,
             ("portforward", _) => stream::forward::answer(self, scope, name).await,
@@ -222,11 +280,22 @@ impl Call<'_> {
         }
     }
 
-    async fn replace(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {
+    async fn replace(
+        &mut self,
+        scope: Scope<'_>,
+        name: &str,
+        part: Part,
+        body: RequestBody,
+    ) -> Result<Answer, ApiError> {
         let view = negotiate::view(&self.parts.headers, self.query)?;
         let options = WriteOptions::parse(self.query)?;
         let document = self.document(body).await?;
-        view::written(scope, view, self.query, scope.replace(name, part, document, options).await?)
+        view::written(
+            scope,
+            view,
+            self.query,
+            scope.replace(name, part, document, options).await?,
+        )
     }
 
     async fn patch(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {

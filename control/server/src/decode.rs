@@ -17,7 +17,11 @@ use serde_json::Value;
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The content types that objects may come in.
-const READS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const READS: &[&str] = &[
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
 
 /// A body that was parsed, with what was strange about it.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +36,9 @@ pub(crate) async fn read(body: RequestBody) -> Result<Bytes, ApiError> {
     match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(BODY_LIMIT_BYTES)),
-        Err(error) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "the request body could not be read: {error}"
+        ))),
     }
 }
 
@@ -72,7 +78,12 @@ pub(crate) struct Expected<'a> {
 
 /// What an object of a kind is expected to be; `api_version` is the kind's own, made once per request.
 pub(crate) fn expected<'a>(kind: &'a Kind, api_version: &'a str) -> Expected<'a> {
-    Expected { api_version, version: &kind.version, kind: &kind.kind, go_type: kind.go_type }
+    Expected {
+        api_version,
+        version: &kind.version,
+        kind: &kind.kind,
+        go_type: kind.go_type,
+    }
 }
 
 /// Checks that an object is of the kind that its path says, and fills that in where typed clients leave it out.
@@ -123,16 +134,20 @@ pub(crate) fn normalise(
 }
 
 /// The same, and leaves it to the caller what the problems mean.
-pub(crate) fn normalise_lenient(
-    document: Document,
-    expected: Expected<'_>,
-) -> Result<(Value, Vec<Problem>), ApiError> {
-    let Document { mut value, problems: duplicates } = document;
+pub(crate) fn normalise_lenient(document: Document, expected: Expected<'_>) -> Result<(Value, Vec<Problem>), ApiError> {
+    let Document {
+        mut value,
+        problems: duplicates,
+    } = document;
     check_kind(&mut value, expected)?;
     if expected.go_type.is_empty() {
         return Ok((value, duplicates));
     }
-    let places = if duplicates.is_empty() { None } else { Some(places(&value)) };
+    let places = if duplicates.is_empty() {
+        None
+    } else {
+        Some(places(&value))
+    };
     let unknown = normalise::normalise(expected.go_type, &mut value)?;
     let problems = match places {
         None => unknown,
@@ -203,8 +218,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const POD: Expected<'static> =
-        Expected { api_version: "v1", version: "v1", kind: "Pod", go_type: "k8s.io/api/core/v1.Pod" };
+    const POD: Expected<'static> = Expected {
+        api_version: "v1",
+        version: "v1",
+        kind: "Pod",
+        go_type: "k8s.io/api/core/v1.Pod",
+    };
 
     #[test]
     fn the_kind_must_be_that_of_the_path() {
@@ -213,7 +232,10 @@ mod tests {
         assert_eq!(value, json!({"kind": "Pod", "apiVersion": "v1", "metadata": {}}));
         assert!(check_kind(&mut json!({"kind": "Service", "apiVersion": "v1"}), POD).is_err());
         let error = check_kind(&mut json!({"kind": "Pod", "apiVersion": "v2"}), POD).unwrap_err();
-        assert_eq!(error.message, "the API version in the data (v2) does not match the expected API version (v1)");
+        assert_eq!(
+            error.message,
+            "the API version in the data (v2) does not match the expected API version (v1)"
+        );
         assert!(check_kind(&mut json!([]), POD).is_err());
     }
 
@@ -222,8 +244,18 @@ mod tests {
         let places = places(&json!({"a": 1, "b": [{"c": 1}], "d": 2}));
         let unknown = vec![Problem::UnknownField("a".into()), Problem::UnknownField("d".into())];
         let twice = vec![Problem::DuplicateField("b[0].c".into())];
-        let texts: Vec<String> = in_order(unknown, twice, &places).iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["unknown field \"a\"", "duplicate field \"b[0].c\"", "unknown field \"d\""]);
+        let texts: Vec<String> = in_order(unknown, twice, &places)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "unknown field \"a\"",
+                "duplicate field \"b[0].c\"",
+                "unknown field \"d\""
+            ]
+        );
     }
 
     #[test]

@@ -97,6 +97,8 @@ impl NodeDialer for Unconnected {
 #[async_trait]
 impl ClusterDialer for Unconnected {
     async fn connect(&self, host: &str, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
-        Err(ApiError::service_unavailable(format!("no pod network to reach {host}:{port} through")))
+        Err(ApiError::service_unavailable(format!(
+            "no pod network to reach {host}:{port} through"
+        )))
     }
 }

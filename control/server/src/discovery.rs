@@ -62,7 +62,12 @@ impl Discovery {
             _ => None,
         });
         let document = aggregated.or_else(|| self.plain.get(path))?;
-        Some(respond::cached(headers, document.content_type.clone(), &document.bytes, &document.etag))
+        Some(respond::cached(
+            headers,
+            document.content_type.clone(),
+            &document.bytes,
+            &document.etag,
+        ))
     }
 
     /// What `/version` says.
@@ -80,11 +85,19 @@ impl Discovery {
 
 /// The path of a version's document.
 pub(crate) fn path(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// The kinds by group and version.
@@ -110,7 +123,11 @@ fn find_or_add<'m, 'a, T: Default>(list: &'m mut Vec<(&'a str, T)>, name: &'a st
 fn typed(content_type: HeaderValue, value: &Value) -> Document {
     let bytes = crate::document::bytes(value);
     let etag = respond::etag(&bytes);
-    Document { content_type, bytes, etag }
+    Document {
+        content_type,
+        bytes,
+        etag,
+    }
 }
 
 fn document(value: &Value) -> Document {
@@ -254,11 +271,19 @@ mod tests {
         let discovery = Discovery::new(kinds());
         for kind in kinds().iter() {
             let list = value(&discovery.plain[&path(&kind.group, &kind.version)]);
-            let listed = list["resources"].as_array().unwrap().iter().any(|row| row["name"] == kind.plural.as_ref());
+            let listed = list["resources"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|row| row["name"] == kind.plural.as_ref());
             assert!(listed, "{}", kind.plural);
             let root = if kind.group.is_empty() { "api" } else { "apis" };
             let text = String::from_utf8_lossy(&discovery.aggregated[&(root, "v2")].bytes).into_owned();
-            assert!(text.contains(&format!("\"resource\":\"{}\"", kind.plural)), "{}", kind.plural);
+            assert!(
+                text.contains(&format!("\"resource\":\"{}\"", kind.plural)),
+                "{}",
+                kind.plural
+            );
         }
     }
 
@@ -266,7 +291,10 @@ mod tests {
     fn a_group_prefers_its_first_version() {
         let discovery = Discovery::new(kinds());
         let apps = value(&discovery.plain["apis/apps"]);
-        assert_eq!(apps["preferredVersion"], json!({"groupVersion": "apps/v1", "version": "v1"}));
+        assert_eq!(
+            apps["preferredVersion"],
+            json!({"groupVersion": "apps/v1", "version": "v1"})
+        );
         assert_eq!(apps["kind"], "APIGroup");
         let scale = value(&discovery.plain["apis/apps/v1"])["resources"]
             .as_array()
@@ -275,6 +303,9 @@ mod tests {
             .find(|row| row["name"] == "deployments/scale")
             .cloned()
             .unwrap();
-        assert_eq!((&scale["group"], &scale["kind"]), (&json!("autoscaling"), &json!("Scale")));
+        assert_eq!(
+            (&scale["group"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("Scale"))
+        );
     }
 }

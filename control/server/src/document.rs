@@ -52,7 +52,9 @@ pub(crate) fn parse(json: &[u8]) -> Result<Value, ApiError> {
 /// Writes an object's canonical bytes, with an empty `metadata.resourceVersion` where the store puts the revision.
 pub(crate) fn body(value: &Value) -> Result<Body, ApiError> {
     let failed = |error: serde_json::Error| ApiError::internal(format!("object cannot be written: {error}"));
-    let top = value.as_object().ok_or_else(|| ApiError::internal("object is no JSON object".to_owned()))?;
+    let top = value
+        .as_object()
+        .ok_or_else(|| ApiError::internal("object is no JSON object".to_owned()))?;
     let mut json = Vec::with_capacity(1024);
     let mut revision_at = None;
     json.push(b'{');
@@ -97,8 +99,14 @@ pub(crate) fn bytes(value: &Value) -> Bytes {
 pub(crate) fn header(kind: &Kind, value: &Value) -> Header {
     Header {
         uid: object::uid(value).to_owned(),
-        labels: object::labels(value).map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        fields: kind.selectable.iter().map(|field| (field.label.clone(), field.value(value).into_owned())).collect(),
+        labels: object::labels(value)
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+        fields: kind
+            .selectable
+            .iter()
+            .map(|field| (field.label.clone(), field.value(value).into_owned()))
+            .collect(),
         owners: value
             .pointer("/metadata/ownerReferences")
             .and_then(Value::as_array)
@@ -113,7 +121,9 @@ pub(crate) fn header(kind: &Kind, value: &Value) -> Header {
 /// The header of stored bytes, for [`coracle_store::Store::open`].
 pub fn header_of(key: &str, json: &[u8]) -> Header {
     let resource = key.split_once('/').map_or(key, |(resource, _)| resource);
-    let kind = kinds().iter().find(|kind| kind.group_resource().to_string() == resource);
+    let kind = kinds()
+        .iter()
+        .find(|kind| kind.group_resource().to_string() == resource);
     match (kind, serde_json::from_slice::<Value>(json)) {
         (Some(kind), Ok(value)) => header(kind, &value),
         _ => Header::default(),

@@ -35,15 +35,21 @@ pub(crate) struct Frames {
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Mutex::new(None)).collect() }
+        Self {
+            slots: (0..SLOTS).map(|_| Mutex::new(None)).collect(),
+        }
     }
 }
 
 impl Frames {
     /// The frame of a stored event, made now or before.
     pub(crate) fn of(&self, event: &Arc<Event>, change: Change) -> Bytes {
-        let slot = usize::try_from(event.revision % SLOTS as u64).ok().and_then(|index| self.slots.get(index));
-        let Some(slot) = slot else { return frame(change.name(), &event.record.json) };
+        let slot = usize::try_from(event.revision % SLOTS as u64)
+            .ok()
+            .and_then(|index| self.slots.get(index));
+        let Some(slot) = slot else {
+            return frame(change.name(), &event.record.json);
+        };
         let mut slot = slot.lock();
         if let Some((known, said, frame)) = slot.as_ref()
             && Arc::ptr_eq(known, event)

@@ -48,7 +48,11 @@ impl Health {
         let mut results = vec![("ping".to_owned(), true)];
         if all {
             let checks = self.checks.read();
-            results.extend(checks.iter().map(|(name, state)| (name.clone(), state.load(Ordering::Acquire))));
+            results.extend(
+                checks
+                    .iter()
+                    .map(|(name, state)| (name.clone(), state.load(Ordering::Acquire))),
+            );
         }
         if let Some(one) = one {
             results.retain(|(name, _)| name == one);
@@ -57,7 +61,11 @@ impl Health {
             }
         }
         results.retain(|(name, _)| !excluded.contains(&name.as_str()));
-        Some(report(endpoint, &results, query.get("verbose").is_some() || query.flag("verbose").unwrap_or(false)))
+        Some(report(
+            endpoint,
+            &results,
+            query.get("verbose").is_some() || query.flag("verbose").unwrap_or(false),
+        ))
     }
 }
 
@@ -68,11 +76,25 @@ fn report(endpoint: &str, results: &[(String, bool)], verbose: bool) -> Answer {
     }
     let mut text = String::new();
     for (name, ok) in results {
-        let line = if *ok { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: not there yet\n") };
+        let line = if *ok {
+            format!("[+]{name} ok\n")
+        } else {
+            format!("[-]{name} failed: not there yet\n")
+        };
         text.push_str(&line);
     }
-    text.push_str(&format!("{endpoint} check {}\n", if healthy { "passed" } else { "failed" }));
-    respond::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text)
+    text.push_str(&format!(
+        "{endpoint} check {}\n",
+        if healthy { "passed" } else { "failed" }
+    ));
+    respond::text(
+        if healthy {
+            StatusCode::OK
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        },
+        text,
+    )
 }
 
 #[cfg(test)]

@@ -29,12 +29,18 @@ impl Identity {
         if !all.iter().any(|group| group == AUTHENTICATED) {
             all.push(AUTHENTICATED.to_owned());
         }
-        Self { user: user.into(), groups: all.into() }
+        Self {
+            user: user.into(),
+            groups: all.into(),
+        }
     }
 
     /// Someone who proved nothing.
     pub fn anonymous() -> Self {
-        Self { user: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.to_owned()].into() }
+        Self {
+            user: ANONYMOUS.into(),
+            groups: vec![UNAUTHENTICATED.to_owned()].into(),
+        }
     }
 
     /// Reads a certificate that has already been verified: the common name is the user, organisations are groups.

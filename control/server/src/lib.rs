@@ -39,9 +39,7 @@ mod view;
 
 pub use body::ResponseBody;
 pub use config::{Config, Version};
-pub use dial::{
-    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, Unconnected,
-};
+pub use dial::{ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, Unconnected};
 pub use document::header_of;
 pub use health::ReadyCheck;
 pub use identity::Identity;

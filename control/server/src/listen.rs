@@ -98,7 +98,9 @@ async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, stream: TcpStream, s
         Err(_) => return debug!("TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let identity = certificate.and_then(|der| Identity::from_certificate(der)).unwrap_or_else(Identity::anonymous);
+    let identity = certificate
+        .and_then(|der| Identity::from_certificate(der))
+        .unwrap_or_else(Identity::anonymous);
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, identity) = (core.clone(), identity.clone());
         async move {

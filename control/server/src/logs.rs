@@ -35,7 +35,11 @@ pub(crate) async fn answer(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Res
     let lines = call.core.nodes.logs(node, &target, &options).await?;
     // A log that is followed would keep the server from shutting down.
     let lines = futures::StreamExt::take_until(lines, call.core.closing.clone().cancelled_owned());
-    Ok(respond::typed(StatusCode::OK, HeaderValue::from_static("text/plain"), ResponseBody::stream(lines)))
+    Ok(respond::typed(
+        StatusCode::OK,
+        HeaderValue::from_static("text/plain"),
+        ResponseBody::stream(lines),
+    ))
 }
 
 fn options(query: &Query) -> Result<LogOptions, ApiError> {
@@ -44,17 +48,29 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
     let since_seconds = number("sinceSeconds")?;
     let since_micros = match query.get("sinceTime") {
         None => None,
-        Some(text) => Some(coracle_api::time::parse(text).ok_or_else(|| {
-            ApiError::bad_request(format!("invalid value {text:?} of query parameter sinceTime"))
-        })?),
+        Some(text) => Some(
+            coracle_api::time::parse(text)
+                .ok_or_else(|| ApiError::bad_request(format!("invalid value {text:?} of query parameter sinceTime")))?,
+        ),
     };
     let (tail, limit) = (number("tailLines")?, number("limitBytes")?);
     if since_seconds.is_some() && since_micros.is_some() {
-        faults.push(FieldError::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        faults.push(FieldError::forbidden(
+            "",
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
     }
-    for (name, value, least) in [("sinceSeconds", since_seconds, 1), ("tailLines", tail, 0), ("limitBytes", limit, 1)] {
+    for (name, value, least) in [
+        ("sinceSeconds", since_seconds, 1),
+        ("tailLines", tail, 0),
+        ("limitBytes", limit, 1),
+    ] {
         if let Some(value) = value.filter(|value| *value < least) {
-            faults.push(FieldError::invalid(name, value, format!("must be greater than or equal to {least}")));
+            faults.push(FieldError::invalid(
+                name,
+                value,
+                format!("must be greater than or equal to {least}"),
+            ));
         }
     }
     if let Some(stream) = query.get("stream").filter(|stream| *stream != "All") {
@@ -75,7 +91,10 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
 }
 
 fn names<'a>(pod: &'a Value, path: &str) -> Vec<&'a str> {
-    object::list(pod, path).iter().map(|container| object::text(container, "name")).collect()
+    object::list(pod, path)
+        .iter()
+        .map(|container| object::text(container, "name"))
+        .collect()
 }
 
 /// The container that is meant: the one that is named, or the only one.
@@ -85,7 +104,9 @@ fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiError> {
     let initial = names(pod, "spec.initContainers");
     match (wanted, containers.as_slice()) {
         (Some(wanted), _) if containers.contains(&wanted) || initial.contains(&wanted) => Ok(wanted.to_owned()),
-        (Some(wanted), _) => Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {name}"))),
+        (Some(wanted), _) => Err(ApiError::bad_request(format!(
+            "container {wanted} is not valid for pod {name}"
+        ))),
         (None, [only]) => Ok((*only).to_owned()),
         (None, several) => {
             let mut message = format!(
@@ -103,15 +124,23 @@ fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiError> {
 /// 400 for a container that has not run yet.
 fn check_started(pod: &Value, container: &str, previous: bool) -> Result<(), ApiError> {
     let name = object::name(pod);
-    let statuses = ["status.containerStatuses", "status.initContainerStatuses", "status.ephemeralContainerStatuses"];
+    let statuses = [
+        "status.containerStatuses",
+        "status.initContainerStatuses",
+        "status.ephemeralContainerStatuses",
+    ];
     let status = statuses
         .iter()
         .flat_map(|path| object::list(pod, path))
         .find(|status| object::text(status, "name") == container);
     let waiting = |reason: &str| {
-        Err(ApiError::bad_request(format!("container {container:?} in pod {name:?} is waiting to start: {reason}")))
+        Err(ApiError::bad_request(format!(
+            "container {container:?} in pod {name:?} is waiting to start: {reason}"
+        )))
     };
-    let Some(status) = status else { return waiting("ContainerCreating") };
+    let Some(status) = status else {
+        return waiting("ContainerCreating");
+    };
     if previous {
         return match object::get(status, "lastState.terminated") {
             Some(_) => Ok(()),
@@ -150,7 +179,10 @@ mod tests {
             error.message,
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
-        assert_eq!(choose(&two, Some("x")).unwrap_err().message, "container x is not valid for pod p");
+        assert_eq!(
+            choose(&two, Some("x")).unwrap_err().message,
+            "container x is not valid for pod p"
+        );
     }
 
     #[test]

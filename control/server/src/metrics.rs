@@ -44,7 +44,9 @@ impl Metrics {
                 verb.to_ascii_uppercase()
             );
         }
-        text.push_str("# HELP coracle_store_revision The newest revision of the store.\n# TYPE coracle_store_revision gauge\n");
+        text.push_str(
+            "# HELP coracle_store_revision The newest revision of the store.\n# TYPE coracle_store_revision gauge\n",
+        );
         let _ = writeln!(text, "coracle_store_revision {revision}");
         text
     }

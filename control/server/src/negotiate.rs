@@ -33,7 +33,11 @@ fn accepted(header: &str) -> Vec<Accepted<'_>> {
             let mut parts = entry.split(';').map(str::trim);
             let media = parts.next().filter(|media| !media.is_empty())?;
             let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
-            let weight = parameters.iter().find(|(key, _)| *key == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
+            let weight = parameters
+                .iter()
+                .find(|(key, _)| *key == "q")
+                .and_then(|(_, q)| q.parse().ok())
+                .unwrap_or(1.0);
             Some((weight, Accepted { media, parameters }))
         })
         .filter(|(weight, _)| *weight > 0.0)
@@ -44,7 +48,10 @@ fn accepted(header: &str) -> Vec<Accepted<'_>> {
 
 impl Accepted<'_> {
     fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+        self.parameters
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
     }
 
     fn is_json(&self) -> bool {
@@ -53,7 +60,11 @@ impl Accepted<'_> {
 }
 
 fn header(headers: &HeaderMap) -> String {
-    let values: Vec<&str> = headers.get_all(http::header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(http::header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
     values.join(",")
 }
 
@@ -82,7 +93,11 @@ pub(crate) fn plain(headers: &HeaderMap) -> Result<(), ApiError> {
     let header = header(headers);
     let entries = accepted(&header);
     let fits = |entry: &Accepted<'_>| entry.is_json() && entry.parameter("as").is_none();
-    if entries.is_empty() || entries.iter().any(fits) { Ok(()) } else { Err(ApiError::not_acceptable(WRITES)) }
+    if entries.is_empty() || entries.iter().any(fits) {
+        Ok(())
+    } else {
+        Err(ApiError::not_acceptable(WRITES))
+    }
 }
 
 /// The version of the aggregated discovery that is wanted, when it is wanted.
@@ -106,7 +121,8 @@ pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> 
 
 fn include(query: &Query) -> Result<IncludeObject, ApiError> {
     let text = query.get("includeObject").unwrap_or_default();
-    IncludeObject::parse(text).ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))
+    IncludeObject::parse(text)
+        .ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))
 }
 
 #[cfg(test)]
@@ -124,20 +140,31 @@ mod tests {
         let choose = |accept: &str| view(&headers(accept), &Query::default());
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(choose(kubectl).unwrap(), View::Table(IncludeObject::Metadata));
-        assert_eq!(choose("application/vnd.kubernetes.protobuf,application/json").unwrap(), View::Object);
+        assert_eq!(
+            choose("application/vnd.kubernetes.protobuf,application/json").unwrap(),
+            View::Object
+        );
         assert_eq!(choose("*/*").unwrap(), View::Object);
         assert_eq!(
             choose("application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json").unwrap(),
             View::Metadata
         );
         assert_eq!(choose("text/html").err().map(|e| e.code), Some(406));
-        assert_eq!(choose("application/json;as=Table;q=0.1, application/json").unwrap(), View::Object);
+        assert_eq!(
+            choose("application/json;as=Table;q=0.1, application/json").unwrap(),
+            View::Object
+        );
     }
 
     #[test]
     fn no_table_of_a_review() {
         assert!(plain(&headers("application/json;as=Table;v=v1;g=meta.k8s.io")).is_err());
-        assert!(plain(&headers("application/json;as=Table;v=v1;g=meta.k8s.io,application/json")).is_ok());
+        assert!(
+            plain(&headers(
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+            ))
+            .is_ok()
+        );
     }
 
     #[test]
@@ -146,7 +173,9 @@ mod tests {
         assert_eq!(aggregated_discovery(&headers(v2)), Some("v2"));
         assert_eq!(aggregated_discovery(&headers("application/json")), None);
         assert_eq!(
-            aggregated_discovery(&headers("application/json;v=v2beta1;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList")),
+            aggregated_discovery(&headers(
+                "application/json;v=v2beta1;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList"
+            )),
             Some("v2beta1")
         );
     }

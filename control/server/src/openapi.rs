@@ -90,7 +90,10 @@ impl OpenApi {
         let mut paths = Map::new();
         for (name, document) in self.third() {
             let hash = document.etag.trim_matches('"');
-            paths.insert(name.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{name}?hash={hash}")}));
+            paths.insert(
+                name.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{name}?hash={hash}")}),
+            );
         }
         json!({"paths": paths})
     }
@@ -147,7 +150,9 @@ fn one(name: &str, document: &Document, headers: &HeaderMap, query: &Query) -> A
         wanted => {
             let mut answer = respond::cached(headers, JSON, &document.bytes, &document.etag);
             if wanted.is_some() {
-                answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+                answer
+                    .headers_mut()
+                    .insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
                 answer.headers_mut().insert(EXPIRES, NEVER);
             }
             answer
@@ -157,8 +162,16 @@ fn one(name: &str, document: &Document, headers: &HeaderMap, query: &Query) -> A
 
 /// The schemas of kinds, of their lists, and of all that they reach.
 fn schemas(kinds: &[&Kind]) -> Map<String, Value> {
-    let bodies = kinds.iter().flat_map(|kind| &kind.subresources).filter_map(|sub| Some(sub.body.as_ref()?.go_type));
-    let mut roots: Vec<&str> = kinds.iter().map(|kind| kind.go_type).chain(bodies).chain(SHARED).collect();
+    let bodies = kinds
+        .iter()
+        .flat_map(|kind| &kind.subresources)
+        .filter_map(|sub| Some(sub.body.as_ref()?.go_type));
+    let mut roots: Vec<&str> = kinds
+        .iter()
+        .map(|kind| kind.go_type)
+        .chain(bodies)
+        .chain(SHARED)
+        .collect();
     roots.retain(|root| !root.is_empty());
     roots.sort_unstable();
     roots.dedup();
@@ -232,7 +245,9 @@ mod tests {
     }
 
     fn get(openapi: &OpenApi, path: &str, query: &str) -> Answer {
-        openapi.answer(path, &HeaderMap::new(), &Query::parse(Some(query))).unwrap()
+        openapi
+            .answer(path, &HeaderMap::new(), &Query::parse(Some(query)))
+            .unwrap()
     }
 
     #[test]
@@ -245,7 +260,11 @@ mod tests {
         let wrong = get(&openapi, "openapi/v3/apis/apps/v1", "hash=1");
         assert_eq!(wrong.status(), StatusCode::MOVED_PERMANENTLY);
         assert!(wrong.headers()[LOCATION].to_str().unwrap().ends_with(&hash));
-        assert!(openapi.answer("openapi/v3/apis/none/v1", &HeaderMap::new(), &Query::default()).is_none());
+        assert!(
+            openapi
+                .answer("openapi/v3/apis/none/v1", &HeaderMap::new(), &Query::default())
+                .is_none()
+        );
     }
 
     #[test]
@@ -258,7 +277,11 @@ mod tests {
             json!({"group": "apps", "version": "v1", "kind": "Deployment"})
         );
         let parameters = patch["parameters"].as_array().unwrap();
-        assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
+        assert!(
+            parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "fieldValidation")
+        );
         assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
     }
 }

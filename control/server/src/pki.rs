@@ -74,7 +74,10 @@ impl Pki {
     /// Loads the certificates in `dir`, and makes those that are missing. `names` are further host names and addresses
     /// of the serving certificate.
     pub fn load_or_create(dir: &Path, names: &[&str]) -> Result<Self, PkiError> {
-        fs::create_dir_all(dir).map_err(|source| PkiError::File { path: dir.to_owned(), source })?;
+        fs::create_dir_all(dir).map_err(|source| PkiError::File {
+            path: dir.to_owned(),
+            source,
+        })?;
         let ca = load_or_make(dir, "ca", make_authority)?;
         let issuer = issuer(&ca)?;
         let names = serving_names(names);
@@ -87,7 +90,14 @@ impl Pki {
             renewed
         };
         let admin = load_or_make(dir, "admin", || make_client(&issuer, ADMIN, &["system:masters"]))?;
-        Ok(Self { inner: Arc::new(Inner { ca_pem: ca.0, issuer, serving, admin }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                ca_pem: ca.0,
+                issuer,
+                serving,
+                admin,
+            }),
+        })
     }
 
     /// Makes certificates that live in memory only, for clusters that leave nothing behind.
@@ -96,7 +106,14 @@ impl Pki {
         let issuer = issuer(&ca)?;
         let serving = make_serving(&issuer, &serving_names(names))?;
         let admin = make_client(&issuer, ADMIN, &["system:masters"])?;
-        Ok(Self { inner: Arc::new(Inner { ca_pem: ca.0, issuer, serving, admin }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                ca_pem: ca.0,
+                issuer,
+                serving,
+                admin,
+            }),
+        })
     }
 
     /// The authority's certificate, PEM.
@@ -154,21 +171,34 @@ fn serving_names(more: &[&str]) -> Vec<String> {
 /// Whether a stored serving certificate has all `names`.
 fn covers(pem: &str, names: &[String]) -> bool {
     use x509_parser::prelude::*;
-    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else { return false };
-    let Ok(certificate) = pem.parse_x509() else { return false };
-    let Ok(Some(present)) = certificate.subject_alternative_name() else { return false };
+    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok(certificate) = pem.parse_x509() else {
+        return false;
+    };
+    let Ok(Some(present)) = certificate.subject_alternative_name() else {
+        return false;
+    };
     names.iter().all(|name| {
-        present.value.general_names.iter().any(|general| match (general, name.parse::<std::net::IpAddr>()) {
-            (GeneralName::IPAddress(bytes), Ok(std::net::IpAddr::V4(ip))) => *bytes == ip.octets(),
-            (GeneralName::IPAddress(bytes), Ok(std::net::IpAddr::V6(ip))) => *bytes == ip.octets(),
-            (GeneralName::DNSName(dns), Err(_)) => dns == name,
-            _ => false,
-        })
+        present
+            .value
+            .general_names
+            .iter()
+            .any(|general| match (general, name.parse::<std::net::IpAddr>()) {
+                (GeneralName::IPAddress(bytes), Ok(std::net::IpAddr::V4(ip))) => *bytes == ip.octets(),
+                (GeneralName::IPAddress(bytes), Ok(std::net::IpAddr::V6(ip))) => *bytes == ip.octets(),
+                (GeneralName::DNSName(dns), Err(_)) => dns == name,
+                _ => false,
+            })
     })
 }
 
 fn parameters(subject: &str, groups: &[&str], names: &[String], days: u64) -> Result<CertificateParams, PkiError> {
-    let failed = |source| PkiError::Certificate { subject: subject.to_owned(), source };
+    let failed = |source| PkiError::Certificate {
+        subject: subject.to_owned(),
+        source,
+    };
     let mut parameters = CertificateParams::new(names).map_err(failed)?;
     let mut distinguished = DistinguishedName::new();
     for group in groups {
@@ -183,24 +213,34 @@ fn parameters(subject: &str, groups: &[&str], names: &[String], days: u64) -> Re
 }
 
 fn key(subject: &str) -> Result<KeyPair, PkiError> {
-    KeyPair::generate().map_err(|source| PkiError::Certificate { subject: subject.to_owned(), source })
+    KeyPair::generate().map_err(|source| PkiError::Certificate {
+        subject: subject.to_owned(),
+        source,
+    })
 }
 
 fn make_authority() -> Result<(String, String), PkiError> {
     let subject = "coracle-ca";
     let mut parameters = parameters(subject, &[], &[], AUTHORITY_DAYS)?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    parameters.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    parameters.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let key = key(subject)?;
-    let certificate = parameters
-        .self_signed(&key)
-        .map_err(|source| PkiError::Certificate { subject: subject.to_owned(), source })?;
+    let certificate = parameters.self_signed(&key).map_err(|source| PkiError::Certificate {
+        subject: subject.to_owned(),
+        source,
+    })?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn issuer(ca: &(String, String)) -> Result<Issuer<'static, KeyPair>, PkiError> {
-    let failed = |source| PkiError::Certificate { subject: "coracle-ca".to_owned(), source };
+    let failed = |source| PkiError::Certificate {
+        subject: "coracle-ca".to_owned(),
+        source,
+    };
     let key = KeyPair::from_pem(&ca.1).map_err(failed)?;
     Issuer::from_ca_cert_pem(&ca.0, key).map_err(failed)
 }
@@ -217,13 +257,21 @@ fn sign(
     let key = key(subject)?;
     let certificate = parameters
         .signed_by(&key, issuer)
-        .map_err(|source| PkiError::Certificate { subject: subject.to_owned(), source })?;
+        .map_err(|source| PkiError::Certificate {
+            subject: subject.to_owned(),
+            source,
+        })?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn make_serving(issuer: &Issuer<'static, KeyPair>, names: &[String]) -> Result<(String, String), PkiError> {
     let parameters = parameters("kube-apiserver", &[], names, LEAF_DAYS)?;
-    sign(issuer, parameters, "kube-apiserver", ExtendedKeyUsagePurpose::ServerAuth)
+    sign(
+        issuer,
+        parameters,
+        "kube-apiserver",
+        ExtendedKeyUsagePurpose::ServerAuth,
+    )
 }
 
 fn make_client(issuer: &Issuer<'static, KeyPair>, user: &str, groups: &[&str]) -> Result<(String, String), PkiError> {
@@ -255,7 +303,10 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
+        Err(source) => Err(PkiError::File {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -263,7 +314,10 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
 fn store(dir: &Path, name: &str, pair: &(String, String)) -> Result<(), PkiError> {
     let (certificate, key) = paths(dir, name);
     write_private(&key, pair.1.as_bytes()).map_err(|source| PkiError::File { path: key, source })?;
-    fs::write(&certificate, &pair.0).map_err(|source| PkiError::File { path: certificate, source })
+    fs::write(&certificate, &pair.0).map_err(|source| PkiError::File {
+        path: certificate,
+        source,
+    })
 }
 
 /// Writes a file that only its owner may read. The one place of this crate that asks for Unix permissions.
@@ -303,14 +357,20 @@ mod tests {
         let second = Pki::load_or_create(dir.path(), &["10.1.2.3", "box.local"]).unwrap();
         assert_eq!(first.ca_pem(), second.ca_pem());
         assert_ne!(first.serving(), second.serving());
-        assert!(covers(second.serving().0, &["10.1.2.3".into(), "box.local".into(), "10.96.0.1".into()]));
+        assert!(covers(
+            second.serving().0,
+            &["10.1.2.3".into(), "box.local".into(), "10.96.0.1".into()]
+        ));
     }
 
     #[test]
     fn a_client_certificate_names_user_and_groups() {
         let pki = Pki::ephemeral(&[]).unwrap();
         let (certificate, _) = pki.issue_client("ann", &["dev", "ops"]).unwrap();
-        assert_eq!(Identity::from_certificate(&der(&certificate)), Some(Identity::new("ann", &["dev", "ops"])));
+        assert_eq!(
+            Identity::from_certificate(&der(&certificate)),
+            Some(Identity::new("ann", &["dev", "ops"]))
+        );
         let admin = Identity::from_certificate(&der(pki.admin().0)).unwrap();
         assert!(admin.is_master());
         assert_eq!(&*admin.user, "coracle-admin");
@@ -323,7 +383,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Pki::load_or_create(dir.path(), &[]).unwrap();
         for name in ["ca", "server", "admin"] {
-            let mode = fs::metadata(dir.path().join(format!("{name}.key"))).unwrap().permissions().mode();
+            let mode = fs::metadata(dir.path().join(format!("{name}.key")))
+                .unwrap()
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

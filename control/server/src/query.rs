@@ -17,19 +17,31 @@ impl Query {
 
     /// The first value of `name`, when it is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// This query for the one object of this name.
     pub(crate) fn single_name(&self, name: &str) -> Self {
-        let mut pairs: Vec<_> = self.0.iter().filter(|(key, _)| key != "fieldSelector").cloned().collect();
+        let mut pairs: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(key, _)| key != "fieldSelector")
+            .cloned()
+            .collect();
         pairs.push(("fieldSelector".to_owned(), format!("metadata.name={name}")));
         Self(pairs)
     }
 
     /// All values of `name`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether `name` is set to something that means yes. A bare `?name` does, as in Kubernetes.
@@ -39,7 +51,12 @@ impl Query {
 
     /// Yes, no, or not given.
     pub(crate) fn tristate(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        match self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()) {
+        match self
+            .0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+        {
             None => Ok(None),
             Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(Some(true)),
             Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(Some(false)),
@@ -49,7 +66,9 @@ impl Query {
 
     /// A number, when given.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        self.get(name).map(|text| text.parse().map_err(|_| invalid(name, text))).transpose()
+        self.get(name)
+            .map(|text| text.parse().map_err(|_| invalid(name, text)))
+            .transpose()
     }
 }
 
@@ -114,13 +133,20 @@ impl ListOptions {
             initial_events: query.tristate("sendInitialEvents")?,
             timeout_seconds: query.number("timeoutSeconds")?,
         };
-        if watch { options.check_watch()? } else { options.check_list()? }
+        if watch {
+            options.check_watch()?
+        } else {
+            options.check_list()?
+        }
         Ok(options)
     }
 
     fn check_list(&self) -> Result<(), ApiError> {
         if self.initial_events.is_some() {
-            return Err(refused("sendInitialEvents", "Forbidden: sendInitialEvents is forbidden for list".into()));
+            return Err(refused(
+                "sendInitialEvents",
+                "Forbidden: sendInitialEvents is forbidden for list".into(),
+            ));
         }
         if self.version_match == VersionMatch::Unset {
             return Ok(());
@@ -242,7 +268,10 @@ mod tests {
 
     #[test]
     fn refused_combinations() {
-        assert_eq!(list("resourceVersionMatch=Exact", false).err().map(|e| e.code), Some(422));
+        assert_eq!(
+            list("resourceVersionMatch=Exact", false).err().map(|e| e.code),
+            Some(422)
+        );
         assert!(list("resourceVersionMatch=Exact&resourceVersion=0", false).is_err());
         assert!(list("resourceVersionMatch=Exact&resourceVersion=7", false).is_ok());
         assert!(list("resourceVersionMatch=Exact&resourceVersion=7&continue=x", false).is_err());
@@ -255,8 +284,14 @@ mod tests {
 
     #[test]
     fn a_single_name_is_recognised() {
-        assert_eq!(list("fieldSelector=metadata.name%3Dweb", true).unwrap().single_name(), Some("web"));
-        assert_eq!(list("fieldSelector=metadata.name!%3Dweb", true).unwrap().single_name(), None);
+        assert_eq!(
+            list("fieldSelector=metadata.name%3Dweb", true).unwrap().single_name(),
+            Some("web")
+        );
+        assert_eq!(
+            list("fieldSelector=metadata.name!%3Dweb", true).unwrap().single_name(),
+            None
+        );
     }
 
     #[test]

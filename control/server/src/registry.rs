@@ -63,7 +63,10 @@ impl<'a> Scope<'a> {
     /// The stored object of a name; 404 when there is none.
     pub(crate) fn record(&self, name: &str) -> Result<Arc<Record>, ApiError> {
         let snapshot = self.core.store.snapshot();
-        snapshot.get(self.key(name).as_str()).cloned().ok_or_else(|| self.not_found(name))
+        snapshot
+            .get(self.key(name).as_str())
+            .cloned()
+            .ok_or_else(|| self.not_found(name))
     }
 
     pub(crate) fn not_found(&self, name: &str) -> ApiError {
@@ -93,13 +96,25 @@ impl<'a> Scope<'a> {
     ) -> Result<Arc<Record>, Lost> {
         let body = document::body(value).map_err(Lost::Failed)?;
         let header = document::header(self.kind, value);
-        self.commit(key, expect, also, Change::Put { key: key.clone(), body, header }).await
+        self.commit(
+            key,
+            expect,
+            also,
+            Change::Put {
+                key: key.clone(),
+                body,
+                header,
+            },
+        )
+        .await
     }
 
     /// Removes an object whose last state was `value`.
     pub(crate) async fn remove(&self, key: &Key, value: &Value, expect: Expect) -> Result<Arc<Record>, Lost> {
         let body = document::body(value).map_err(Lost::Failed)?;
-        let removed = self.commit(key, expect, None, Change::Delete { key: key.clone(), body }).await?;
+        let removed = self
+            .commit(key, expect, None, Change::Delete { key: key.clone(), body })
+            .await?;
         if self.is_service() {
             self.core.addresses.release(key.as_str());
         }
@@ -114,12 +129,21 @@ impl<'a> Scope<'a> {
         change: Change,
     ) -> Result<Arc<Record>, Lost> {
         let expect = std::iter::once((key.clone(), expect)).chain(also).collect();
-        let committed = self.core.store.commit(Transaction { expect, changes: vec![change] }).await;
+        let committed = self
+            .core
+            .store
+            .commit(Transaction {
+                expect,
+                changes: vec![change],
+            })
+            .await;
         let committed = match committed {
             Ok(committed) => committed,
             Err(CommitError::Precondition { key, .. }) => return Err(Lost::Race { key }),
             Err(CommitError::Closed) => {
-                return Err(Lost::Failed(ApiError::service_unavailable("the server is shutting down")));
+                return Err(Lost::Failed(ApiError::service_unavailable(
+                    "the server is shutting down",
+                )));
             }
             Err(error) => return Err(Lost::Failed(ApiError::internal(error.to_string()))),
         };

@@ -36,10 +36,18 @@ impl RequestInfo {
     /// Reads a request line.
     pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Self {
         let Some((resource, watch_prefix)) = resource_path(path) else {
-            return Self { verb: method_verb(method), path: path.to_owned(), resource: None };
+            return Self {
+                verb: method_verb(method),
+                path: path.to_owned(),
+                resource: None,
+            };
         };
         let verb = resource_verb(method, &resource, watch_prefix || query.flag("watch").unwrap_or(false));
-        Self { verb, path: path.to_owned(), resource: Some(resource) }
+        Self {
+            verb,
+            path: path.to_owned(),
+            resource: Some(resource),
+        }
     }
 
     /// Whether the answer may take as long as it likes.
@@ -138,12 +146,24 @@ mod tests {
     fn addresses() {
         let cases = [
             ("/api/v1/pods", ("", None, "pods", None, None)),
-            ("/api/v1/namespaces/a/pods/b/log", ("", Some("a"), "pods", Some("b"), Some("log"))),
+            (
+                "/api/v1/namespaces/a/pods/b/log",
+                ("", Some("a"), "pods", Some("b"), Some("log")),
+            ),
             ("/api/v1/namespaces/a", ("", Some("a"), "namespaces", Some("a"), None)),
-            ("/api/v1/namespaces/a/finalize", ("", Some("a"), "namespaces", Some("a"), Some("finalize"))),
+            (
+                "/api/v1/namespaces/a/finalize",
+                ("", Some("a"), "namespaces", Some("a"), Some("finalize")),
+            ),
             ("/api/v1/namespaces", ("", None, "namespaces", None, None)),
-            ("/apis/apps/v1/namespaces/a/deployments/x%20y/", ("apps", Some("a"), "deployments", Some("x y"), None)),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles", ("rbac.authorization.k8s.io", None, "clusterroles", None, None)),
+            (
+                "/apis/apps/v1/namespaces/a/deployments/x%20y/",
+                ("apps", Some("a"), "deployments", Some("x y"), None),
+            ),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                ("rbac.authorization.k8s.io", None, "clusterroles", None, None),
+            ),
         ];
         for (path, (group, namespace, resource, name, subresource)) in cases {
             let found = info(Method::GET, path, "").resource.unwrap();
@@ -153,7 +173,16 @@ mod tests {
             assert_eq!(found.name.as_deref(), name, "{path}");
             assert_eq!(found.subresource.as_deref(), subresource, "{path}");
         }
-        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1/", "/version", "/healthz/etcd"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1/",
+            "/version",
+            "/healthz/etcd",
+        ] {
             assert_eq!(info(Method::GET, path, "").resource, None, "{path}");
         }
     }
@@ -166,7 +195,10 @@ mod tests {
         assert_eq!(verb(Method::GET, "/api/v1/watch/pods", ""), "watch");
         assert_eq!(verb(Method::GET, "/api/v1/namespaces/a/pods/b", ""), "get");
         assert_eq!(verb(Method::POST, "/api/v1/namespaces/a/pods", ""), "create");
-        assert_eq!(verb(Method::DELETE, "/api/v1/namespaces/a/pods", ""), "deletecollection");
+        assert_eq!(
+            verb(Method::DELETE, "/api/v1/namespaces/a/pods", ""),
+            "deletecollection"
+        );
         assert_eq!(verb(Method::DELETE, "/api/v1/namespaces/a/pods/b", ""), "delete");
         assert_eq!(verb(Method::POST, "/version", ""), "post");
     }

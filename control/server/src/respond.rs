@@ -30,7 +30,11 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Answer {
 
 /// Plain text.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    typed(status, HeaderValue::from_static("text/plain; charset=utf-8"), ResponseBody::full(text))
+    typed(
+        status,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        ResponseBody::full(text),
+    )
 }
 
 /// Any body with its content type.
@@ -102,7 +106,9 @@ pub(crate) fn cached(headers: &HeaderMap, content_type: HeaderValue, document: &
     if let Ok(value) = HeaderValue::from_str(etag) {
         answer.headers_mut().insert(ETAG, value);
     }
-    answer.headers_mut().append(http::header::VARY, HeaderValue::from_static("Accept"));
+    answer
+        .headers_mut()
+        .append(http::header::VARY, HeaderValue::from_static("Accept"));
     answer
 }
 
@@ -113,8 +119,20 @@ mod tests {
     #[test]
     fn warnings_are_quoted_and_said_once() {
         let mut answer = json(StatusCode::OK, &Value::Null);
-        warn(&mut answer, &["unknown field \"spec.x\"".into(), "unknown field \"spec.x\"".into(), "two".into()]);
-        let found: Vec<_> = answer.headers().get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+        warn(
+            &mut answer,
+            &[
+                "unknown field \"spec.x\"".into(),
+                "unknown field \"spec.x\"".into(),
+                "two".into(),
+            ],
+        );
+        let found: Vec<_> = answer
+            .headers()
+            .get_all("warning")
+            .iter()
+            .map(|v| v.to_str().unwrap().to_owned())
+            .collect();
         assert_eq!(found, ["299 - \"unknown field \\\"spec.x\\\"\"", "299 - \"two\""]);
     }
 
@@ -125,6 +143,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(cached(&headers, JSON, &document, &tag).status(), StatusCode::OK);
         headers.insert(IF_NONE_MATCH, tag.parse().unwrap());
-        assert_eq!(cached(&headers, JSON, &document, &tag).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(
+            cached(&headers, JSON, &document, &tag).status(),
+            StatusCode::NOT_MODIFIED
+        );
     }
 }

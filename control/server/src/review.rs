@@ -26,8 +26,10 @@ pub(crate) async fn answer(call: &Call<'_>, kind: &Kind, body: RequestBody) -> R
         "SelfSubjectAccessReview" => access(call, &Subject::of(call.identity), &review),
         "SubjectAccessReview" => {
             let spec = review.get("spec").cloned().unwrap_or_default();
-            let groups: Vec<String> =
-                object::list(&spec, "groups").iter().filter_map(|group| group.as_str().map(str::to_owned)).collect();
+            let groups: Vec<String> = object::list(&spec, "groups")
+                .iter()
+                .filter_map(|group| group.as_str().map(str::to_owned))
+                .collect();
             let user = object::text(&spec, "user");
             if user.is_empty() && groups.is_empty() {
                 return Err(ApiError::bad_request("at least one of user or group must be specified"));
@@ -73,6 +75,9 @@ fn access(call: &Call<'_>, subject: &Subject<'_>, review: &Value) -> Value {
     if master || call.core.policies.current().allows(subject, &attributes) {
         return json!({"allowed": true});
     }
-    let identity = Identity { user: subject.user.into(), groups: subject.groups.into() };
+    let identity = Identity {
+        user: subject.user.into(),
+        groups: subject.groups.into(),
+    };
     json!({"allowed": false, "reason": authz::refusal(&identity, &attributes)})
 }

@@ -7,8 +7,8 @@ use coracle_api::status::ApiError;
 use coracle_api::table;
 use coracle_store::Record;
 use futures::Stream;
-use http::header::HeaderValue;
 use http::StatusCode;
+use http::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use crate::body::{BodyError, ResponseBody};
@@ -45,7 +45,11 @@ pub(crate) fn object(
 
 /// What a write came to, with its warnings.
 pub(crate) fn written(scope: Scope<'_>, view: View, query: &Query, written: Written) -> Result<Answer, ApiError> {
-    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut answer = object(scope, view, query, status, written.json)?;
     respond::warn(&mut answer, &written.warnings);
     Ok(answer)
@@ -62,7 +66,8 @@ pub(crate) fn list(scope: Scope<'_>, view: View, query: &Query, page: Page) -> R
         metadata.insert("remainingItemCount".to_owned(), remaining.into());
     }
     let metadata = Value::Object(metadata);
-    let trees = || -> Result<Vec<Value>, ApiError> { page.records.iter().map(|record| document::tree(record)).collect() };
+    let trees =
+        || -> Result<Vec<Value>, ApiError> { page.records.iter().map(|record| document::tree(record)).collect() };
     let shown = match view {
         View::Object if !query.flag("pretty")? => return Ok(stored_list(scope, &metadata, page.records)),
         View::Object => json!({

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coracle_api::kinds::Kind;
 use coracle_api::key::GroupResource;
+use coracle_api::kinds::Kind;
 use coracle_api::status::{ApiError, Cause};
 use coracle_store::{Expect, Key, Record, Snapshot};
 
@@ -21,13 +21,10 @@ fn resource() -> GroupResource {
 
 /// Refuses a new object whose namespace is missing or on its way out. The answer makes the commit depend on the namespace
 /// being the one that was looked at: an object can never slip into a namespace that has just been emptied.
-pub(crate) fn admit(
-    snapshot: &Snapshot,
-    kind: &Kind,
-    namespace: &str,
-    name: &str,
-) -> Result<(Key, Expect), ApiError> {
-    let record = snapshot.get(&key(namespace)).ok_or_else(|| ApiError::not_found(&resource(), namespace))?;
+pub(crate) fn admit(snapshot: &Snapshot, kind: &Kind, namespace: &str, name: &str) -> Result<(Key, Expect), ApiError> {
+    let record = snapshot
+        .get(&key(namespace))
+        .ok_or_else(|| ApiError::not_found(&resource(), namespace))?;
     if record.header.deleting {
         return Err(terminating(kind, namespace, name));
     }
@@ -46,9 +43,11 @@ fn terminating(kind: &Kind, namespace: &str, name: &str) -> ApiError {
 /// Refuses the deletion of a namespace that the cluster needs.
 pub(crate) fn may_delete(record: &Arc<Record>) -> Result<(), ApiError> {
     match crate::document::place(record.key.as_str()).1 {
-        name if KEPT.contains(&name) => {
-            Err(ApiError::forbidden(&resource(), name, "this namespace may not be deleted"))
-        }
+        name if KEPT.contains(&name) => Err(ApiError::forbidden(
+            &resource(),
+            name,
+            "this namespace may not be deleted",
+        )),
         _ => Ok(()),
     }
 }

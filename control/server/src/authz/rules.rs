@@ -35,7 +35,10 @@ pub(crate) struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     pub(crate) fn of(identity: &'a Identity) -> Self {
-        Self { user: &identity.user, groups: &identity.groups }
+        Self {
+            user: &identity.user,
+            groups: &identity.groups,
+        }
     }
 }
 
@@ -76,12 +79,25 @@ impl Policy {
                 known.insert((namespace.to_owned(), name.to_owned()), rules(&role));
             }
         }
-        let mut policy = Self { revision: snapshot.revision(), ..Self::default() };
-        for record in snapshot.range(cluster_bindings, None).chain(snapshot.range(bindings, None)) {
+        let mut policy = Self {
+            revision: snapshot.revision(),
+            ..Self::default()
+        };
+        for record in snapshot
+            .range(cluster_bindings, None)
+            .chain(snapshot.range(bindings, None))
+        {
             let (namespace, _) = place(record.key.as_str());
             let Ok(binding) = parse(&record.json) else { continue };
-            let role_namespace = if object::text(&binding, "roleRef.kind") == "Role" { namespace } else { "" };
-            let role = (role_namespace.to_owned(), object::text(&binding, "roleRef.name").to_owned());
+            let role_namespace = if object::text(&binding, "roleRef.kind") == "Role" {
+                namespace
+            } else {
+                ""
+            };
+            let role = (
+                role_namespace.to_owned(),
+                object::text(&binding, "roleRef.name").to_owned(),
+            );
             if let Some(rules) = known.get(&role) {
                 policy.bind(&binding, namespace, rules);
             }
@@ -105,7 +121,10 @@ impl Policy {
                 _ => continue,
             };
             let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
-            grants.or_default().push(Grant { namespace, rules: rules.clone() });
+            grants.or_default().push(Grant {
+                namespace,
+                rules: rules.clone(),
+            });
         }
     }
 
@@ -140,7 +159,8 @@ impl Rule {
             None => {
                 listed(&self.groups, attributes.group)
                     && self.resources.iter().any(|pattern| covers(pattern, attributes))
-                    && (self.names.is_empty() || attributes.name.is_some_and(|name| self.names.iter().any(|n| n == name)))
+                    && (self.names.is_empty()
+                        || attributes.name.is_some_and(|name| self.names.iter().any(|n| n == name)))
             }
         }
     }
@@ -162,7 +182,10 @@ fn covers(pattern: &str, attributes: &Attributes<'_>) -> bool {
 
 fn rules(role: &Value) -> Arc<[Rule]> {
     let texts = |rule: &Value, field: &str| -> Vec<String> {
-        object::list(rule, field).iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        object::list(rule, field)
+            .iter()
+            .filter_map(|item| item.as_str().map(str::to_owned))
+            .collect()
     };
     object::list(role, "rules")
         .iter()
@@ -184,7 +207,11 @@ mod tests {
     fn policy(bindings: &[(Option<&str>, Value, Value)]) -> Policy {
         let mut policy = Policy::default();
         for (namespace, role, subjects) in bindings {
-            policy.bind(&json!({"subjects": subjects}), namespace.unwrap_or_default(), &rules(role));
+            policy.bind(
+                &json!({"subjects": subjects}),
+                namespace.unwrap_or_default(),
+                &rules(role),
+            );
         }
         policy
     }
@@ -195,7 +222,12 @@ mod tests {
     }
 
     fn pods<'a>(verb: &'a str, namespace: Option<&'a str>) -> Attributes<'a> {
-        Attributes { verb, resource: "pods", namespace, ..Attributes::default() }
+        Attributes {
+            verb,
+            resource: "pods",
+            namespace,
+            ..Attributes::default()
+        }
     }
 
     #[test]
@@ -216,12 +248,18 @@ mod tests {
             {"verbs": ["update"], "apiGroups": ["*"], "resources": ["pods"], "resourceNames": ["one"]},
         ]});
         let policy = policy(&[(None, role, json!([{"kind": "Group", "name": "dev"}]))]);
-        let part = |subresource| Attributes { subresource: Some(subresource), ..pods("get", Some("a")) };
+        let part = |subresource| Attributes {
+            subresource: Some(subresource),
+            ..pods("get", Some("a"))
+        };
         assert!(allowed(&policy, "x", &["dev"], part("log")));
         assert!(allowed(&policy, "x", &["dev"], part("status")));
         assert!(!allowed(&policy, "x", &["dev"], part("exec")));
         assert!(!allowed(&policy, "x", &["dev"], pods("get", Some("a"))));
-        let named = |name| Attributes { name: Some(name), ..pods("update", Some("a")) };
+        let named = |name| Attributes {
+            name: Some(name),
+            ..pods("update", Some("a"))
+        };
         assert!(allowed(&policy, "x", &["dev"], named("one")));
         assert!(!allowed(&policy, "x", &["dev"], named("two")));
         assert!(!allowed(&policy, "x", &["dev"], pods("update", Some("a"))));
@@ -230,8 +268,16 @@ mod tests {
     #[test]
     fn paths_match_by_prefix() {
         let role = json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/api/*"]}]});
-        let policy = policy(&[(None, role, json!([{"kind": "ServiceAccount", "name": "sa", "namespace": "n"}]))]);
-        let path = |path| Attributes { verb: "get", path: Some(path), ..Attributes::default() };
+        let policy = policy(&[(
+            None,
+            role,
+            json!([{"kind": "ServiceAccount", "name": "sa", "namespace": "n"}]),
+        )]);
+        let path = |path| Attributes {
+            verb: "get",
+            path: Some(path),
+            ..Attributes::default()
+        };
         assert!(allowed(&policy, "system:serviceaccount:n:sa", &[], path("/api/v1")));
         assert!(allowed(&policy, "system:serviceaccount:n:sa", &[], path("/healthz")));
         assert!(!allowed(&policy, "system:serviceaccount:n:sa", &[], path("/healthz/x")));

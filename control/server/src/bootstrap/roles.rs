@@ -4,7 +4,11 @@
 use serde_json::{Value, json};
 
 /// A rule: groups, resources, verbs.
-struct Rule(&'static [&'static str], &'static [&'static str], &'static [&'static str]);
+struct Rule(
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
@@ -24,8 +28,17 @@ fn people() -> Vec<(Value, Vec<Value>)> {
         Rule(
             &[""],
             &[
-                "configmaps", "endpoints", "events", "pods", "pods/log", "pods/status", "serviceaccounts", "services",
-                "services/status", "namespaces", "namespaces/status",
+                "configmaps",
+                "endpoints",
+                "events",
+                "pods",
+                "pods/log",
+                "pods/status",
+                "serviceaccounts",
+                "services",
+                "services/status",
+                "namespaces",
+                "namespaces/status",
             ],
             READ,
         ),
@@ -36,11 +49,23 @@ fn people() -> Vec<(Value, Vec<Value>)> {
         Rule(&[""], &["secrets"], READ),
         Rule(
             &[""],
-            &["configmaps", "endpoints", "events", "pods", "secrets", "serviceaccounts", "services"],
+            &[
+                "configmaps",
+                "endpoints",
+                "events",
+                "pods",
+                "secrets",
+                "serviceaccounts",
+                "services",
+            ],
             WRITE,
         ),
         Rule(&[""], &["pods/eviction", "pods/portforward"], &["create", "get"]),
-        Rule(&["apps"], &["deployments", "deployments/scale", "replicasets", "replicasets/scale"], WRITE),
+        Rule(
+            &["apps"],
+            &["deployments", "deployments/scale", "replicasets", "replicasets/scale"],
+            WRITE,
+        ),
         Rule(&["coordination.k8s.io"], &["leases"], ALL),
     ];
     let admin: &[Rule] = &[Rule(&[RBAC], &["roles", "rolebindings"], ALL)];
@@ -50,7 +75,11 @@ fn people() -> Vec<(Value, Vec<Value>)> {
                 {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
                 {"nonResourceURLs": ["*"], "verbs": ["*"]},
             ]}),
-            vec![binding("cluster-admin", "cluster-admin", &[("Group", "system:masters")])],
+            vec![binding(
+                "cluster-admin",
+                "cluster-admin",
+                &[("Group", "system:masters")],
+            )],
         ),
         (role("view", &[view]), vec![]),
         (role("edit", &[view, edit]), vec![]),
@@ -59,12 +88,25 @@ fn people() -> Vec<(Value, Vec<Value>)> {
 }
 
 fn everybody() -> Vec<(Value, Vec<Value>)> {
-    let public = ["/healthz", "/livez", "/readyz", "/healthz/*", "/livez/*", "/readyz/*", "/version", "/version/"];
+    let public = [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/healthz/*",
+        "/livez/*",
+        "/readyz/*",
+        "/version",
+        "/version/",
+    ];
     let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
     let discovery: Vec<&str> = public.iter().chain(&discovery).copied().collect();
     let authenticated = ("Group", "system:authenticated");
     let reviews: &[Rule] = &[
-        Rule(&["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"], &["create"]),
+        Rule(
+            &["authorization.k8s.io"],
+            &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            &["create"],
+        ),
         Rule(&["authentication.k8s.io"], &["selfsubjectreviews"], &["create"]),
     ];
     vec![
@@ -80,25 +122,58 @@ fn everybody() -> Vec<(Value, Vec<Value>)> {
             json!({"metadata": {"name": "system:discovery"}, "rules": [{"nonResourceURLs": discovery, "verbs": ["get"]}]}),
             vec![binding("system:discovery", "system:discovery", &[authenticated])],
         ),
-        (role("system:basic-user", &[reviews]), vec![binding("system:basic-user", "system:basic-user", &[authenticated])]),
+        (
+            role("system:basic-user", &[reviews]),
+            vec![binding("system:basic-user", "system:basic-user", &[authenticated])],
+        ),
     ]
 }
 
 fn components() -> Vec<(Value, Vec<Value>)> {
     let events = || Rule(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]);
-    let leases = || Rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "list", "patch", "update", "watch"]);
+    let leases = || {
+        Rule(
+            &["coordination.k8s.io"],
+            &["leases"],
+            &["create", "get", "list", "patch", "update", "watch"],
+        )
+    };
     // Garbage collection and the emptying of namespaces reach every kind.
     let controllers: &[Rule] = &[
-        Rule(&["*"], &["*"], &["get", "list", "watch", "delete", "deletecollection", "patch", "update"]),
-        Rule(&[""], &["configmaps", "endpoints", "pods", "serviceaccounts"], &["create"]),
+        Rule(
+            &["*"],
+            &["*"],
+            &["get", "list", "watch", "delete", "deletecollection", "patch", "update"],
+        ),
+        Rule(
+            &[""],
+            &["configmaps", "endpoints", "pods", "serviceaccounts"],
+            &["create"],
+        ),
         Rule(&["apps"], &["replicasets", "controllerrevisions"], &["create"]),
         Rule(&["discovery.k8s.io"], &["endpointslices"], &["create"]),
-        Rule(&["*"], &["*/status", "*/finalizers", "*/scale", "*/finalize"], &["get", "patch", "update"]),
+        Rule(
+            &["*"],
+            &["*/status", "*/finalizers", "*/scale", "*/finalize"],
+            &["get", "patch", "update"],
+        ),
         events(),
         leases(),
     ];
     let scheduler: &[Rule] = &[
-        Rule(&[""], &["namespaces", "nodes", "pods", "services", "replicationcontrollers", "persistentvolumeclaims", "persistentvolumes"], READ),
+        Rule(
+            &[""],
+            &[
+                "namespaces",
+                "nodes",
+                "pods",
+                "services",
+                "replicationcontrollers",
+                "persistentvolumeclaims",
+                "persistentvolumes",
+            ],
+            READ,
+        ),
         Rule(&["apps"], &["replicasets", "statefulsets"], READ),
         Rule(&["policy"], &["poddisruptionbudgets"], READ),
         Rule(&["scheduling.k8s.io", "storage.k8s.io"], &["*"], READ),
@@ -109,28 +184,58 @@ fn components() -> Vec<(Value, Vec<Value>)> {
         leases(),
     ];
     let node: &[Rule] = &[
-        Rule(&[""], &["nodes"], &["create", "get", "list", "patch", "update", "watch"]),
+        Rule(
+            &[""],
+            &["nodes"],
+            &["create", "get", "list", "patch", "update", "watch"],
+        ),
         Rule(&[""], &["nodes/status"], &["patch", "update"]),
         Rule(&[""], &["pods"], &["create", "delete", "get", "list", "watch"]),
         Rule(&[""], &["pods/status"], &["get", "patch", "update"]),
         Rule(&[""], &["pods/eviction"], &["create"]),
-        Rule(&[""], &["configmaps", "secrets", "services", "endpoints", "serviceaccounts", "namespaces"], READ),
+        Rule(
+            &[""],
+            &[
+                "configmaps",
+                "secrets",
+                "services",
+                "endpoints",
+                "serviceaccounts",
+                "namespaces",
+            ],
+            READ,
+        ),
         Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
         Rule(&["node.k8s.io", "storage.k8s.io"], &["*"], READ),
-        Rule(&["coordination.k8s.io"], &["leases"], &["create", "delete", "get", "list", "patch", "update", "watch"]),
+        Rule(
+            &["coordination.k8s.io"],
+            &["leases"],
+            &["create", "delete", "get", "list", "patch", "update", "watch"],
+        ),
         events(),
     ];
     let user = |name| [("User", name)];
     vec![
         (
             role("system:kube-controller-manager", &[controllers]),
-            vec![binding("system:kube-controller-manager", "system:kube-controller-manager", &user("system:kube-controller-manager"))],
+            vec![binding(
+                "system:kube-controller-manager",
+                "system:kube-controller-manager",
+                &user("system:kube-controller-manager"),
+            )],
         ),
         (
             role("system:kube-scheduler", &[scheduler]),
-            vec![binding("system:kube-scheduler", "system:kube-scheduler", &user("system:kube-scheduler"))],
+            vec![binding(
+                "system:kube-scheduler",
+                "system:kube-scheduler",
+                &user("system:kube-scheduler"),
+            )],
         ),
-        (role("system:node", &[node]), vec![binding("system:node", "system:node", &[("Group", "system:nodes")])]),
+        (
+            role("system:node", &[node]),
+            vec![binding("system:node", "system:node", &[("Group", "system:nodes")])],
+        ),
     ]
 }
 

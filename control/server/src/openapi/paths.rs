@@ -13,12 +13,26 @@ pub(super) struct Form {
     bodies_are_parameters: bool,
 }
 
-pub(super) const V3: Form = Form { references: "#/components/schemas/", bodies_are_parameters: false };
-pub(super) const V2: Form = Form { references: "#/definitions/", bodies_are_parameters: true };
+pub(super) const V3: Form = Form {
+    references: "#/components/schemas/",
+    bodies_are_parameters: false,
+};
+pub(super) const V2: Form = Form {
+    references: "#/definitions/",
+    bodies_are_parameters: true,
+};
 
 const WRITE_OPTIONS: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
-const LIST_OPTIONS: &[&str] =
-    &["labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "watch", "timeoutSeconds"];
+const LIST_OPTIONS: &[&str] = &[
+    "labelSelector",
+    "fieldSelector",
+    "limit",
+    "continue",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "watch",
+    "timeoutSeconds",
+];
 const DELETE_OPTIONS: &[&str] = &["dryRun", "gracePeriodSeconds", "propagationPolicy"];
 
 /// What an operation is about.
@@ -36,23 +50,38 @@ struct Operation<'a> {
 pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
     let root = format!("/{}", path(&kind.group, &kind.version));
     if kind.namespaced && kind.allows("list") {
-        let all = Operation { answer: format!("{}List", kind.go_type), ..operation(kind, form, "list", LIST_OPTIONS) };
+        let all = Operation {
+            answer: format!("{}List", kind.go_type),
+            ..operation(kind, form, "list", LIST_OPTIONS)
+        };
         paths.insert(format!("{root}/{}", kind.plural), json!({"get": all.write(None)}));
     }
     let (collection, scope) = match kind.namespaced {
-        true => (format!("{root}/namespaces/{{namespace}}/{}", kind.plural), vec!["namespace"]),
+        true => (
+            format!("{root}/namespaces/{{namespace}}/{}", kind.plural),
+            vec!["namespace"],
+        ),
         false => (format!("{root}/{}", kind.plural), vec![]),
     };
     let mut item = path_item(form, &scope);
     if kind.allows("list") {
-        let list = Operation { answer: format!("{}List", kind.go_type), ..operation(kind, form, "list", LIST_OPTIONS) };
+        let list = Operation {
+            answer: format!("{}List", kind.go_type),
+            ..operation(kind, form, "list", LIST_OPTIONS)
+        };
         item.insert("get".to_owned(), list.write(None));
     }
     if kind.allows("create") {
-        item.insert("post".to_owned(), operation(kind, form, "post", WRITE_OPTIONS).write(Some(&[])));
+        item.insert(
+            "post".to_owned(),
+            operation(kind, form, "post", WRITE_OPTIONS).write(Some(&[])),
+        );
     }
     if kind.allows("deletecollection") {
-        item.insert("delete".to_owned(), operation(kind, form, "deletecollection", DELETE_OPTIONS).write(None));
+        item.insert(
+            "delete".to_owned(),
+            operation(kind, form, "deletecollection", DELETE_OPTIONS).write(None),
+        );
     }
     paths.insert(collection.clone(), Value::Object(item));
     if !kind.is_stored() {
@@ -60,22 +89,36 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
     }
     let named: Vec<&str> = scope.into_iter().chain(["name"]).collect();
     let mut item = path_item(form, &named);
-    for (method, verb, query) in
-        [("get", "get", &[][..]), ("put", "update", WRITE_OPTIONS), ("patch", "patch", WRITE_OPTIONS), ("delete", "delete", DELETE_OPTIONS)]
-    {
+    for (method, verb, query) in [
+        ("get", "get", &[][..]),
+        ("put", "update", WRITE_OPTIONS),
+        ("patch", "patch", WRITE_OPTIONS),
+        ("delete", "delete", DELETE_OPTIONS),
+    ] {
         if kind.allows(verb) {
-            item.insert(method.to_owned(), operation(kind, form, method, query).write_method(method));
+            item.insert(
+                method.to_owned(),
+                operation(kind, form, method, query).write_method(method),
+            );
         }
     }
     paths.insert(format!("{collection}/{{name}}"), Value::Object(item));
     for sub in &kind.subresources {
-        paths.insert(format!("{collection}/{{name}}/{}", sub.name), subresource(kind, sub, form, &named));
+        paths.insert(
+            format!("{collection}/{{name}}/{}", sub.name),
+            subresource(kind, sub, form, &named),
+        );
     }
 }
 
 fn subresource(kind: &Kind, sub: &Subresource, form: &Form, named: &[&str]) -> Value {
     let mut item = path_item(form, named);
-    for (method, verb) in [("get", "get"), ("post", "create"), ("put", "update"), ("patch", "patch")] {
+    for (method, verb) in [
+        ("get", "get"),
+        ("post", "create"),
+        ("put", "update"),
+        ("patch", "patch"),
+    ] {
         if !sub.allows(verb) {
             continue;
         }
@@ -86,7 +129,11 @@ fn subresource(kind: &Kind, sub: &Subresource, form: &Form, named: &[&str]) -> V
             operation.go_type = body.go_type;
             operation.answer = body.go_type.to_owned();
         }
-        let action = if matches!(sub.name.as_ref(), "portforward" | "exec" | "attach" | "proxy") { "connect" } else { method };
+        let action = if matches!(sub.name.as_ref(), "portforward" | "exec" | "attach" | "proxy") {
+            "connect"
+        } else {
+            method
+        };
         operation.action = action;
         item.insert(method.to_owned(), operation.write_method(method));
     }
@@ -116,7 +163,8 @@ impl Operation<'_> {
     /// The operation; `body` are the content types of its body, none named means JSON.
     fn write(&self, body: Option<&[&str]>) -> Value {
         let (group, version, kind) = self.kind;
-        let reference = |go_type: &str| json!({"$ref": format!("{}{}", self.form.references, openapi_schema_name(go_type))});
+        let reference =
+            |go_type: &str| json!({"$ref": format!("{}{}", self.form.references, openapi_schema_name(go_type))});
         let mut parameters: Vec<Value> = self.query.iter().map(|name| self.parameter(name)).collect();
         let mut written = Map::new();
         let types: &[&str] = match body {
@@ -133,8 +181,10 @@ impl Operation<'_> {
             parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
             written.insert("consumes".to_owned(), json!(types));
         } else if body.is_some() {
-            let content: Map<String, Value> =
-                types.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
+            let content: Map<String, Value> = types
+                .iter()
+                .map(|media| ((*media).to_owned(), json!({"schema": schema})))
+                .collect();
             written.insert("requestBody".to_owned(), json!({"content": content, "required": true}));
         }
         let answer = reference(&self.answer);
@@ -176,7 +226,9 @@ fn parameter(form: &Form, name: &str, place: &str) -> Value {
         true => json!({"name": name, "in": place, "type": kind, "uniqueItems": true}),
         false => json!({"name": name, "in": place, "schema": {"type": kind, "uniqueItems": true}}),
     };
-    if place == "path" && let Some(fields) = parameter.as_object_mut() {
+    if place == "path"
+        && let Some(fields) = parameter.as_object_mut()
+    {
         fields.insert("required".to_owned(), true.into());
     }
     parameter

@@ -46,7 +46,13 @@ impl Scope<'_> {
                 object::set_name(&mut attempt, &generated_name(&generate));
             }
             match self.try_create(attempt, options).await {
-                Ok(json) => return Ok(Written { json, created: true, warnings }),
+                Ok(json) => {
+                    return Ok(Written {
+                        json,
+                        created: true,
+                        warnings,
+                    });
+                }
                 Err(Lost::Failed(error)) => return Err(error),
                 Err(Lost::Race { key, .. }) if key == self.namespace_key() => {
                     races += 1;
@@ -75,13 +81,23 @@ impl Scope<'_> {
     /// What every new object gets, whatever the request says; then defaults and the strategy's own.
     fn settle(&self, value: &mut Value) -> Result<(), ApiError> {
         if self.kind.namespaced && self.namespace.is_none() {
-            return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+            return Err(ApiError::bad_request(
+                "an empty namespace may not be set during creation",
+            ));
         }
         decode::settle_namespace(value, self.namespace.filter(|_| self.kind.namespaced))?;
         if !object::resource_version(value).is_empty() {
-            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(ApiError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
-        for field in ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
+        for field in [
+            "selfLink",
+            "managedFields",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "resourceVersion",
+        ] {
             object::remove(value, &format!("metadata.{field}"));
         }
         let now = time::format_seconds(self.core.now_micros());
@@ -98,9 +114,9 @@ impl Scope<'_> {
         let key = self.key(&name);
         let snapshot = self.core.store.snapshot();
         let namespace = match self.namespace.filter(|_| self.kind.namespaced) {
-            Some(namespace) => Some(
-                admission::namespace::admit(&snapshot, self.kind, namespace, &name).map_err(Lost::Failed)?,
-            ),
+            Some(namespace) => {
+                Some(admission::namespace::admit(&snapshot, self.kind, namespace, &name).map_err(Lost::Failed)?)
+            }
             None => None,
         };
         if !name.is_empty() && snapshot.get(key.as_str()).is_some() {
@@ -108,7 +124,12 @@ impl Scope<'_> {
         }
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
         let reservation = match self.is_service() {
-            true => Some(self.core.addresses.assign(key.as_str(), &mut value, None).map_err(invalid)?),
+            true => Some(
+                self.core
+                    .addresses
+                    .assign(key.as_str(), &mut value, None)
+                    .map_err(invalid)?,
+            ),
             false => None,
         };
         let faults = validate::create(self.kind, &value);
@@ -129,7 +150,10 @@ impl Scope<'_> {
 fn generated_name(base: &str) -> String {
     let mut name: String = base.chars().take(BASE).collect();
     for _ in 0..SUFFIX {
-        let letter = ALPHABET.get(rand::random_range(0..ALPHABET.len())).copied().unwrap_or(b'x');
+        let letter = ALPHABET
+            .get(rand::random_range(0..ALPHABET.len()))
+            .copied()
+            .unwrap_or(b'x');
         name.push(char::from(letter));
     }
     name

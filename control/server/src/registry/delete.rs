@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coracle_api::status::{self, ApiError};
 use coracle_api::object;
+use coracle_api::status::{self, ApiError};
 use coracle_store::{Expect, Record};
 use serde_json::Value;
 
@@ -85,7 +85,10 @@ impl Scope<'_> {
         let page = self.page(list).await?;
         for record in &page.records {
             let (namespace, name) = document::place(record.key.as_str());
-            let scope = Scope { namespace: (!namespace.is_empty()).then_some(namespace), ..*self };
+            let scope = Scope {
+                namespace: (!namespace.is_empty()).then_some(namespace),
+                ..*self
+            };
             match scope.delete(name, options).await {
                 Ok(_) => {}
                 Err(error) if error.code == 404 => {}

@@ -35,8 +35,15 @@ impl DeleteOptions {
             Some(value) => value.as_bool(),
             None => query.tristate("orphanDependents")?,
         };
-        let propagation = match text("propagationPolicy").or_else(|| query.get("propagationPolicy").map(str::to_owned)) {
-            None => orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
+        let propagation = match text("propagationPolicy").or_else(|| query.get("propagationPolicy").map(str::to_owned))
+        {
+            None => orphan.map(|orphan| {
+                if orphan {
+                    Propagation::Orphan
+                } else {
+                    Propagation::Background
+                }
+            }),
             Some(_) if orphan.is_some() => {
                 return Err(ApiError::unprocessable(
                     "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
@@ -47,7 +54,11 @@ impl DeleteOptions {
         let dry_run = match object::list(body, "dryRun") {
             [] => query.all("dryRun").any(|value| value == "All"),
             values if values.iter().all(|value| value == "All") => true,
-            _ => return Err(ApiError::bad_request("invalid value of dryRun: supported values: \"All\"")),
+            _ => {
+                return Err(ApiError::bad_request(
+                    "invalid value of dryRun: supported values: \"All\"",
+                ));
+            }
         };
         Ok(Self {
             grace_seconds: match object::integer(body, "gracePeriodSeconds") {
@@ -96,7 +107,9 @@ pub(crate) fn decide(kind: &Kind, object: &Value, options: &DeleteOptions, now_m
             // A deletion that runs can only become shorter.
             (true, before) if grace >= before.unwrap_or_default() => {}
             (true, before) => {
-                let end = object::deletion_timestamp(object).and_then(time::parse).unwrap_or(now_micros);
+                let end = object::deletion_timestamp(object)
+                    .and_then(time::parse)
+                    .unwrap_or(now_micros);
                 let earlier = end - (before.unwrap_or_default() - grace) * time::SECOND;
                 mark(kind, &mut next, earlier, grace);
             }
@@ -111,7 +124,11 @@ pub(crate) fn decide(kind: &Kind, object: &Value, options: &DeleteOptions, now_m
     } else {
         return Decision::Remove;
     }
-    if next == *object { Decision::Wait } else { Decision::Mark(next) }
+    if next == *object {
+        Decision::Wait
+    } else {
+        Decision::Mark(next)
+    }
 }
 
 /// Whether a marked object has nothing left that it waits for.
@@ -123,8 +140,7 @@ pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
 /// Whether a finalizer keeps the object.
 fn holds(kind: &Kind, object: &Value) -> bool {
     let namespace = kind.group.is_empty() && kind.kind == "Namespace";
-    object::finalizers(object).next().is_some()
-        || (namespace && !object::list(object, "spec.finalizers").is_empty())
+    object::finalizers(object).next().is_some() || (namespace && !object::list(object, "spec.finalizers").is_empty())
 }
 
 fn mark(kind: &Kind, object: &mut Value, at_micros: i64, grace_seconds: i64) {
@@ -196,7 +212,8 @@ mod tests {
     }
 
     fn pod(extra: Value) -> Value {
-        let mut pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
+        let mut pod =
+            json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
         for (name, value) in extra.as_object().unwrap() {
             object::set(&mut pod, name, value.clone());
         }
@@ -204,30 +221,55 @@ mod tests {
     }
 
     fn options(grace: Option<i64>, propagation: Option<Propagation>) -> DeleteOptions {
-        DeleteOptions { grace_seconds: grace, propagation, ..DeleteOptions::default() }
+        DeleteOptions {
+            grace_seconds: grace,
+            propagation,
+            ..DeleteOptions::default()
+        }
     }
 
     #[test]
     fn a_running_pod_gets_its_time() {
-        let Decision::Mark(next) = decide(kind("", "pods"), &pod(json!({})), &options(None, None), NOW) else { panic!() };
+        let Decision::Mark(next) = decide(kind("", "pods"), &pod(json!({})), &options(None, None), NOW) else {
+            panic!()
+        };
         assert_eq!(object::deletion_grace_period_seconds(&next), Some(30));
-        assert_eq!(object::deletion_timestamp(&next), Some(time::format_seconds(NOW + 30 * time::SECOND).as_str()));
+        assert_eq!(
+            object::deletion_timestamp(&next),
+            Some(time::format_seconds(NOW + 30 * time::SECOND).as_str())
+        );
         assert!(!is_finished(kind("", "pods"), &next));
         // Again with the same or a longer time: nothing.
-        assert_eq!(decide(kind("", "pods"), &next, &options(Some(60), None), NOW), Decision::Wait);
+        assert_eq!(
+            decide(kind("", "pods"), &next, &options(Some(60), None), NOW),
+            Decision::Wait
+        );
         // Shorter: earlier.
-        let Decision::Mark(sooner) = decide(kind("", "pods"), &next, &options(Some(5), None), NOW) else { panic!() };
-        assert_eq!(object::deletion_timestamp(&sooner), Some(time::format_seconds(NOW + 5 * time::SECOND).as_str()));
+        let Decision::Mark(sooner) = decide(kind("", "pods"), &next, &options(Some(5), None), NOW) else {
+            panic!()
+        };
+        assert_eq!(
+            object::deletion_timestamp(&sooner),
+            Some(time::format_seconds(NOW + 5 * time::SECOND).as_str())
+        );
         // Zero: gone.
-        assert_eq!(decide(kind("", "pods"), &next, &options(Some(0), None), NOW), Decision::Remove);
+        assert_eq!(
+            decide(kind("", "pods"), &next, &options(Some(0), None), NOW),
+            Decision::Remove
+        );
     }
 
     #[test]
     fn pods_that_do_not_run_go_at_once() {
         for extra in [json!({"spec.nodeName": ""}), json!({"status.phase": "Failed"})] {
-            assert_eq!(decide(kind("", "pods"), &pod(extra), &options(None, None), NOW), Decision::Remove);
+            assert_eq!(
+                decide(kind("", "pods"), &pod(extra), &options(None, None), NOW),
+                Decision::Remove
+            );
         }
-        let Decision::Mark(next) = decide(kind("", "pods"), &pod(json!({})), &options(Some(-1), None), NOW) else { panic!() };
+        let Decision::Mark(next) = decide(kind("", "pods"), &pod(json!({})), &options(Some(-1), None), NOW) else {
+            panic!()
+        };
         assert_eq!(object::deletion_grace_period_seconds(&next), Some(1));
     }
 
@@ -250,7 +292,9 @@ mod tests {
     fn the_last_finalizer_ends_it() {
         let kind = kind("", "configmaps");
         let mut map = json!({"metadata": {"name": "a", "finalizers": ["x/y"]}});
-        let Decision::Mark(next) = decide(kind, &map, &options(None, None), NOW) else { panic!() };
+        let Decision::Mark(next) = decide(kind, &map, &options(None, None), NOW) else {
+            panic!()
+        };
         assert!(!is_finished(kind, &next));
         map = next;
         object::set_finalizers(&mut map, &[]);
@@ -260,8 +304,11 @@ mod tests {
     #[test]
     fn a_namespace_terminates_until_it_is_finalized() {
         let kind = kind("", "namespaces");
-        let namespace = json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        let Decision::Mark(mut next) = decide(kind, &namespace, &options(None, None), NOW) else { panic!() };
+        let namespace =
+            json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let Decision::Mark(mut next) = decide(kind, &namespace, &options(None, None), NOW) else {
+            panic!()
+        };
         assert_eq!(next["status"]["phase"], "Terminating");
         assert!(!is_finished(kind, &next));
         next["spec"]["finalizers"] = json!([]);
@@ -272,10 +319,20 @@ mod tests {
     fn options_come_from_body_or_query() {
         let query = Query::parse(Some("gracePeriodSeconds=3&propagationPolicy=Foreground"));
         let parsed = DeleteOptions::parse(&Value::Null, &query).unwrap();
-        assert_eq!(parsed, DeleteOptions { grace_seconds: Some(3), propagation: Some(Propagation::Foreground), ..DeleteOptions::default() });
+        assert_eq!(
+            parsed,
+            DeleteOptions {
+                grace_seconds: Some(3),
+                propagation: Some(Propagation::Foreground),
+                ..DeleteOptions::default()
+            }
+        );
         let body = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "u"}, "orphanDependents": true});
         let parsed = DeleteOptions::parse(&body, &Query::default()).unwrap();
-        assert_eq!((parsed.grace_seconds, parsed.propagation), (Some(0), Some(Propagation::Orphan)));
+        assert_eq!(
+            (parsed.grace_seconds, parsed.propagation),
+            (Some(0), Some(Propagation::Orphan))
+        );
         assert!(DeleteOptions::parse(&json!({"propagationPolicy": "Sideways"}), &Query::default()).is_err());
     }
 }

@@ -80,21 +80,48 @@ impl Scope<'_> {
 fn page(snapshot: &Snapshot, prefix: &str, after: Option<&str>, options: &ListOptions) -> Page {
     let all = options.wants_all();
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    let mut matching = snapshot.range(prefix, after).filter(|record| all || matches(record, options));
+    let mut matching = snapshot
+        .range(prefix, after)
+        .filter(|record| all || matches(record, options));
     let records: Vec<Arc<Record>> = matching.by_ref().take(limit).cloned().collect();
-    let more = if records.len() < limit { 0 } else { usize::from(matching.next().is_some()) };
+    let more = if records.len() < limit {
+        0
+    } else {
+        usize::from(matching.next().is_some())
+    };
     let next = records.last().filter(|_| more > 0).map(|last| {
         let after = last.key.as_str().strip_prefix(prefix).unwrap_or_default().to_owned();
-        Token { revision: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX), after }.encode()
+        Token {
+            revision: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
+            after,
+        }
+        .encode()
     });
     let remaining = (all && more > 0).then(|| 1 + matching.count());
-    Page { revision: snapshot.revision(), records, next, remaining }
+    Page {
+        revision: snapshot.revision(),
+        records,
+        next,
+        remaining,
+    }
 }
 
 /// Whether a record meets the selectors, by its header alone.
 pub(crate) fn matches(record: &Record, options: &ListOptions) -> bool {
     let header = &record.header;
-    let label = |name: &str| header.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let field = |path: &str| header.fields.iter().find(|(key, _)| key == path).map(|(_, value)| value.as_str());
+    let label = |name: &str| {
+        header
+            .labels
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let field = |path: &str| {
+        header
+            .fields
+            .iter()
+            .find(|(key, _)| key == path)
+            .map(|(_, value)| value.as_str())
+    };
     options.labels.matches(label) && options.fields.matches(field)
 }

@@ -9,10 +9,18 @@ use super::deletion::DeleteOptions;
 use crate::decode::{Document, Expected, normalise_lenient};
 use crate::query::Query;
 
-const BINDING: Expected<'static> =
-    Expected { api_version: "v1", version: "v1", kind: "Binding", go_type: "k8s.io/api/core/v1.Binding" };
-const EVICTION: Expected<'static> =
-    Expected { api_version: "policy/v1", version: "v1", kind: "Eviction", go_type: "k8s.io/api/policy/v1.Eviction" };
+const BINDING: Expected<'static> = Expected {
+    api_version: "v1",
+    version: "v1",
+    kind: "Binding",
+    go_type: "k8s.io/api/core/v1.Binding",
+};
+const EVICTION: Expected<'static> = Expected {
+    api_version: "policy/v1",
+    version: "v1",
+    kind: "Eviction",
+    go_type: "k8s.io/api/policy/v1.Eviction",
+};
 
 impl Scope<'_> {
     /// Gives a pod its node, once.
@@ -24,7 +32,8 @@ impl Scope<'_> {
             return Err(ApiError::bad_request("target.name: Required value: a node to bind to"));
         }
         let now = time::format_seconds(self.core.now_micros());
-        self.amend(name, dry_run, |pod| self.assign(name, pod, &binding, &node, &now)).await?;
+        self.amend(name, dry_run, |pod| self.assign(name, pod, &binding, &node, &now))
+            .await?;
         Ok(success())
     }
 
@@ -37,10 +46,14 @@ impl Scope<'_> {
         let uid = object::uid(binding);
         if !uid.is_empty() && uid != object::uid(pod) {
             let known = object::uid(pod);
-            return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}")));
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {known}"
+            )));
         }
         if object::deletion_timestamp(pod).is_some() {
-            return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+            return Err(conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
         }
         let taken = object::text(pod, "spec.nodeName");
         if !taken.is_empty() {
@@ -52,7 +65,8 @@ impl Scope<'_> {
         }
         let mut conditions = object::list(pod, "status.conditions").to_vec();
         conditions.retain(|condition| object::text(condition, "type") != "PodScheduled");
-        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+        conditions
+            .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
         object::set(pod, "status.conditions", Value::Array(conditions));
         Ok(())
     }

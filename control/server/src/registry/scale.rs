@@ -6,8 +6,8 @@ use coracle_api::object;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
 
-use super::update::Patch;
 use super::Scope;
+use super::update::Patch;
 use crate::decode::{Document, Expected, normalise_lenient};
 use crate::document;
 
@@ -32,7 +32,9 @@ impl Scope<'_> {
 
     /// Changes how many replicas are wanted.
     pub(crate) async fn rescale(&self, name: &str, source: ScaleSource, dry_run: bool) -> Result<Value, ApiError> {
-        let json: Bytes = self.amend(name, dry_run, |object| self.apply_scale(name, object, &source)).await?;
+        let json: Bytes = self
+            .amend(name, dry_run, |object| self.apply_scale(name, object, &source))
+            .await?;
         Ok(view(&document::parse(&json)?))
     }
 
@@ -40,7 +42,10 @@ impl Scope<'_> {
         let old = view(object);
         let document = match source {
             ScaleSource::Body(document) => document.clone(),
-            ScaleSource::Patch(patch) => Document { value: patch.apply(SCALE.go_type, &old)?, problems: Vec::new() },
+            ScaleSource::Patch(patch) => Document {
+                value: patch.apply(SCALE.go_type, &old)?,
+                problems: Vec::new(),
+            },
         };
         let (new, _) = normalise_lenient(document, SCALE)?;
         let version = object::resource_version(&new);
@@ -69,7 +74,9 @@ fn view(object: &Value) -> Value {
     }
     let wanted = object::integer(object, "spec.replicas").unwrap_or_default();
     let have = object::integer(object, "status.replicas").unwrap_or_default();
-    let selector = object::get(object, "spec.selector").map(selector_text).unwrap_or_default();
+    let selector = object::get(object, "spec.selector")
+        .map(selector_text)
+        .unwrap_or_default();
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": {}, "status": {"replicas": have, "selector": selector},
@@ -83,13 +90,16 @@ fn view(object: &Value) -> Value {
 /// A selector object in its text form: `a=b,c in (d,e)`.
 fn selector_text(selector: &Value) -> String {
     let labels = object::map(selector, "matchLabels").into_iter().flatten();
-    let mut parts: Vec<String> =
-        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let mut parts: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     parts.sort();
     for expression in object::list(selector, "matchExpressions") {
         let key = object::text(expression, "key");
-        let mut values: Vec<&str> =
-            object::list(expression, "values").iter().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> = object::list(expression, "values")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         values.sort_unstable();
         let values = values.join(",");
         parts.push(match object::text(expression, "operator") {
@@ -114,7 +124,10 @@ mod tests {
             "status": {"replicas": 2},
         }));
         assert_eq!(scale["spec"]["replicas"], 3);
-        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "a=2,b=1,t in (x,y)"}));
+        assert_eq!(
+            scale["status"],
+            json!({"replicas": 2, "selector": "a=2,b=1,t in (x,y)"})
+        );
         assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a"}));
     }
 }

@@ -25,7 +25,11 @@ const VERSION: &str = "meta.k8s.io/v1";
 
 impl Token {
     pub(crate) fn encode(&self) -> String {
-        let wire = Wire { v: VERSION.to_owned(), rv: self.revision, start: format!("{}\0", self.after) };
+        let wire = Wire {
+            v: VERSION.to_owned(),
+            rv: self.revision,
+            start: format!("{}\0", self.after),
+        };
         // A struct of two strings and a number always serialises.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).unwrap_or_default())
     }
@@ -39,7 +43,10 @@ impl Token {
             return Err(bad());
         }
         let after = wire.start.strip_suffix('\0').ok_or_else(bad)?.to_owned();
-        Ok(Self { revision: wire.rv, after })
+        Ok(Self {
+            revision: wire.rv,
+            after,
+        })
     }
 }
 

@@ -27,8 +27,11 @@ pub(crate) enum Part {
 }
 
 /// The patch types that are understood.
-pub(crate) const PATCHES: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+pub(crate) const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// A patch as it came.
 pub(crate) struct Patch {
@@ -69,9 +72,9 @@ impl Patch {
                 patch::merge(&mut patched, &self.document);
                 Ok(patched)
             }
-            PatchKind::Strategic if go_type.is_empty() => Err(ApiError::unsupported_media(
-                PATCHES.get(..2).unwrap_or_default(),
-            )),
+            PatchKind::Strategic if go_type.is_empty() => {
+                Err(ApiError::unsupported_media(PATCHES.get(..2).unwrap_or_default()))
+            }
             PatchKind::Strategic => patch::strategic::strategic(go_type, document, &self.document),
         }
     }
@@ -106,8 +109,7 @@ impl Scope<'_> {
             return self.create(document, options).await;
         }
         if self.kind.revision_required && object::resource_version(&document.value).is_empty() {
-            let fault =
-                FieldError::invalid_bare("metadata.resourceVersion", "0x0", "must be specified for an update");
+            let fault = FieldError::invalid_bare("metadata.resourceVersion", "0x0", "must be specified for an update");
             return Err(self.invalid(name, vec![fault]));
         }
         self.change(name, part, &Source::Body(document), options).await
@@ -161,7 +163,13 @@ impl Scope<'_> {
             let old = document::tree(&record)?;
             let (new, warnings) = self.next_state(name, part, source, &old, options.validation)?;
             match self.write(&record, name, part, new, &old, options.dry_run).await {
-                Ok(json) => return Ok(Written { json, created: false, warnings }),
+                Ok(json) => {
+                    return Ok(Written {
+                        json,
+                        created: false,
+                        warnings,
+                    });
+                }
                 Err(Lost::Race { .. }) => {}
                 Err(Lost::Failed(error)) => return Err(error),
             }
@@ -184,7 +192,13 @@ impl Scope<'_> {
             Source::Body(document) => decode::normalise_lenient(document.clone(), expected)?,
             Source::Patch(patch) => {
                 let value = patch.apply(self.kind.go_type, old)?;
-                decode::normalise_lenient(Document { value, problems: Vec::new() }, expected)?
+                decode::normalise_lenient(
+                    Document {
+                        value,
+                        problems: Vec::new(),
+                    },
+                    expected,
+                )?
             }
         };
         decode::settle_namespace(&mut new, self.namespace.filter(|_| self.kind.namespaced))?;
@@ -207,12 +221,21 @@ impl Scope<'_> {
     }
 
     fn refuse_problems(&self, source: &Source, problems: &[Problem]) -> Result<(), ApiError> {
-        let Some(error) = strict_error(&self.kind.kind, &self.kind.version, problems) else { return Ok(()) };
-        let Source::Patch(patch) = source else { return Err(error) };
+        let Some(error) = strict_error(&self.kind.kind, &self.kind.version, problems) else {
+            return Ok(());
+        };
+        let Source::Patch(patch) = source else {
+            return Err(error);
+        };
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let detail = format!("strict decoding error: {}", said.join(", "));
         let text = String::from_utf8_lossy(&patch.text).into_owned();
-        Err(ApiError::invalid("", "", "", vec![FieldError::invalid("patch", text, detail)]))
+        Err(ApiError::invalid(
+            "",
+            "",
+            "",
+            vec![FieldError::invalid("patch", text, detail)],
+        ))
     }
 
     fn check_preconditions(&self, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
@@ -295,7 +318,14 @@ impl Scope<'_> {
 
 /// What no client may change: identity, birth and death stay as they are.
 fn carry_over(new: &mut Value, old: &Value) {
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         let path = format!("metadata.{field}");
         match object::get(old, &path) {
             Some(value) => object::set(new, &path, value.clone()),
@@ -318,11 +348,17 @@ mod tests {
     fn the_content_type_decides_what_a_patch_is() {
         let body = Bytes::from_static(b"{\"spec\":{\"replicas\":3}}");
         let patch = Patch::parse("application/merge-patch+json", body.clone()).unwrap();
-        let patched = patch.apply("", &json!({"spec": {"replicas": 1, "paused": true}})).unwrap();
+        let patched = patch
+            .apply("", &json!({"spec": {"replicas": 1, "paused": true}}))
+            .unwrap();
         assert_eq!(patched, json!({"spec": {"replicas": 3, "paused": true}}));
         let error = Patch::parse("application/apply-patch+yaml", body).err().unwrap();
         assert_eq!(error.code, 415);
-        assert!(error.message.contains("application/strategic-merge-patch+json"), "{}", error.message);
+        assert!(
+            error.message.contains("application/strategic-merge-patch+json"),
+            "{}",
+            error.message
+        );
         assert!(Patch::parse("application/merge-patch+json", Bytes::from_static(b"[]")).is_err());
     }
 

@@ -15,8 +15,8 @@ use futures::stream::{self, Stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::list::matches;
 use super::Scope;
+use super::list::matches;
 use crate::body::BodyError;
 use crate::core::Core;
 use crate::document;
@@ -94,7 +94,11 @@ impl Scope<'_> {
                 None | Some(0) => self.core.store.snapshot(),
                 Some(wanted) => self.wait_for(wanted).await?,
             };
-            let records = snapshot.range(&prefix, None).filter(|record| matches(record, &options)).cloned().collect();
+            let records = snapshot
+                .range(&prefix, None)
+                .filter(|record| matches(record, &options))
+                .cloned()
+                .collect();
             (records, snapshot.revision())
         } else {
             let current = self.core.store.snapshot().revision();
@@ -108,7 +112,9 @@ impl Scope<'_> {
             ApiError::gone_expired(format!("too old resource version: {from} ({})", expired.oldest))
         })?;
         let now = Instant::now();
-        let seconds = options.timeout_seconds.unwrap_or_else(|| rand::random_range(TIMEOUT_SECONDS));
+        let seconds = options
+            .timeout_seconds
+            .unwrap_or_else(|| rand::random_range(TIMEOUT_SECONDS));
         let served = Served {
             core: core.clone(),
             kind: self.kind.clone(),
@@ -172,13 +178,20 @@ impl Served {
     /// When the next bookmark is due: regularly, and once shortly before the end.
     fn bookmark_at(&self) -> Instant {
         let before_end = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
-        if self.last_bookmark_sent { self.end } else { self.next_bookmark.min(before_end.max(Instant::now())) }
+        if self.last_bookmark_sent {
+            self.end
+        } else {
+            self.next_bookmark.min(before_end.max(Instant::now()))
+        }
     }
 
     fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
         let all = self.options.wants_all();
         let is = all || matches(&event.record, &self.options);
-        let was = event.previous.as_ref().is_some_and(|previous| all || matches(previous, &self.options));
+        let was = event
+            .previous
+            .as_ref()
+            .is_some_and(|previous| all || matches(previous, &self.options));
         match shown(event.kind, was, is)? {
             Shown::Stored(change) => Some(self.stored(change, &event.record, Some(event))),
             Shown::Left => {
