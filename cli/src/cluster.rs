@@ -46,7 +46,12 @@ impl ClusterConfig {
     #[must_use]
     pub fn new(data: DataDir) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { data, listen: any, dns_listen: any, nodes: 1 }
+        Self {
+            data,
+            listen: any,
+            dns_listen: any,
+            nodes: 1,
+        }
     }
 }
 
@@ -87,7 +92,9 @@ impl Cluster {
         server_config.nodes = Arc::new(nodes.clone());
         server_config.cluster = Arc::new(crate::dial::PodNetwork(fabric.clone()));
         server_config.advertise = Some((address.ip(), address.port()));
-        let server = Server::build(server_config).await.context("cannot start the API server")?;
+        let server = Server::build(server_config)
+            .await
+            .context("cannot start the API server")?;
         let ready = server.ready_check("nodes");
 
         let cluster = Self {
@@ -124,9 +131,11 @@ impl Cluster {
         let client = |user: &str| kube::Client::new(server.local(user, &[]), "default");
         let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
         controllers.root_ca_pem = Some(pki.ca_pem().to_owned());
-        self.clients.spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
+        self.clients
+            .spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
         let scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
-        self.clients.spawn(coracle_scheduler::run(scheduler, self.stop_clients.clone()));
+        self.clients
+            .spawn(coracle_scheduler::run(scheduler, self.stop_clients.clone()));
     }
 
     fn start_network(&self, udp: UdpSocket, tcp: TcpListener) {
@@ -144,11 +153,17 @@ impl Cluster {
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, count: u16) -> anyhow::Result<()> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let runtime = Runtime::new(RuntimeConfig { cache_dir: self.data.join("cache"), worker_threads: threads })?;
+        let runtime = Runtime::new(RuntimeConfig {
+            cache_dir: self.data.join("cache"),
+            worker_threads: threads,
+        })?;
         let images = Arc::new(ImageStore::open(self.data.join("images"))?);
         for index in 0..count {
             let name = format!("coracle-{}", index + 1);
-            let client = kube::Client::new(server.local(&format!("system:node:{name}"), &["system:nodes"]), "default");
+            let client = kube::Client::new(
+                server.local(&format!("system:node:{name}"), &["system:nodes"]),
+                "default",
+            );
             let mut config = coracle_agent::Config::new(
                 name.as_str(),
                 client,
@@ -158,13 +173,19 @@ impl Cluster {
                 self.data.path(),
             );
             config.proxy_client = Some(kube::Client::new(server.local("system:kube-proxy", &[]), "default"));
-            config.identity = Identity { pod_cidr: pod_network(index).to_string(), ..config.identity };
+            config.identity = Identity {
+                pod_cidr: pod_network(index).to_string(),
+                ..config.identity
+            };
             config.identity.labels = BTreeMap::new();
             let agent = Agent::build(config)?;
             nodes.add(name, agent.handle());
             let mut registered = agent.registered();
             self.clients.spawn(agent.run(self.stop_clients.clone()));
-            registered.wait_for(|done| *done).await.context("a node could not register")?;
+            registered
+                .wait_for(|done| *done)
+                .await
+                .context("a node could not register")?;
         }
         Ok(())
     }
@@ -217,14 +238,19 @@ impl Cluster {
 async fn open_store(path: PathBuf) -> anyhow::Result<Store> {
     let opened = tokio::task::spawn_blocking(move || {
         let engine = SledEngine::open(&path)?;
-        Store::open(Arc::new(engine), coracle_server::header_of, coracle_store::Config::default())
+        Store::open(
+            Arc::new(engine),
+            coracle_server::header_of,
+            coracle_store::Config::default(),
+        )
     });
     Ok(opened.await.context("opening the store was interrupted")??)
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0"))
+    TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0")
+    })
 }
 
 /// Both sockets of the DNS server on one port.
@@ -246,7 +272,11 @@ fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
 
 fn access(pki: &Pki, address: SocketAddr) -> kubeconfig::Access {
     // A listener on all addresses is reached through the loopback.
-    let host = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let host = if address.ip().is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        address.ip()
+    };
     let (cert_pem, key_pem) = pki.admin();
     kubeconfig::Access {
         server: format!("https://{}", SocketAddr::new(host, address.port())),
@@ -257,7 +287,10 @@ fn access(pki: &Pki, address: SocketAddr) -> kubeconfig::Access {
 }
 
 fn fabric_config(nodes: u16) -> FabricConfig {
-    FabricConfig { pod_cidrs: (0..nodes).map(pod_network).collect(), ..FabricConfig::default() }
+    FabricConfig {
+        pod_cidrs: (0..nodes).map(pod_network).collect(),
+        ..FabricConfig::default()
+    }
 }
 
 /// The pod network of a node, counted from 0.
@@ -265,4 +298,3 @@ fn pod_network(index: u16) -> Cidr {
     let octet = FIRST_POD_NETWORK.saturating_sub(u8::try_from(index).unwrap_or(u8::MAX));
     Cidr::new(IpAddr::V4(Ipv4Addr::new(10, octet, 0, 0)), 16)
 }
-

@@ -113,10 +113,7 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
 #[cfg(unix)]
 fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(not(unix))]
@@ -134,10 +131,7 @@ mod tests {
         let first = DataDir::open(root.path()).unwrap();
         let refusal = DataDir::open(root.path()).unwrap_err().to_string();
         assert!(refusal.contains("in use"), "{refusal}");
-        assert!(
-            refusal.contains(&std::process::id().to_string()),
-            "{refusal}"
-        );
+        assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
         assert!(refusal.contains("--data-dir"), "{refusal}");
         drop(first);
         DataDir::open(root.path()).unwrap();

@@ -36,7 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// When a step fails; the message says which.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let cluster = step("start a cluster: API server, controllers, scheduler, one node", up::start(&args.cluster)).await?;
+    let cluster = step(
+        "start a cluster: API server, controllers, scheduler, one node",
+        up::start(&args.cluster),
+    )
+    .await?;
     let shown = show(&cluster.client()).await;
     if shown.is_ok() {
         println!();
@@ -58,12 +62,21 @@ async fn show(client: &Client) -> anyhow::Result<()> {
         manifest::apply(client, &manifest::parse(EXAMPLE)?).await
     })
     .await?;
-    step("wait until the application and its sidecar are ready", available(client)).await?;
+    step(
+        "wait until the application and its sidecar are ready",
+        available(client),
+    )
+    .await?;
     let from_pod = step("call it from another pod, by its name in DNS", call_from_pod(client)).await?;
     let (port, from_host) = step("call it from the host, through its node port", call_from_host(client)).await?;
     println!("\nA pod called {URL} and got:\n\n{}", indented(&from_pod));
-    println!("\nThe host called http://127.0.0.1:{port}/ and got:\n\n{}", indented(&from_host));
-    println!("\nThe headers x-coracle-sidecar and via were added by the sidecar, which reached the application on the pod's own 127.0.0.1.");
+    println!(
+        "\nThe host called http://127.0.0.1:{port}/ and got:\n\n{}",
+        indented(&from_host)
+    );
+    println!(
+        "\nThe headers x-coracle-sidecar and via were added by the sidecar, which reached the application on the pod's own 127.0.0.1."
+    );
     Ok(())
 }
 
@@ -72,7 +85,9 @@ async fn available(client: &Client) -> anyhow::Result<()> {
         let status = deployment.and_then(|deployment| deployment.status.as_ref());
         status.is_some_and(|status| status.available_replicas.unwrap_or(0) > 0)
     };
-    wait(Api::namespaced(client.clone(), NAMESPACE), APP, is_available).await.map(drop)
+    wait(Api::namespaced(client.clone(), NAMESPACE), APP, is_available)
+        .await
+        .map(drop)
 }
 
 /// Runs a pod that calls the Service by name, and returns what it printed.
@@ -89,9 +104,16 @@ async fn call_from_pod(client: &Client) -> anyhow::Result<String> {
     }))?;
     let created = pods.create(&PostParams::default(), &caller).await?;
     let name = created.metadata.name.context("the server gave the pod no name")?;
-    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let phase = |pod: &Pod| {
+        pod.status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default()
+    };
     let ended = |pod: Option<&Pod>| pod.is_none_or(|pod| matches!(phase(pod).as_str(), "Succeeded" | "Failed"));
-    let pod = wait(pods.clone(), &name, ended).await?.context("the calling pod was deleted")?;
+    let pod = wait(pods.clone(), &name, ended)
+        .await?
+        .context("the calling pod was deleted")?;
     let log = pods.logs(&name, &LogParams::default()).await?;
     ensure!(phase(&pod) == "Succeeded", "the calling pod failed and said:\n{log}");
     check(&log)?;
@@ -103,18 +125,27 @@ async fn call_from_host(client: &Client) -> anyhow::Result<(u16, String)> {
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     let service = services.get(APP).await?;
     let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-    let port = ports.first().and_then(|port| port.node_port).context("the Service has no node port")?;
+    let port = ports
+        .first()
+        .and_then(|port| port.node_port)
+        .context("the Service has no node port")?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?));
-    let answer = tokio::time::timeout(PATIENCE, get(address)).await.context("no answer in time")??;
+    let answer = tokio::time::timeout(PATIENCE, get(address))
+        .await
+        .context("no answer in time")??;
     check(&answer)?;
     Ok((address.port(), answer))
 }
 
 async fn get(address: SocketAddr) -> anyhow::Result<String> {
-    let stream = tokio::net::TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = http::Request::get("/").header("host", address.to_string()).body(Empty::<bytes::Bytes>::new())?;
+    let request = http::Request::get("/")
+        .header("host", address.to_string())
+        .body(Empty::<bytes::Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     let mut text = format!("{:?} {}\n", answer.version(), answer.status());
     for (name, value) in answer.headers() {
@@ -128,8 +159,14 @@ async fn get(address: SocketAddr) -> anyhow::Result<String> {
 
 /// The answer must come from the application, through the sidecar.
 fn check(answer: &str) -> anyhow::Result<()> {
-    ensure!(answer.contains("x-coracle-sidecar:"), "the answer did not pass through the sidecar:\n{answer}");
-    ensure!(answer.contains("Ahoy from"), "the answer is not the application's:\n{answer}");
+    ensure!(
+        answer.contains("x-coracle-sidecar:"),
+        "the answer did not pass through the sidecar:\n{answer}"
+    );
+    ensure!(
+        answer.contains("Ahoy from"),
+        "the answer is not the application's:\n{answer}"
+    );
     Ok(())
 }
 
@@ -140,7 +177,10 @@ where
 {
     match tokio::time::timeout(PATIENCE, await_condition(api, name, condition)).await {
         Ok(found) => Ok(found?),
-        Err(_) => bail!("{name} did not get there within {} s; `kubectl describe` says why", PATIENCE.as_secs()),
+        Err(_) => bail!(
+            "{name} did not get there within {} s; `kubectl describe` says why",
+            PATIENCE.as_secs()
+        ),
     }
 }
 
@@ -161,7 +201,11 @@ async fn step<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> a
 }
 
 fn indented(text: &str) -> String {
-    text.trim_end().lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+    text.trim_end()
+        .lines()
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]

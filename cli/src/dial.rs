@@ -38,7 +38,9 @@ impl NodeDialer for Nodes {
             limit_bytes: options.limit_bytes,
         };
         let node = self.find(node)?;
-        let logs = node.logs(&target.namespace, &target.pod, &target.uid, &target.container, &options).await;
+        let logs = node
+            .logs(&target.namespace, &target.pod, &target.uid, &target.container, &options)
+            .await;
         logs.map_err(|error: LogError| ApiError::bad_request(error.to_string()))
     }
 

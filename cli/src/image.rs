@@ -44,7 +44,12 @@ fn open(data: &DataDirArgs) -> anyhow::Result<ImageStore> {
 fn list(store: &ImageStore) -> anyhow::Result<()> {
     println!("{:<28} {:<15} {:>12}  ORIGIN", "IMAGE", "ID", "BYTES");
     for image in store.list()? {
-        let id = image.id.trim_start_matches("sha256:").get(..12).unwrap_or_default().to_owned();
+        let id = image
+            .id
+            .trim_start_matches("sha256:")
+            .get(..12)
+            .unwrap_or_default()
+            .to_owned();
         let origin = if image.builtin { "built in" } else { "loaded" };
         println!("{:<28} {id:<15} {:>12}  {origin}", image.reference, image.size);
     }
@@ -54,7 +59,10 @@ fn list(store: &ImageStore) -> anyhow::Result<()> {
 fn load(store: &ImageStore, file: &std::path::Path, name: &str) -> anyhow::Result<()> {
     let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let entrypoint = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let config = ImageConfig { entrypoint: entrypoint.into_iter().collect(), ..ImageConfig::default() };
+    let config = ImageConfig {
+        entrypoint: entrypoint.into_iter().collect(),
+        ..ImageConfig::default()
+    };
     let image = store.load(name, &wasm, &config)?;
     println!("{name} loaded ({} bytes, {})", wasm.len(), image.digest);
     Ok(())

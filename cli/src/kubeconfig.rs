@@ -63,10 +63,7 @@ impl Access {
 }
 
 fn context() -> Value {
-    named(
-        "context",
-        &[("cluster", NAME.to_owned()), ("user", NAME.to_owned())],
-    )
+    named("context", &[("cluster", NAME.to_owned()), ("user", NAME.to_owned())])
 }
 
 fn named(key: &str, fields: &[(&str, String)]) -> Value {
@@ -157,8 +154,8 @@ fn users_file() -> anyhow::Result<PathBuf> {
     {
         return Ok(first);
     }
-    let home = etcetera::home_dir()
-        .context("your home directory is unknown: set KUBECONFIG or start with --no-merge")?;
+    let home =
+        etcetera::home_dir().context("your home directory is unknown: set KUBECONFIG or start with --no-merge")?;
     Ok(home.join(".kube").join("config"))
 }
 
@@ -168,8 +165,8 @@ fn replace(path: &Path, value: &Value) -> anyhow::Result<()> {
     let parent = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     // A temporary file is created with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(parent)
-        .with_context(|| format!("cannot write into {}", parent.display()))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(parent).with_context(|| format!("cannot write into {}", parent.display()))?;
     file.write_all(serde_yaml::to_string(value)?.as_bytes())?;
     file.persist(&target)
         .with_context(|| format!("cannot write {}", target.display()))?;
@@ -203,10 +200,7 @@ mod tests {
         let merged: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(merged["clusters"].as_sequence().unwrap().len(), 2);
         assert_eq!(merged["clusters"][0]["name"], "work");
-        assert_eq!(
-            merged["clusters"][1]["cluster"]["server"],
-            "https://127.0.0.1:2"
-        );
+        assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://127.0.0.1:2");
         assert_eq!(merged["preferences"]["colors"], Value::Bool(true));
         assert_eq!(merged["current-context"], NAME);
     }
@@ -227,9 +221,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kubeconfig");
         write(&path, &access("https://127.0.0.1:1")).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

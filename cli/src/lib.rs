@@ -5,8 +5,8 @@
 pub mod args;
 pub mod cluster;
 pub mod data_dir;
-mod dial;
 pub mod demo;
+mod dial;
 pub mod image;
 pub mod kubeconfig;
 pub mod manifest;

@@ -22,8 +22,7 @@ pub fn parse(text: &str) -> anyhow::Result<Vec<DynamicObject>> {
             continue;
         }
         objects.push(
-            serde_json::from_value(value)
-                .with_context(|| format!("document {} is no Kubernetes object", index + 1))?,
+            serde_json::from_value(value).with_context(|| format!("document {} is no Kubernetes object", index + 1))?,
         );
     }
     Ok(objects)
@@ -51,19 +50,13 @@ async fn apply_one(client: &Client, object: &DynamicObject) -> anyhow::Result<()
     let (resource, capabilities) = pinned_kind(client, &gvk).await?;
     let api: Api<DynamicObject> = match (&capabilities.scope, object.namespace()) {
         (Scope::Cluster, _) => Api::all_with(client.clone(), &resource),
-        (Scope::Namespaced, Some(namespace)) => {
-            Api::namespaced_with(client.clone(), &namespace, &resource)
-        }
+        (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, &resource),
         (Scope::Namespaced, None) => Api::default_namespaced_with(client.clone(), &resource),
     };
     match api.create(&PostParams::default(), object).await {
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
-            api.patch(
-                &object.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(object),
-            )
-            .await?;
+            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(object))
+                .await?;
             Ok(())
         }
         other => other.map(drop).map_err(Into::into),
@@ -71,10 +64,7 @@ async fn apply_one(client: &Client, object: &DynamicObject) -> anyhow::Result<()
 }
 
 fn describe(object: &DynamicObject) -> String {
-    let kind = object
-        .types
-        .as_ref()
-        .map_or("object", |types| types.kind.as_str());
+    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
     format!("{kind} {}", object.name_any())
 }
 

@@ -20,7 +20,9 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let cluster = start(&args).await?;
     println!("ready in {} ms", started.elapsed().as_millis());
     describe(&cluster, &args)?;
-    println!("\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was.");
+    println!(
+        "\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
+    );
     wait_for_end().await?;
     println!("stopping");
     cluster.shutdown().await;
@@ -32,8 +34,17 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When the data directory is in use, an address is taken, or state cannot be read.
 pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
-    let data = if args.ephemeral { DataDir::ephemeral()? } else { DataDir::open(&image::data_path(&args.data)?)? };
-    let config = ClusterConfig { data, listen: args.listen, dns_listen: args.dns_listen, nodes: args.nodes };
+    let data = if args.ephemeral {
+        DataDir::ephemeral()?
+    } else {
+        DataDir::open(&image::data_path(&args.data)?)?
+    };
+    let config = ClusterConfig {
+        data,
+        listen: args.listen,
+        dns_listen: args.dns_listen,
+        nodes: args.nodes,
+    };
     Cluster::start(config).await
 }
 
@@ -49,7 +60,11 @@ pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
         println!("kubeconfig  {}", cluster.kubeconfig_path().display());
     } else {
         let file = kubeconfig::merge_into_users(cluster.access())?;
-        println!("kubeconfig  context \"{}\" in {}, now the current one", kubeconfig::NAME, file.display());
+        println!(
+            "kubeconfig  context \"{}\" in {}, now the current one",
+            kubeconfig::NAME,
+            file.display()
+        );
     }
     Ok(())
 }
@@ -60,8 +75,12 @@ pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
 /// When there is none.
 pub fn print_kubeconfig(args: &DataDirArgs) -> anyhow::Result<()> {
     let path = image::data_path(args)?.join("kubeconfig");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: start the cluster once with `coracle up`", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "cannot read {}: start the cluster once with `coracle up`",
+            path.display()
+        )
+    })?;
     print!("{text}");
     Ok(())
 }

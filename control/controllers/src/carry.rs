@@ -65,7 +65,11 @@ impl Carrier {
     /// A carrier that tells its events as `component`.
     #[must_use]
     pub fn new(writer: Writer, recorder: Recorder, component: &'static str) -> Self {
-        Self { writer, recorder, component }
+        Self {
+            writer,
+            recorder,
+            component,
+        }
     }
 
     /// Records an event.
@@ -79,10 +83,22 @@ impl Carrier {
         for guard in &plan.guards {
             match guard::holds(guard, &self.writer, graph).await {
                 Ok(true) => {}
-                Ok(false) => return Outcome { error: Some(CarryError::Stale), ..outcome },
+                Ok(false) => {
+                    return Outcome {
+                        error: Some(CarryError::Stale),
+                        ..outcome
+                    };
+                }
                 Err(error) => {
-                    let error = CarryError::Write { what: "checking".to_owned(), creating: false, error };
-                    return Outcome { error: Some(error), ..outcome };
+                    let error = CarryError::Write {
+                        what: "checking".to_owned(),
+                        creating: false,
+                        error,
+                    };
+                    return Outcome {
+                        error: Some(error),
+                        ..outcome
+                    };
                 }
             }
         }
@@ -117,7 +133,9 @@ impl Carrier {
                 {
                     writes.push(self.attempt(action));
                 }
-                let Some((action, result)) = writes.next().await else { break };
+                let Some((action, result)) = writes.next().await else {
+                    break;
+                };
                 self.took(action, result, outcome);
             }
             (rest, size) = (later, size.saturating_mul(2));
@@ -156,7 +174,11 @@ impl Carrier {
         let Some(note) = note else { return };
         match (result, &note.success, &note.failure) {
             (Ok(name), Some((reason, text)), _) => {
-                self.record(EventDraft::normal(note.about.clone(), reason, text.replace("{name}", name)));
+                self.record(EventDraft::normal(
+                    note.about.clone(),
+                    reason,
+                    text.replace("{name}", name),
+                ));
             }
             (Err(error), _, Some((reason, text))) => {
                 let text = text.replace("{error}", &error.to_string());
@@ -168,7 +190,11 @@ impl Carrier {
 }
 
 fn name_of<'a>(action: &'a Action, written: &'a Written) -> &'a str {
-    if written.metadata.name.is_empty() { &action.target.key.name } else { &written.metadata.name }
+    if written.metadata.name.is_empty() {
+        &action.target.key.name
+    } else {
+        &written.metadata.name
+    }
 }
 
 fn effect(action: &Action, written: &Written) -> Option<Effect> {
@@ -176,6 +202,11 @@ fn effect(action: &Action, written: &Written) -> Option<Effect> {
     match &action.verb {
         Verb::Delete { uid, .. } => Some(Effect::Ended(resource, action.target.key.clone(), uid.clone())),
         Verb::DeleteCollection => None,
-        _ => written.metadata.resource_version.parse().ok().map(|seen| Effect::Seen(resource, seen)),
+        _ => written
+            .metadata
+            .resource_version
+            .parse()
+            .ok()
+            .map(|seen| Effect::Seen(resource, seen)),
     }
 }

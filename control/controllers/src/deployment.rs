@@ -45,12 +45,23 @@ fn itself(change: &Change<Deployment>, _: &World, keys: &mut Vec<Key>) {
 }
 
 fn of_set(change: &Change<ReplicaSet>, world: &World, keys: &mut Vec<Key>) {
-    keys.extend(change.both().filter_map(|rs| owner::controller_key(&rs.metadata, &DEPLOYMENTS)));
+    keys.extend(
+        change
+            .both()
+            .filter_map(|rs| owner::controller_key(&rs.metadata, &DEPLOYMENTS)),
+    );
     keys.dedup();
-    let Some(rs) = change.new.as_ref().filter(|rs| crate::store::controller_uid(&rs.metadata).is_empty()) else {
+    let Some(rs) = change
+        .new
+        .as_ref()
+        .filter(|rs| crate::store::controller_uid(&rs.metadata).is_empty())
+    else {
         return;
     };
-    for d in world.deployments.in_namespace(rs.metadata.namespace.as_deref().unwrap_or_default()) {
+    for d in world
+        .deployments
+        .in_namespace(rs.metadata.namespace.as_deref().unwrap_or_default())
+    {
         let selector = d.spec.as_ref().and_then(|spec| owner::selector(&spec.selector));
         if selector.is_some_and(|s| owner::selects(&s, &rs.metadata)) {
             keys.push(Key::of(&d.metadata));
@@ -60,9 +71,13 @@ fn of_set(change: &Change<ReplicaSet>, world: &World, keys: &mut Vec<Key>) {
 
 /// Only a Deployment that recreates waits for pods themselves: the last old one must be gone.
 fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
-    let Some(pod) = change.old.as_ref().filter(|_| change.new.is_none()) else { return };
+    let Some(pod) = change.old.as_ref().filter(|_| change.new.is_none()) else {
+        return;
+    };
     let set = owner::controller_key(&pod.metadata, &REPLICA_SETS).and_then(|key| world.replica_sets.get(&key));
-    let Some(key) = set.and_then(|rs| owner::controller_key(&rs.metadata, &DEPLOYMENTS)) else { return };
+    let Some(key) = set.and_then(|rs| owner::controller_key(&rs.metadata, &DEPLOYMENTS)) else {
+        return;
+    };
     if world.deployments.get(&key).is_some_and(|d| Bounds::of(&d).recreate) {
         keys.push(key);
     }
@@ -71,14 +86,32 @@ fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
 /// Decides what to do about one Deployment.
 pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
-    let Some(d) = world.deployments.get(key) else { return plan };
+    let Some(d) = world.deployments.get(key) else {
+        return plan;
+    };
     let Some(spec) = d.spec.as_ref() else { return plan };
-    let Some(selector) = owner::selector(&spec.selector) else { return plan };
-    let claimant = Claimant { resource: &DEPLOYMENTS, meta: &d.metadata, selector: &selector };
+    let Some(selector) = owner::selector(&spec.selector) else {
+        return plan;
+    };
+    let claimant = Claimant {
+        resource: &DEPLOYMENTS,
+        meta: &d.metadata,
+        selector: &selector,
+    };
     let sets = claimant.claim(&world.replica_sets, &REPLICA_SETS, &mut plan);
     let (new, old) = revision::split(&d, sets);
-    let rollout = Rollout { d: &d, bounds: Bounds::of(&d), new, old, world };
-    let news = if d.metadata.deletion_timestamp.is_none() { rollout.act(&mut plan) } else { News::None };
+    let rollout = Rollout {
+        d: &d,
+        bounds: Bounds::of(&d),
+        new,
+        old,
+        world,
+    };
+    let news = if d.metadata.deletion_timestamp.is_none() {
+        rollout.act(&mut plan)
+    } else {
+        News::None
+    };
     rollout.report(news, turn, &mut plan);
     plan
 }
@@ -117,7 +150,9 @@ impl Rollout<'_> {
             return self.create(plan);
         }
         if self.bounds.recreate {
-            sets.iter_mut().filter(|set| set.new).for_each(|set| set.size = self.bounds.replicas);
+            sets.iter_mut()
+                .filter(|set| set.new)
+                .for_each(|set| set.size = self.bounds.replicas);
         } else {
             sizes::roll(&mut sets, &self.bounds);
         }
@@ -132,7 +167,8 @@ impl Rollout<'_> {
     /// All ReplicaSets at their present size, from the oldest on, the new one last.
     fn sets(&self) -> Vec<Sized> {
         let old = self.old.iter().map(|rs| Sized::of(rs.clone(), false));
-        old.chain(self.new.iter().map(|rs| Sized::of(rs.clone(), true))).collect()
+        old.chain(self.new.iter().map(|rs| Sized::of(rs.clone(), true)))
+            .collect()
     }
 
     fn all(&self) -> Vec<Arc<ReplicaSet>> {
@@ -144,13 +180,22 @@ impl Rollout<'_> {
         self.old.iter().any(|rs| {
             let counted = rs.status.as_ref().is_some_and(|s| s.replicas > 0);
             let uid = rs.metadata.uid.as_deref().unwrap_or_default();
-            counted || self.world.pods.controlled_by(namespace, uid).iter().any(|pod| !pods::is_finished(pod))
+            counted
+                || self
+                    .world
+                    .pods
+                    .controlled_by(namespace, uid)
+                    .iter()
+                    .any(|pod| !pods::is_finished(pod))
         })
     }
 
     /// The annotations with which each sized ReplicaSet remembers what it was sized for.
     fn sizing(&self) -> [(&'static str, String); 2] {
-        [(DESIRED, self.bounds.replicas.to_string()), (MAXIMUM, self.bounds.maximum().to_string())]
+        [
+            (DESIRED, self.bounds.replicas.to_string()),
+            (MAXIMUM, self.bounds.maximum().to_string()),
+        ]
     }
 
     fn resize(&self, sets: &[Sized], plan: &mut Plan) {
@@ -181,7 +226,9 @@ impl Rollout<'_> {
     }
 
     fn create(&self, plan: &mut Plan) -> News {
-        let Some(spec) = self.d.spec.as_ref() else { return News::None };
+        let Some(spec) = self.d.spec.as_ref() else {
+            return News::None;
+        };
         let collisions = self.d.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
         let hash = revision::hash(&spec.template, collisions);
         let name = format!("{}-{hash}", self.d.metadata.name.as_deref().unwrap_or_default());
@@ -232,8 +279,17 @@ impl Rollout<'_> {
 
     /// Deletes the oldest of the old ReplicaSets that are empty, beyond the history that is to be kept.
     fn forget_old(&self, plan: &mut Plan) {
-        let limit = self.d.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(10);
-        let alive: Vec<_> = self.old.iter().filter(|rs| rs.metadata.deletion_timestamp.is_none()).collect();
+        let limit = self
+            .d
+            .spec
+            .as_ref()
+            .and_then(|s| s.revision_history_limit)
+            .unwrap_or(10);
+        let alive: Vec<_> = self
+            .old
+            .iter()
+            .filter(|rs| rs.metadata.deletion_timestamp.is_none())
+            .collect();
         let surplus = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
         let mut by_revision = alive;
         by_revision.sort_by_key(|rs| revision::number(rs, REVISION));
@@ -247,7 +303,15 @@ impl Rollout<'_> {
 
     fn status(&self, news: News, now: jiff::Timestamp) -> DeploymentStatus {
         let (d, bounds, new) = (self.d, self.bounds, self.new.as_deref());
-        Facts { d, bounds, new, all: &self.all(), news, now }.status()
+        Facts {
+            d,
+            bounds,
+            new,
+            all: &self.all(),
+            news,
+            now,
+        }
+        .status()
     }
 
     fn report(&self, news: News, turn: &Turn<'_>, plan: &mut Plan) {
@@ -261,7 +325,9 @@ impl Rollout<'_> {
             plan.requeue(when);
         }
         let old = self.d.status.clone().unwrap_or_default();
-        let Some(patch) = merge::status(self.d.metadata.uid.as_deref(), &old, &status) else { return };
+        let Some(patch) = merge::status(self.d.metadata.uid.as_deref(), &old, &status) else {
+            return;
+        };
         let report = Action::status(Target::of(&DEPLOYMENTS, &self.d.metadata), patch);
         if failed {
             plan.reports.push(report);
@@ -280,13 +346,18 @@ fn merge_into(patch: &mut Value, name: &str, value: Value) {
 
 /// The ReplicaSet for the Deployment's present template.
 fn replica_set(d: &Deployment, name: &str, hash: &str, size: i32, annotations: &BTreeMap<String, String>) -> Value {
-    let Some(spec) = d.spec.as_ref() else { return Value::Null };
+    let Some(spec) = d.spec.as_ref() else {
+        return Value::Null;
+    };
     let mut template = spec.template.clone();
     let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
-    selector.match_labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.to_owned());
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(HASH_LABEL.to_owned(), hash.to_owned());
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",

@@ -16,7 +16,9 @@ const NEEDED_VERBS: [&str; 3] = ["list", "watch", "delete"];
 pub async fn deletable(client: &Client) -> kube::Result<Vec<Resource>> {
     let mut found = read("", "v1", &client.list_core_api_resources("v1").await?);
     for group in client.list_api_groups().await?.groups {
-        let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { continue };
+        let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else {
+            continue;
+        };
         let list = client.list_api_group_resources(&version.group_version).await?;
         found.extend(read(&group.name, &version.version, &list));
     }

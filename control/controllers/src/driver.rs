@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    carry::{CarryError, Carrier, Effect, Outcome},
+    carry::{Carrier, CarryError, Effect, Outcome},
     clock::Clock,
     key::Key,
     plan::{EventDraft, Plan},
@@ -96,7 +96,15 @@ impl Driver {
     #[must_use]
     pub fn new(controller: &'static Controller, world: World, carrier: Carrier, clock: Clock) -> Self {
         let queue = Arc::new(Queue::new(clock.clone()));
-        Self { controller, world, queue, carrier, clock, failures: Mutex::default(), panics: AtomicU64::new(0) }
+        Self {
+            controller,
+            world,
+            queue,
+            carrier,
+            clock,
+            failures: Mutex::default(),
+            panics: AtomicU64::new(0),
+        }
     }
 
     /// Where keys are asked for.
@@ -116,7 +124,9 @@ impl Driver {
         let permits = Arc::new(Semaphore::new(TURNS_LIMIT));
         let turns = TaskTracker::new();
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else { break };
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                break;
+            };
             let key = tokio::select! {
                 () = shutdown.cancelled() => break,
                 key = self.queue.next() => key,
@@ -163,8 +173,13 @@ impl Driver {
 
     /// Asks the controller for a plan; `None` if it panicked.
     fn decide(&self, key: &Key, failure: Option<&Failure>) -> Option<Plan> {
-        let turn = Turn { now: self.clock.now(), failure };
-        let decided = catch_unwind(AssertUnwindSafe(|| (self.controller.reconcile)(key, &self.world, &turn)));
+        let turn = Turn {
+            now: self.clock.now(),
+            failure,
+        };
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            (self.controller.reconcile)(key, &self.world, &turn)
+        }));
         if decided.is_err() {
             let count = self.panics.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::error!(controller = self.controller.name, %key, count, "a reconciler panicked");
@@ -175,8 +190,12 @@ impl Driver {
                 namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
                 ..Default::default()
             };
-            let message = format!("The {} controller met a bug in itself; it will try again", self.controller.name);
-            self.carrier.record(EventDraft::warning(about, "ReconcilePanic", message));
+            let message = format!(
+                "The {} controller met a bug in itself; it will try again",
+                self.controller.name
+            );
+            self.carrier
+                .record(EventDraft::warning(about, "ReconcilePanic", message));
         }
         decided.ok()
     }
@@ -185,12 +204,13 @@ impl Driver {
         for effect in &outcome.written {
             let seen = match effect {
                 Effect::Seen(resource, revision) => self.world.wait_for(resource, *revision, SEEN_LIMIT).await,
-                Effect::Ended(resource, key, uid) => {
-                    self.world.wait_for_end(resource, key, uid, SEEN_LIMIT).await
-                }
+                Effect::Ended(resource, key, uid) => self.world.wait_for_end(resource, key, uid, SEEN_LIMIT).await,
             };
             if !seen {
-                tracing::warn!(controller = self.controller.name, "the cache has not seen a write in time");
+                tracing::warn!(
+                    controller = self.controller.name,
+                    "the cache has not seen a write in time"
+                );
                 return;
             }
         }
@@ -211,7 +231,14 @@ impl Driver {
                     crate::writer::WriteError::Api { code, message, .. } => (*code, message.clone()),
                     crate::writer::WriteError::Transport(message) => (0, message.clone()),
                 };
-                self.failures.lock().insert(key.clone(), Failure { creating, code, message });
+                self.failures.lock().insert(
+                    key.clone(),
+                    Failure {
+                        creating,
+                        code,
+                        message,
+                    },
+                );
             }
         }
         self.queue.failed(key);

@@ -24,7 +24,11 @@ use crate::{
 pub static CONTROLLER: Controller = Controller {
     name: "endpoint-controller",
     resource: SERVICES,
-    watches: &[Watch::Service(itself), Watch::Pod(service::of_pod), Watch::Endpoints(of_endpoints)],
+    watches: &[
+        Watch::Service(itself),
+        Watch::Pod(service::of_pod),
+        Watch::Endpoints(of_endpoints),
+    ],
     reconcile,
 };
 
@@ -46,15 +50,27 @@ fn of_endpoints(change: &Change<Endpoints>, _: &World, keys: &mut Vec<Key>) {
 pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
     let existing = world.endpoints.get(key);
-    let service = world.services.get(key).filter(|s| s.metadata.deletion_timestamp.is_none());
+    let service = world
+        .services
+        .get(key)
+        .filter(|s| s.metadata.deletion_timestamp.is_none());
     let Some(service) = service.filter(|s| service::has_backends(s)) else {
-        let ours = |e: &Endpoints| e.metadata.labels.as_ref().is_some_and(|l| l.contains_key(MANAGER_LABEL));
+        let ours = |e: &Endpoints| {
+            e.metadata
+                .labels
+                .as_ref()
+                .is_some_and(|l| l.contains_key(MANAGER_LABEL))
+        };
         if let Some(endpoints) = existing.filter(|e| ours(e)) {
             plan.change(Action::delete(&ENDPOINTS, &endpoints.metadata));
         }
         return plan;
     };
-    let family = service.spec.as_ref().and_then(|s| s.ip_families.as_ref()?.first()).map_or("IPv4", String::as_str);
+    let family = service
+        .spec
+        .as_ref()
+        .and_then(|s| s.ip_families.as_ref()?.first())
+        .map_or("IPv4", String::as_str);
     let mut backends = service::backends(&service, family, world);
     backends.retain(|b| b.ready || !b.terminating);
     let over = backends.len() > ADDRESS_LIMIT;
@@ -76,8 +92,14 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
         Some(found) => {
             let same = found.subsets.as_deref().unwrap_or_default() == subsets;
             let has = found.metadata.labels.as_ref();
-            let labelled = labels.iter().all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(value));
-            let marked = found.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(OVER_CAPACITY));
+            let labelled = labels
+                .iter()
+                .all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(value));
+            let marked = found
+                .metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|a| a.contains_key(OVER_CAPACITY));
             if same && labelled && marked == over {
                 return plan;
             }
@@ -93,7 +115,12 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
 }
 
 fn labels(service: &Service) -> BTreeMap<&str, String> {
-    let own = service.metadata.labels.iter().flatten().map(|(name, value)| (name.as_str(), value.clone()));
+    let own = service
+        .metadata
+        .labels
+        .iter()
+        .flatten()
+        .map(|(name, value)| (name.as_str(), value.clone()));
     let mut labels: BTreeMap<&str, String> = own.collect();
     labels.insert(MANAGER_LABEL, MANAGER.to_owned());
     if service::is_headless(service) {
@@ -113,7 +140,11 @@ fn subsets(backends: Vec<Backend>) -> Vec<EndpointSubset> {
             node_name: backend.node,
             target_ref: Some(backend.pod),
         };
-        if backend.ready { ready.push(address) } else { not_ready.push(address) }
+        if backend.ready {
+            ready.push(address)
+        } else {
+            not_ready.push(address)
+        }
     }
     let subset = |(ports, (mut ready, mut not_ready)): (Vec<Port>, (Vec<_>, Vec<_>))| {
         ready.sort_by(|a: &EndpointAddress, b| a.ip.cmp(&b.ip));
@@ -141,7 +172,10 @@ fn port(port: Port) -> EndpointPort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Verb, scene::{Scene, now}};
+    use crate::{
+        plan::Verb,
+        scene::{Scene, now},
+    };
 
     fn service(selector: Value) -> Value {
         json!({"kind": "Service", "metadata": {"name": "s", "namespace": "n", "uid": "s"},
@@ -166,7 +200,9 @@ mod tests {
             .with(pod("a", "10.0.0.1", "True"))
             .with(pod("c", "10.0.0.3", "False"));
         let first = plan(&scene);
-        let Verb::Create(body) = &first.actions().next().unwrap().verb else { panic!("{first:?}") };
+        let Verb::Create(body) = &first.actions().next().unwrap().verb else {
+            panic!("{first:?}")
+        };
         let subset = &body["subsets"][0];
         assert_eq!(subset["addresses"][0]["ip"], "10.0.0.1");
         assert_eq!(subset["addresses"][1]["ip"], "10.0.0.2");

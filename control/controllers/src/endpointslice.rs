@@ -27,7 +27,11 @@ use crate::{
 pub static CONTROLLER: Controller = Controller {
     name: "endpointslice-controller",
     resource: SERVICES,
-    watches: &[Watch::Service(itself), Watch::Pod(service::of_pod), Watch::EndpointSlice(of_slice)],
+    watches: &[
+        Watch::Service(itself),
+        Watch::Pod(service::of_pod),
+        Watch::EndpointSlice(of_slice),
+    ],
     reconcile,
 };
 
@@ -44,7 +48,9 @@ fn itself(change: &Change<Service>, _: &World, keys: &mut Vec<Key>) {
 }
 
 fn of_slice(change: &Change<EndpointSlice>, _: &World, keys: &mut Vec<Key>) {
-    let Some(meta) = change.latest().map(|slice| &slice.metadata) else { return };
+    let Some(meta) = change.latest().map(|slice| &slice.metadata) else {
+        return;
+    };
     let Some(labels) = meta.labels.as_ref() else { return };
     if labels.get(MANAGER_LABEL).is_some_and(|manager| manager == MANAGER)
         && let Some(name) = labels.get(SERVICE_LABEL)
@@ -56,15 +62,30 @@ fn of_slice(change: &Change<EndpointSlice>, _: &World, keys: &mut Vec<Key>) {
 /// Decides what to do about one service.
 pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
-    let Some(service) = world.services.get(key).filter(|s| s.metadata.deletion_timestamp.is_none()) else {
+    let Some(service) = world
+        .services
+        .get(key)
+        .filter(|s| s.metadata.deletion_timestamp.is_none())
+    else {
         return plan;
     };
-    let own = [(SERVICE_LABEL.to_owned(), key.name.to_string()), (MANAGER_LABEL.to_owned(), MANAGER.to_owned())];
-    let slices = world.endpoint_slices.labelled(&key.namespace, own.iter().map(|(name, value)| (name, value)));
-    let (mut live, _): (Vec<_>, Vec<_>) = slices.into_iter().partition(|s| s.metadata.deletion_timestamp.is_none());
+    let own = [
+        (SERVICE_LABEL.to_owned(), key.name.to_string()),
+        (MANAGER_LABEL.to_owned(), MANAGER.to_owned()),
+    ];
+    let slices = world
+        .endpoint_slices
+        .labelled(&key.namespace, own.iter().map(|(name, value)| (name, value)));
+    let (mut live, _): (Vec<_>, Vec<_>) = slices
+        .into_iter()
+        .partition(|s| s.metadata.deletion_timestamp.is_none());
     if !service::has_backends(&service) {
         // Without a selector the slices are somebody else's business; those made when there was one go.
-        plan.batch(live.iter().map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata)).collect());
+        plan.batch(
+            live.iter()
+                .map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata))
+                .collect(),
+        );
         return plan;
     }
     for family in families(&service) {
@@ -72,13 +93,25 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
         live = others;
         arrange(&service, family, ours, world, &mut plan);
     }
-    plan.batch(live.iter().map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata)).collect());
+    plan.batch(
+        live.iter()
+            .map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata))
+            .collect(),
+    );
     plan
 }
 
 fn families(service: &Service) -> Vec<&str> {
-    let listed = service.spec.as_ref().and_then(|s| s.ip_families.as_deref()).unwrap_or_default();
-    if listed.is_empty() { vec!["IPv4"] } else { listed.iter().map(String::as_str).collect() }
+    let listed = service
+        .spec
+        .as_ref()
+        .and_then(|s| s.ip_families.as_deref())
+        .unwrap_or_default();
+    if listed.is_empty() {
+        vec!["IPv4"]
+    } else {
+        listed.iter().map(String::as_str).collect()
+    }
 }
 
 /// A slice as it shall be: the one to fill, if there is one, and its endpoints.
@@ -111,16 +144,31 @@ fn arrange(service: &Service, family: &str, slices: Vec<Arc<EndpointSlice>>, wor
             write(service, family, &ports, draft, plan);
         }
     }
-    plan.batch(free.iter().map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata)).collect());
+    plan.batch(
+        free.iter()
+            .map(|slice| Action::delete(&ENDPOINT_SLICES, &slice.metadata))
+            .collect(),
+    );
 }
 
 /// Keeps each pod in the slice where it is, puts new ones where there is room, and empties no more than it must.
 fn fill(slices: Vec<Arc<EndpointSlice>>, mut backends: BTreeMap<String, Backend>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for slice in slices {
-        let uids = slice.endpoints.iter().flatten().filter_map(|e| e.target_ref.as_ref()?.uid.clone());
-        let endpoints = uids.filter_map(|uid| backends.remove(&uid)).map(endpoint).take(SLICE_LIMIT).collect();
-        drafts.push(Draft { slice: Some(slice), endpoints });
+        let uids = slice
+            .endpoints
+            .iter()
+            .flatten()
+            .filter_map(|e| e.target_ref.as_ref()?.uid.clone());
+        let endpoints = uids
+            .filter_map(|uid| backends.remove(&uid))
+            .map(endpoint)
+            .take(SLICE_LIMIT)
+            .collect();
+        drafts.push(Draft {
+            slice: Some(slice),
+            endpoints,
+        });
     }
     let mut rest: Vec<Endpoint> = backends.into_values().map(endpoint).collect();
     for draft in &mut drafts {
@@ -129,10 +177,16 @@ fn fill(slices: Vec<Arc<EndpointSlice>>, mut backends: BTreeMap<String, Backend>
     }
     while !rest.is_empty() {
         let room = SLICE_LIMIT.min(rest.len());
-        drafts.push(Draft { slice: None, endpoints: rest.drain(..room).collect() });
+        drafts.push(Draft {
+            slice: None,
+            endpoints: rest.drain(..room).collect(),
+        });
     }
     if drafts.is_empty() {
-        drafts.push(Draft { slice: None, endpoints: Vec::new() });
+        drafts.push(Draft {
+            slice: None,
+            endpoints: Vec::new(),
+        });
     }
     drafts
 }
@@ -159,7 +213,11 @@ fn write(service: &Service, family: &str, ports: &[Port], draft: Draft, plan: &m
         Some(slice) => {
             let same = slice.endpoints.as_deref().unwrap_or_default() == draft.endpoints;
             let has = slice.metadata.labels.as_ref();
-            if same && labels.iter().all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(value)) {
+            if same
+                && labels
+                    .iter()
+                    .all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(value))
+            {
                 return;
             }
             let patch = json!({"metadata": {
@@ -189,7 +247,12 @@ fn write(service: &Service, family: &str, ports: &[Port], draft: Draft, plan: &m
 }
 
 fn labels(service: &Service) -> BTreeMap<&str, String> {
-    let own = service.metadata.labels.iter().flatten().map(|(name, value)| (name.as_str(), value.clone()));
+    let own = service
+        .metadata
+        .labels
+        .iter()
+        .flatten()
+        .map(|(name, value)| (name.as_str(), value.clone()));
     let mut labels: BTreeMap<&str, String> = own.collect();
     labels.insert(SERVICE_LABEL, service.metadata.name.clone().unwrap_or_default());
     labels.insert(MANAGER_LABEL, MANAGER.to_owned());

@@ -101,19 +101,37 @@ impl Counts {
     /// The write that tells of the draft, and whether it makes a new event.
     fn tell(&mut self, component: &'static str, draft: &EventDraft, now: Timestamp) -> (Action, bool) {
         let id = identity(component, draft);
-        let namespace = draft.about.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
+        let namespace = draft
+            .about
+            .namespace
+            .as_deref()
+            .filter(|n| !n.is_empty())
+            .unwrap_or("default");
         if let Some(told) = self.told.get_mut(&id)
             && now.duration_since(told.first).as_secs() < REMEMBERED_SECONDS
         {
             told.count = told.count.saturating_add(1);
-            let target = Target { resource: EVENTS, key: Key::new(namespace, &told.name) };
+            let target = Target {
+                resource: EVENTS,
+                key: Key::new(namespace, &told.name),
+            };
             let patch = json!({"count": told.count, "lastTimestamp": seconds(now)});
             return (Action::merge(target, patch), false);
         }
         let about = draft.about.name.as_deref().unwrap_or("object");
-        let name = format!("{about}.{:x}", now.as_nanosecond().unsigned_abs() ^ u128::from(id & 0xffff));
+        let name = format!(
+            "{about}.{:x}",
+            now.as_nanosecond().unsigned_abs() ^ u128::from(id & 0xffff)
+        );
         let body = event(component, draft, namespace, &name, now);
-        self.remember(id, Told { name, count: 1, first: now });
+        self.remember(
+            id,
+            Told {
+                name,
+                count: 1,
+                first: now,
+            },
+        );
         (Action::create(&EVENTS, namespace, body), true)
     }
 
@@ -173,7 +191,11 @@ mod tests {
     use crate::plan::Verb;
 
     fn draft(message: &str) -> EventDraft {
-        let about = ObjectReference { name: Some("web".into()), namespace: Some("n".into()), ..Default::default() };
+        let about = ObjectReference {
+            name: Some("web".into()),
+            namespace: Some("n".into()),
+            ..Default::default()
+        };
         EventDraft::normal(about, "ScalingReplicaSet", message.into())
     }
 

@@ -66,7 +66,10 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
 /// The owner goes when nobody blocks it any more.
 fn finish_foreground(node: &Node, graph: &Graph) -> Plan {
     let blocks = |dependent: &Arc<Node>| {
-        dependent.owners.iter().any(|o| o.uid == *node.uid && o.block_owner_deletion == Some(true))
+        dependent
+            .owners
+            .iter()
+            .any(|o| o.uid == *node.uid && o.block_owner_deletion == Some(true))
     };
     if graph.dependents(&node.uid).iter().any(blocks) {
         return Plan::default();
@@ -89,11 +92,18 @@ fn orphan(node: &Node, graph: &Graph) -> Plan {
 fn let_go(node: &Node, finalizer: &str, blocking: bool) -> Plan {
     let mut plan = Plan::default();
     let namespace = node.key.namespace.to_string();
-    plan.guards.push(Guard::Unreferenced { uid: node.uid.to_string(), namespace, blocking });
+    plan.guards.push(Guard::Unreferenced {
+        uid: node.uid.to_string(),
+        namespace,
+        blocking,
+    });
     let rest: Vec<&String> = node.finalizers.iter().filter(|f| *f != finalizer).collect();
-    plan.change(Action::merge(node.target(), json!({"metadata": {
-        "uid": &*node.uid, "resourceVersion": node.resource_version, "finalizers": rest,
-    }})));
+    plan.change(Action::merge(
+        node.target(),
+        json!({"metadata": {
+            "uid": &*node.uid, "resourceVersion": node.resource_version, "finalizers": rest,
+        }}),
+    ));
     plan
 }
 
@@ -112,12 +122,17 @@ enum Standing {
 }
 
 fn standing(node: &Node, reference: &OwnerReference, graph: &Graph) -> Standing {
-    let Some(kind) = graph.resource(&reference.api_version, &reference.kind) else { return Standing::Unknown };
+    let Some(kind) = graph.resource(&reference.api_version, &reference.kind) else {
+        return Standing::Unknown;
+    };
     if kind.namespaced && node.key.namespace.is_empty() {
         return Standing::Misplaced;
     }
     let namespace = if kind.namespaced { &*node.key.namespace } else { "" };
-    let place = Target { resource: kind, key: Key::new(namespace, &reference.name) };
+    let place = Target {
+        resource: kind,
+        key: Key::new(namespace, &reference.name),
+    };
     match graph.get(&reference.uid) {
         Some(owner) if owner.target() != place => Standing::Misplaced,
         Some(owner) if owner.deleting && owner.held_by(FOREGROUND) && reference.block_owner_deletion == Some(true) => {
@@ -154,7 +169,13 @@ fn judge(node: &Node, graph: &Graph) -> Plan {
     let dependents = graph.dependents(&node.uid);
     if waiting > 0 && !dependents.is_empty() {
         // A circle of owners that wait for each other would wait for ever: those who go already must not be waited for.
-        plan.batch(dependents.iter().filter(|d| d.deleting && d.held_by(FOREGROUND)).map(|d| unblock(d, node)).collect());
+        plan.batch(
+            dependents
+                .iter()
+                .filter(|d| d.deleting && d.held_by(FOREGROUND))
+                .map(|d| unblock(d, node))
+                .collect(),
+        );
     }
     let propagation = match (waiting > 0 && !dependents.is_empty(), node) {
         (true, _) => Propagation::Foreground,
@@ -169,14 +190,21 @@ fn judge(node: &Node, graph: &Graph) -> Plan {
         propagation,
         grace_period_seconds: None,
     };
-    plan.change(Action { target: node.target(), verb, note: None });
+    plan.change(Action {
+        target: node.target(),
+        verb,
+        note: None,
+    });
     plan
 }
 
 fn keep_owners(node: &Node, kept: Vec<&OwnerReference>) -> Action {
-    Action::merge(node.target(), json!({"metadata": {
-        "uid": &*node.uid, "resourceVersion": node.resource_version, "ownerReferences": kept,
-    }}))
+    Action::merge(
+        node.target(),
+        json!({"metadata": {
+            "uid": &*node.uid, "resourceVersion": node.resource_version, "ownerReferences": kept,
+        }}),
+    )
 }
 
 fn unblock(dependent: &Node, owner: &Node) -> Action {
@@ -214,7 +242,11 @@ mod tests {
         let owners: Vec<Value> = owners
             .iter()
             .map(|(kind, uid, block)| {
-                let version = if *kind == "ReplicaSet" || *kind == "Deployment" { "apps/v1" } else { "v1" };
+                let version = if *kind == "ReplicaSet" || *kind == "Deployment" {
+                    "apps/v1"
+                } else {
+                    "v1"
+                };
                 json!({"apiVersion": version, "kind": kind, "name": uid, "uid": uid, "blockOwnerDeletion": block})
             })
             .collect();
@@ -246,11 +278,15 @@ mod tests {
 
     #[test]
     fn with_one_owner_left_only_the_dangling_reference_goes() {
-        let scene = Scene::default()
-            .with(object("ReplicaSet", "r", &[]))
-            .with(object("Pod", "p", &[("ReplicaSet", "r", true), ("ReplicaSet", "gone", true)]));
+        let scene = Scene::default().with(object("ReplicaSet", "r", &[])).with(object(
+            "Pod",
+            "p",
+            &[("ReplicaSet", "r", true), ("ReplicaSet", "gone", true)],
+        ));
         let plan = plan(&scene, "p");
-        let Verb::Merge { patch, .. } = only(&plan) else { panic!("{plan:?}") };
+        let Verb::Merge { patch, .. } = only(&plan) else {
+            panic!("{plan:?}")
+        };
         assert_eq!(patch["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(plan.guards.len(), 1);
@@ -273,10 +309,25 @@ mod tests {
             .with(object("ReplicaSet", "r", &[("Deployment", "d", true)]))
             .with(object("Pod", "p", &[("ReplicaSet", "r", true)]));
         assert!(plan(&scene, "d").is_settled(), "blocked");
-        assert!(matches!(only(&plan(&scene, "r")), Verb::Delete { propagation: Propagation::Foreground, .. }));
+        assert!(matches!(
+            only(&plan(&scene, "r")),
+            Verb::Delete {
+                propagation: Propagation::Foreground,
+                ..
+            }
+        ));
         assert!(plan(&scene, "p").is_settled());
-        let scene = scene.with(ending(object("ReplicaSet", "r", &[("Deployment", "d", true)]), FOREGROUND));
-        assert!(matches!(only(&plan(&scene, "p")), Verb::Delete { propagation: Propagation::Background, .. }));
+        let scene = scene.with(ending(
+            object("ReplicaSet", "r", &[("Deployment", "d", true)]),
+            FOREGROUND,
+        ));
+        assert!(matches!(
+            only(&plan(&scene, "p")),
+            Verb::Delete {
+                propagation: Propagation::Background,
+                ..
+            }
+        ));
         let alone = Scene::default().with(ending(object("Deployment", "d", &[]), FOREGROUND));
         let last = plan(&alone, "d");
         assert!(matches!(only(&last), Verb::Merge { patch, .. } if patch["metadata"]["finalizers"] == json!([])));
@@ -292,22 +343,33 @@ mod tests {
         assert!(matches!(only(&first), Verb::Merge { patch, .. } if patch["metadata"]["ownerReferences"] == json!([])));
         let scene = scene.with(object("Pod", "p", &[]));
         let second = plan(&scene, "r");
-        assert!(matches!(&second.guards[..], [Guard::Unreferenced { blocking: false, .. }]));
+        assert!(matches!(
+            &second.guards[..],
+            [Guard::Unreferenced { blocking: false, .. }]
+        ));
     }
 
     #[test]
     fn changes_concern_those_who_must_look_again() {
-        let scene = Scene::default()
-            .with(object("ReplicaSet", "r", &[]))
-            .with(object("Pod", "p", &[("ReplicaSet", "r", true)]));
+        let scene = Scene::default().with(object("ReplicaSet", "r", &[])).with(object(
+            "Pod",
+            "p",
+            &[("ReplicaSet", "r", true)],
+        ));
         let graph = &scene.world().graph;
         let asked = |old: Option<&str>, new: Option<&str>| {
-            let change = GraphChange { old: old.and_then(|u| graph.get(u)), new: new.and_then(|u| graph.get(u)) };
+            let change = GraphChange {
+                old: old.and_then(|u| graph.get(u)),
+                new: new.and_then(|u| graph.get(u)),
+            };
             let mut keys = Vec::new();
             of_change(&change, scene.world(), &mut keys);
             keys
         };
-        assert!(asked(None, Some("p")).is_empty(), "a pod whose owner is there needs no look");
+        assert!(
+            asked(None, Some("p")).is_empty(),
+            "a pod whose owner is there needs no look"
+        );
         assert_eq!(asked(Some("r"), None), [Key::cluster("p")]);
     }
 }

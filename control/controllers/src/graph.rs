@@ -56,7 +56,10 @@ impl Node {
     /// Where it is.
     #[must_use]
     pub fn target(&self) -> Target {
-        Target { resource: (*self.resource).clone(), key: self.key.clone() }
+        Target {
+            resource: (*self.resource).clone(),
+            key: self.key.clone(),
+        }
     }
 
     /// Whether that finalizer holds it.
@@ -132,12 +135,26 @@ impl Graph {
     pub fn content(&self, namespace: &str) -> Vec<Content> {
         let state = self.state.read();
         let mut rows: Vec<Content> = Vec::new();
-        for node in state.by_namespace.get(namespace).into_iter().flatten().filter_map(|uid| state.nodes.get(uid)) {
-            let at = rows.iter().position(|row| row.resource == node.resource).unwrap_or_else(|| {
-                let resource = node.resource.clone();
-                rows.push(Content { resource, total: 0, untouched: 0, finalizers: BTreeMap::new() });
-                rows.len() - 1
-            });
+        for node in state
+            .by_namespace
+            .get(namespace)
+            .into_iter()
+            .flatten()
+            .filter_map(|uid| state.nodes.get(uid))
+        {
+            let at = rows
+                .iter()
+                .position(|row| row.resource == node.resource)
+                .unwrap_or_else(|| {
+                    let resource = node.resource.clone();
+                    rows.push(Content {
+                        resource,
+                        total: 0,
+                        untouched: 0,
+                        finalizers: BTreeMap::new(),
+                    });
+                    rows.len() - 1
+                });
             let Some(row) = rows.get_mut(at) else { continue };
             row.total += 1;
             row.untouched += usize::from(!node.deleting);
@@ -159,7 +176,12 @@ impl Graph {
     #[must_use]
     pub fn resource(&self, api_version: &str, kind: &str) -> Option<Resource> {
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        self.state.read().resources.iter().find(|r| r.group == group && r.kind == kind).cloned()
+        self.state
+            .read()
+            .resources
+            .iter()
+            .find(|r| r.group == group && r.kind == kind)
+            .cloned()
     }
 
     /// Calls `handler` for each change from now on.
@@ -216,9 +238,15 @@ impl State {
             self.unlink(old);
         }
         for owner in &node.owners {
-            self.dependents.entry(owner.uid.as_str().into()).or_default().insert(node.uid.clone());
+            self.dependents
+                .entry(owner.uid.as_str().into())
+                .or_default()
+                .insert(node.uid.clone());
         }
-        self.by_namespace.entry(node.key.namespace.clone()).or_default().insert(node.uid.clone());
+        self.by_namespace
+            .entry(node.key.namespace.clone())
+            .or_default()
+            .insert(node.uid.clone());
         old
     }
 

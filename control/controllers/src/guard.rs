@@ -23,10 +23,12 @@ const PAGE_LIMIT: u32 = 500;
 /// When the server does not say.
 pub async fn holds(guard: &Guard, writer: &Writer, graph: &Graph) -> Result<bool, WriteError> {
     match guard {
-        Guard::Absent(target, uid) => Ok(read(writer, target).await?.is_none_or(|found| found.metadata.uid != *uid)),
-        Guard::Alive(target, uid) => Ok(read(writer, target).await?.is_some_and(|found| {
-            found.metadata.uid == *uid && found.metadata.deletion_timestamp.is_none()
-        })),
+        Guard::Absent(target, uid) => Ok(read(writer, target)
+            .await?
+            .is_none_or(|found| found.metadata.uid != *uid)),
+        Guard::Alive(target, uid) => Ok(read(writer, target)
+            .await?
+            .is_some_and(|found| found.metadata.uid == *uid && found.metadata.deletion_timestamp.is_none())),
         Guard::Empty(namespace) => {
             for resource in graph.resources().iter().filter(|r| r.namespaced) {
                 if !none_match(writer, resource, namespace, 1, |_| true).await? {
@@ -35,12 +37,22 @@ pub async fn holds(guard: &Guard, writer: &Writer, graph: &Graph) -> Result<bool
             }
             Ok(true)
         }
-        Guard::Unreferenced { uid, namespace, blocking } => {
+        Guard::Unreferenced {
+            uid,
+            namespace,
+            blocking,
+        } => {
             let refers = |meta: &ObjectMeta| {
                 let owners = meta.owner_references.iter().flatten();
-                owners.into_iter().any(|o| o.uid == *uid && (!blocking || o.block_owner_deletion == Some(true)))
+                owners
+                    .into_iter()
+                    .any(|o| o.uid == *uid && (!blocking || o.block_owner_deletion == Some(true)))
             };
-            for resource in graph.resources().iter().filter(|r| namespace.is_empty() || r.namespaced) {
+            for resource in graph
+                .resources()
+                .iter()
+                .filter(|r| namespace.is_empty() || r.namespaced)
+            {
                 if !none_match(writer, resource, namespace, PAGE_LIMIT, refers).await? {
                     return Ok(false);
                 }
@@ -52,8 +64,15 @@ pub async fn holds(guard: &Guard, writer: &Writer, graph: &Graph) -> Result<bool
 
 async fn read(writer: &Writer, target: &Target) -> Result<Option<Written>, WriteError> {
     let place = Request::new(target.resource.path(&target.key.namespace));
-    let request = place.get(&target.key.name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
-    match writer.client().request::<Written>(request).await.map_err(WriteError::from) {
+    let request = place
+        .get(&target.key.name, &GetParams::default())
+        .map_err(kube::Error::BuildRequest)?;
+    match writer
+        .client()
+        .request::<Written>(request)
+        .await
+        .map_err(WriteError::from)
+    {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),

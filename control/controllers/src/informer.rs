@@ -8,8 +8,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures::StreamExt;
 use kube::{
     Client,
-    core::{ObjectList, Request, WatchEvent},
     api::{ListParams, WatchParams},
+    core::{ObjectList, Request, WatchEvent},
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,12 @@ impl Scope {
     /// All objects of that kind.
     #[must_use]
     pub fn all(resource: Resource) -> Self {
-        Self { resource, namespace: "", fields: "", metadata_only: false }
+        Self {
+            resource,
+            namespace: "",
+            fields: "",
+            metadata_only: false,
+        }
     }
 }
 
@@ -76,7 +81,11 @@ impl<K: Object> Informer<K> {
     /// An informer that has seen nothing yet.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
-        Self { scope, store: Arc::default(), handlers: Mutex::new(Vec::new()) }
+        Self {
+            scope,
+            store: Arc::default(),
+            handlers: Mutex::new(Vec::new()),
+        }
     }
 
     /// What it knows.
@@ -89,7 +98,10 @@ impl<K: Object> Informer<K> {
     pub fn subscribe(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
         let mut handlers = self.handlers.lock();
         for object in self.store.all() {
-            handler(&Change { old: None, new: Some(object) });
+            handler(&Change {
+                old: None,
+                new: Some(object),
+            });
         }
         handlers.push(Box::new(handler));
     }
@@ -197,9 +209,7 @@ impl<K: Object> Informer<K> {
                 let object = slim(object);
                 (object.meta().resource_version.clone(), Some(self.store.put(object)))
             }
-            WatchEvent::Deleted(object) => {
-                (object.meta().resource_version.clone(), self.store.delete(&object))
-            }
+            WatchEvent::Deleted(object) => (object.meta().resource_version.clone(), self.store.delete(&object)),
             WatchEvent::Bookmark(bookmark) => {
                 self.store.saw(bookmark.metadata.resource_version.parse().unwrap_or(0));
                 (Some(bookmark.metadata.resource_version), None)

@@ -85,7 +85,12 @@ impl Config {
     /// The defaults, for this client.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        Self { client, root_ca_pem: None, clock: Clock::system(), informers: Arc::new(Informers::new()) }
+        Self {
+            client,
+            root_ca_pem: None,
+            clock: Clock::system(),
+            informers: Arc::new(Informers::new()),
+        }
     }
 }
 
@@ -102,10 +107,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
 
 async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let informers = &config.informers;
-    let world = informers.world(Facts { root_ca_pem: config.root_ca_pem.clone() });
+    let world = informers.world(Facts {
+        root_ca_pem: config.root_ca_pem.clone(),
+    });
     let recorder = Recorder::start(config.client.clone(), config.clock.clone(), tasks, shutdown.clone());
-    let drivers: Vec<Arc<Driver>> =
-        CONTROLLERS.iter().map(|controller| driver(controller, config, &world, &recorder)).collect();
+    let drivers: Vec<Arc<Driver>> = CONTROLLERS
+        .iter()
+        .map(|controller| driver(controller, config, &world, &recorder))
+        .collect();
     let fed = informers.feed(&world.graph);
     informers.start(&config.client, tasks, shutdown);
     let others = follow_others(config, &world, &fed, tasks, shutdown).await;
@@ -148,7 +157,10 @@ async fn follow_others(
     };
     let others = offered.into_iter().filter(|kind| !fed.contains(kind));
     let follow = |resource: Resource| {
-        let informer = Arc::new(Informer::new(Scope { metadata_only: true, ..Scope::all(resource.clone()) }));
+        let informer = Arc::new(Informer::new(Scope {
+            metadata_only: true,
+            ..Scope::all(resource.clone())
+        }));
         world.graph.follow(&informer, &resource);
         let (running, client, shutdown) = (informer.clone(), config.client.clone(), shutdown.clone());
         tasks.spawn(async move { running.run(client, shutdown).await });

@@ -33,11 +33,19 @@ pub static CONTROLLER: Controller = Controller {
 const FINALIZER: &str = "kubernetes";
 
 fn itself(change: &Change<Namespace>, _: &World, keys: &mut Vec<Key>) {
-    keys.extend(change.new.iter().filter(|ns| is_ending(ns)).map(|ns| Key::of(&ns.metadata)));
+    keys.extend(
+        change
+            .new
+            .iter()
+            .filter(|ns| is_ending(ns))
+            .map(|ns| Key::of(&ns.metadata)),
+    );
 }
 
 fn of_content(change: &GraphChange, world: &World, keys: &mut Vec<Key>) {
-    let Some(node) = change.new.as_ref().or(change.old.as_ref()) else { return };
+    let Some(node) = change.new.as_ref().or(change.old.as_ref()) else {
+        return;
+    };
     if node.key.namespace.is_empty() {
         return;
     }
@@ -56,8 +64,14 @@ pub fn is_ending(namespace: &Namespace) -> bool {
 /// Decides what to do about one namespace.
 pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
-    let Some(namespace) = world.namespaces.get(key).filter(|ns| is_ending(ns)) else { return plan };
-    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref()).unwrap_or_default();
+    let Some(namespace) = world.namespaces.get(key).filter(|ns| is_ending(ns)) else {
+        return plan;
+    };
+    let finalizers = namespace
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.finalizers.as_deref())
+        .unwrap_or_default();
     if !finalizers.iter().any(|f| f == FINALIZER) {
         return plan;
     }
@@ -68,7 +82,11 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
         plan.change(finalize(&namespace));
         return plan;
     }
-    plan.batch(next_to_go(&content).map(|row| delete_all(&row.resource, &key.name)).collect());
+    plan.batch(
+        next_to_go(&content)
+            .map(|row| delete_all(&row.resource, &key.name))
+            .collect(),
+    );
     report(&namespace, &content, turn.now, &mut plan);
     plan
 }
@@ -77,12 +95,21 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
 fn next_to_go(content: &[Content]) -> impl Iterator<Item = &Content> {
     let is_pods = |row: &&Content| row.resource.plural == "pods" && row.resource.group.is_empty();
     let pods_left = content.iter().any(|row| is_pods(&row));
-    content.iter().filter(move |row| row.untouched > 0 && (!pods_left || is_pods(row)))
+    content
+        .iter()
+        .filter(move |row| row.untouched > 0 && (!pods_left || is_pods(row)))
 }
 
 fn delete_all(resource: &Resource, namespace: &str) -> Action {
-    let target = Target { resource: resource.clone(), key: Key::new(namespace, "") };
-    Action { target, verb: Verb::DeleteCollection, note: None }
+    let target = Target {
+        resource: resource.clone(),
+        key: Key::new(namespace, ""),
+    };
+    Action {
+        target,
+        verb: Verb::DeleteCollection,
+        note: None,
+    }
 }
 
 fn finalize(namespace: &Namespace) -> Action {
@@ -90,16 +117,27 @@ fn finalize(namespace: &Namespace) -> Action {
     if let Some(Value::Array(finalizers)) = body.pointer_mut("/spec/finalizers") {
         finalizers.retain(|finalizer| finalizer != FINALIZER);
     }
-    let verb = Verb::Replace { subresource: "finalize", body };
-    Action { target: Target::of(&NAMESPACES, &namespace.metadata), verb, note: None }
+    let verb = Verb::Replace {
+        subresource: "finalize",
+        body,
+    };
+    Action {
+        target: Target::of(&NAMESPACES, &namespace.metadata),
+        verb,
+        note: None,
+    }
 }
 
 fn report(namespace: &Namespace, content: &[Content], now: Timestamp, plan: &mut Plan) {
     let old = namespace.status.clone().unwrap_or_default();
     let conditions = conditions(old.conditions.as_deref().unwrap_or_default(), content, now);
-    let status = NamespaceStatus { phase: Some("Terminating".to_owned()), conditions: Some(conditions) };
+    let status = NamespaceStatus {
+        phase: Some("Terminating".to_owned()),
+        conditions: Some(conditions),
+    };
     if let Some(patch) = merge::status(namespace.metadata.uid.as_deref(), &old, &status) {
-        plan.reports.push(Action::status(Target::of(&NAMESPACES, &namespace.metadata), patch));
+        plan.reports
+            .push(Action::status(Target::of(&NAMESPACES, &namespace.metadata), patch));
     }
 }
 
@@ -109,14 +147,32 @@ fn conditions(old: &[NamespaceCondition], content: &[Content], now: Timestamp) -
     for (finalizer, count) in content.iter().flat_map(|row| &row.finalizers) {
         *finalizers.entry(finalizer).or_default() += count;
     }
-    let remaining: Vec<String> =
-        content.iter().map(|row| format!("{} has {} resource instances", name(&row.resource), row.total)).collect();
-    let held: Vec<String> = finalizers.iter().map(|(f, count)| format!("{f} in {count} resource instances")).collect();
-    let fine = |type_: &str, reason: &str, message: &str| (type_.to_owned(), false, reason.to_owned(), message.to_owned());
+    let remaining: Vec<String> = content
+        .iter()
+        .map(|row| format!("{} has {} resource instances", name(&row.resource), row.total))
+        .collect();
+    let held: Vec<String> = finalizers
+        .iter()
+        .map(|(f, count)| format!("{f} in {count} resource instances"))
+        .collect();
+    let fine =
+        |type_: &str, reason: &str, message: &str| (type_.to_owned(), false, reason.to_owned(), message.to_owned());
     let rows = [
-        fine("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
-        fine("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
-        fine("NamespaceDeletionContentFailure", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+        fine(
+            "NamespaceDeletionDiscoveryFailure",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        fine(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        fine(
+            "NamespaceDeletionContentFailure",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
         (
             "NamespaceContentRemaining".to_owned(),
             true,
@@ -124,10 +180,22 @@ fn conditions(old: &[NamespaceCondition], content: &[Content], now: Timestamp) -
             format!("Some resources are remaining: {}", remaining.join(", ")),
         ),
         if held.is_empty() {
-            fine("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished")
+            fine(
+                "NamespaceFinalizersRemaining",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            )
         } else {
-            let message = format!("Some content in the namespace has finalizers remaining: {}", held.join(", "));
-            ("NamespaceFinalizersRemaining".to_owned(), true, "SomeFinalizersRemain".to_owned(), message)
+            let message = format!(
+                "Some content in the namespace has finalizers remaining: {}",
+                held.join(", ")
+            );
+            (
+                "NamespaceFinalizersRemaining".to_owned(),
+                true,
+                "SomeFinalizersRemain".to_owned(),
+                message,
+            )
         },
     ];
     let condition = |(type_, bad, reason, message): (String, bool, String, String)| {
@@ -146,7 +214,11 @@ fn conditions(old: &[NamespaceCondition], content: &[Content], now: Timestamp) -
 }
 
 fn name(resource: &Resource) -> String {
-    if resource.group.is_empty() { format!("{}.", resource.plural) } else { format!("{}.{}", resource.plural, resource.group) }
+    if resource.group.is_empty() {
+        format!("{}.", resource.plural)
+    } else {
+        format!("{}.{}", resource.plural, resource.group)
+    }
 }
 
 #[cfg(test)]
@@ -186,12 +258,15 @@ mod tests {
         let last = plan(&ending());
         assert_eq!(last.guards, [Guard::Empty("n".into())]);
         let verb = &last.actions().last().unwrap().verb;
-        assert!(matches!(verb, Verb::Replace { subresource: "finalize", body } if body["spec"]["finalizers"] == json!(["other"])));
+        assert!(
+            matches!(verb, Verb::Replace { subresource: "finalize", body } if body["spec"]["finalizers"] == json!(["other"]))
+        );
     }
 
     #[test]
     fn a_living_namespace_is_left_alone() {
-        let scene = Scene::default().with(json!({"kind": "Namespace", "metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));
+        let scene = Scene::default()
+            .with(json!({"kind": "Namespace", "metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));
         assert!(plan(&scene).is_settled());
     }
 }

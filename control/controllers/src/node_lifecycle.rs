@@ -42,16 +42,26 @@ fn itself(change: &Change<Node>, _: &World, keys: &mut Vec<Key>) {
 /// A renewal matters only to a node that was thought silent or has no deadline yet; the deadline itself is looked at
 /// when it comes.
 fn of_lease(change: &Change<Lease>, world: &World, keys: &mut Vec<Key>) {
-    let Some(name) = change.latest().and_then(|lease| lease.metadata.name.as_deref()) else { return };
+    let Some(name) = change.latest().and_then(|lease| lease.metadata.name.as_deref()) else {
+        return;
+    };
     let key = Key::cluster(name);
-    let silent = world.nodes.get(&key).is_some_and(|node| ready(&node).is_none_or(|c| c.status == "Unknown"));
+    let silent = world
+        .nodes
+        .get(&key)
+        .is_some_and(|node| ready(&node).is_none_or(|c| c.status == "Unknown"));
     if silent || change.old.is_none() || change.new.is_none() {
         keys.push(key);
     }
 }
 
 fn ready(node: &Node) -> Option<&NodeCondition> {
-    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+    node.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_ == "Ready")
 }
 
 /// Decides what to do about one node.
@@ -62,18 +72,29 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let deadline = after_seconds(heard.unwrap_or(turn.now), GRACE_SECONDS);
     let silent = deadline <= turn.now;
     let condition = ready(&node);
-    let status = if silent { "Unknown" } else { condition.map_or("Unknown", |c| c.status.as_str()) };
+    let status = if silent {
+        "Unknown"
+    } else {
+        condition.map_or("Unknown", |c| c.status.as_str())
+    };
     if silent && condition.is_none_or(|c| c.status != "Unknown") {
         plan.change(unknown(&node, turn.now));
         let name = node.metadata.name.clone().unwrap_or_default();
         let about = reference(&NODES, &node.metadata);
-        plan.events.push(EventDraft::normal(about, "NodeNotReady", format!("Node {name} status is now: NodeNotReady")));
+        plan.events.push(EventDraft::normal(
+            about,
+            "NodeNotReady",
+            format!("Node {name} status is now: NodeNotReady"),
+        ));
     }
     if let Some(taints) = taints(&node, status, turn.now) {
-        plan.change(Action::merge(Target::of(&NODES, &node.metadata), json!({
-            "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
-            "spec": {"taints": taints},
-        })));
+        plan.change(Action::merge(
+            Target::of(&NODES, &node.metadata),
+            json!({
+                "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+                "spec": {"taints": taints},
+            }),
+        ));
     }
     if !silent {
         plan.requeue(deadline);
@@ -92,7 +113,11 @@ fn last_heard(node: &Node, world: &World) -> Option<Timestamp> {
 }
 
 fn unknown(node: &Node, now: Timestamp) -> Action {
-    let mut conditions = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let mut conditions = node
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.clone())
+        .unwrap_or_default();
     let heartbeat = ready(node).and_then(|c| c.last_heartbeat_time.clone());
     conditions.retain(|c| c.type_ != "Ready");
     conditions.push(NodeCondition {
@@ -117,12 +142,21 @@ fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
         _ => Some(UNREACHABLE),
     };
     let ours = |t: &Taint| t.key == UNREACHABLE || t.key == NOT_READY;
-    let mut taints: Vec<Taint> = current.iter().filter(|t| !ours(t) || Some(t.key.as_str()) == wanted).cloned().collect();
+    let mut taints: Vec<Taint> = current
+        .iter()
+        .filter(|t| !ours(t) || Some(t.key.as_str()) == wanted)
+        .cloned()
+        .collect();
     for effect in ["NoSchedule", "NoExecute"] {
         let Some(key) = wanted else { continue };
         if !taints.iter().any(|t| t.key == key && t.effect == effect) {
             let added = (effect == "NoExecute").then_some(Time(now));
-            taints.push(Taint { key: key.to_owned(), effect: effect.to_owned(), time_added: added, ..Taint::default() });
+            taints.push(Taint {
+                key: key.to_owned(),
+                effect: effect.to_owned(),
+                time_added: added,
+                ..Taint::default()
+            });
         }
     }
     (taints != current).then_some(taints)
@@ -131,7 +165,10 @@ fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Verb, scene::{Scene, now}};
+    use crate::{
+        plan::Verb,
+        scene::{Scene, now},
+    };
     use serde_json::Value;
 
     fn node(ready: &str, taints: Value) -> Value {
@@ -161,7 +198,14 @@ mod tests {
     fn a_silent_node_becomes_unknown_and_unreachable() {
         let plan = plan("True", json!([]), 50);
         let verbs: Vec<&Verb> = plan.actions().map(|a| &a.verb).collect();
-        let [Verb::Merge { subresource: Some("status"), patch: status }, Verb::Merge { patch: spec, .. }] = verbs[..] else {
+        let [
+            Verb::Merge {
+                subresource: Some("status"),
+                patch: status,
+            },
+            Verb::Merge { patch: spec, .. },
+        ] = verbs[..]
+        else {
             panic!("{plan:?}")
         };
         assert_eq!(status["status"]["conditions"][1]["status"], "Unknown");
@@ -172,7 +216,12 @@ mod tests {
     fn a_node_that_speaks_again_loses_the_taints_and_keeps_its_own() {
         let taints = json!([{"key": UNREACHABLE, "effect": "NoExecute"}, {"key": "mine", "effect": "NoSchedule"}]);
         let plan = plan("True", taints, 1);
-        let Verb::Merge { patch, .. } = &plan.actions().next().unwrap().verb else { panic!() };
-        assert_eq!(patch["spec"]["taints"], json!([{"key": "mine", "effect": "NoSchedule"}]));
+        let Verb::Merge { patch, .. } = &plan.actions().next().unwrap().verb else {
+            panic!()
+        };
+        assert_eq!(
+            patch["spec"]["taints"],
+            json!([{"key": "mine", "effect": "NoSchedule"}])
+        );
     }
 }

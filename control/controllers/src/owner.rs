@@ -52,7 +52,9 @@ impl Claimant<'_> {
             .controlled_by(namespace, uid)
             .into_iter()
             .partition(|object| deleting || selects(self.selector, object.meta()));
-        let release = strangers.iter().filter(|object| object.meta().deletion_timestamp.is_none());
+        let release = strangers
+            .iter()
+            .filter(|object| object.meta().deletion_timestamp.is_none());
         plan.batch(release.map(|object| release_from(object.meta(), kind, uid)).collect());
         if deleting {
             return mine;
@@ -62,7 +64,8 @@ impl Claimant<'_> {
             .filter(|o| o.meta().deletion_timestamp.is_none() && selects(self.selector, o.meta()))
             .collect();
         if !adopted.is_empty() {
-            plan.guards.push(Guard::Alive(Target::of(self.resource, self.meta), uid.to_owned()));
+            plan.guards
+                .push(Guard::Alive(Target::of(self.resource, self.meta), uid.to_owned()));
             plan.batch(adopted.iter().map(|object| self.adopt(object.meta(), kind)).collect());
             mine.extend(adopted);
         }
@@ -95,7 +98,11 @@ pub fn set_owners<O: serde::Serialize>(meta: &ObjectMeta, kind: &Resource, owner
 /// The key of the object's controller, if that is of `kind`.
 #[must_use]
 pub fn controller_key(meta: &ObjectMeta, kind: &Resource) -> Option<Key> {
-    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true))?;
     let same = owner.kind == kind.kind && owner.api_version == kind.api_version();
     same.then(|| Key::new(meta.namespace.as_deref().unwrap_or_default(), &owner.name))
 }

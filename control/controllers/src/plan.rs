@@ -1,10 +1,10 @@
 //! What a reconciler wants done: writes as values, so that deciding needs no server and a test can read the decision.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{key::Key, resource::Resource};
@@ -101,7 +101,10 @@ impl Target {
     /// The object of that kind with that metadata.
     #[must_use]
     pub fn of(resource: &Resource, meta: &ObjectMeta) -> Self {
-        Self { resource: resource.clone(), key: Key::of(meta) }
+        Self {
+            resource: resource.clone(),
+            key: Key::of(meta),
+        }
     }
 }
 
@@ -165,21 +168,45 @@ impl Action {
     /// Create `body` in `namespace`.
     #[must_use]
     pub fn create(resource: &Resource, namespace: &str, body: Value) -> Self {
-        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let target = Target { resource: resource.clone(), key: Key::new(namespace, name) };
-        Self { target, verb: Verb::Create(body), note: None }
+        let name = body
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let target = Target {
+            resource: resource.clone(),
+            key: Key::new(namespace, name),
+        };
+        Self {
+            target,
+            verb: Verb::Create(body),
+            note: None,
+        }
     }
 
     /// Merge `patch` into the object.
     #[must_use]
     pub fn merge(target: Target, patch: Value) -> Self {
-        Self { target, verb: Verb::Merge { subresource: None, patch }, note: None }
+        Self {
+            target,
+            verb: Verb::Merge {
+                subresource: None,
+                patch,
+            },
+            note: None,
+        }
     }
 
     /// Merge `patch`, which holds `status`, into the object's status.
     #[must_use]
     pub fn status(target: Target, patch: Value) -> Self {
-        Self { target, verb: Verb::Merge { subresource: Some("status"), patch }, note: None }
+        Self {
+            target,
+            verb: Verb::Merge {
+                subresource: Some("status"),
+                patch,
+            },
+            note: None,
+        }
     }
 
     /// Delete the object with this metadata, and in the background what it owns.
@@ -191,7 +218,11 @@ impl Action {
             propagation: Propagation::Background,
             grace_period_seconds: None,
         };
-        Self { target: Target::of(resource, meta), verb, note: None }
+        Self {
+            target: Target::of(resource, meta),
+            verb,
+            note: None,
+        }
     }
 
     /// Tell of it with an event.
@@ -230,13 +261,23 @@ impl EventDraft {
     /// A `Normal` event.
     #[must_use]
     pub fn normal(about: ObjectReference, reason: &'static str, message: String) -> Self {
-        Self { about, warning: false, reason, message }
+        Self {
+            about,
+            warning: false,
+            reason,
+            message,
+        }
     }
 
     /// A `Warning` event.
     #[must_use]
     pub fn warning(about: ObjectReference, reason: &'static str, message: String) -> Self {
-        Self { about, warning: true, reason, message }
+        Self {
+            about,
+            warning: true,
+            reason,
+            message,
+        }
     }
 }
 

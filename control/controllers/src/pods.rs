@@ -32,7 +32,12 @@ pub fn is_active(pod: &Pod) -> bool {
 /// The condition of that type.
 #[must_use]
 pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_ == type_)
 }
 
 /// Whether the pod is ready to serve.
@@ -69,13 +74,21 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availa
         return Availability::Available;
     }
     let due = after_seconds(ready_since(pod).unwrap_or(now), min_ready_seconds.into());
-    if due <= now { Availability::Available } else { Availability::Due(due) }
+    if due <= now {
+        Availability::Available
+    } else {
+        Availability::Due(due)
+    }
 }
 
 /// The most restarts of any of its containers.
 #[must_use]
 pub fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_deref())
+        .unwrap_or_default();
     statuses.iter().map(|s| s.restart_count).max().unwrap_or(0)
 }
 

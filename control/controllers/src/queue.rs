@@ -25,8 +25,13 @@ const BACKOFF_MOST: Duration = Duration::from_secs(1000);
 /// The pause after the `failures`th failure in a row.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).filter(|factor| *factor != 0);
-    doubled.and_then(|factor| BACKOFF_LEAST.checked_mul(factor)).unwrap_or(BACKOFF_MOST).min(BACKOFF_MOST)
+    let doubled = 1_u32
+        .checked_shl(failures.saturating_sub(1))
+        .filter(|factor| *factor != 0);
+    doubled
+        .and_then(|factor| BACKOFF_LEAST.checked_mul(factor))
+        .unwrap_or(BACKOFF_MOST)
+        .min(BACKOFF_MOST)
 }
 
 /// What there is to do.
@@ -118,7 +123,11 @@ impl Queue {
     /// An empty queue.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { core: Mutex::default(), added: Notify::new(), clock }
+        Self {
+            core: Mutex::default(),
+            added: Notify::new(),
+            clock,
+        }
     }
 
     /// Asks for work on a key.

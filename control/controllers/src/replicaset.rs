@@ -43,13 +43,24 @@ fn itself(change: &Change<ReplicaSet>, _: &World, keys: &mut Vec<Key>) {
 }
 
 fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
-    keys.extend(change.both().filter_map(|pod| owner::controller_key(&pod.metadata, &REPLICA_SETS)));
+    keys.extend(
+        change
+            .both()
+            .filter_map(|pod| owner::controller_key(&pod.metadata, &REPLICA_SETS)),
+    );
     keys.dedup();
-    let Some(pod) = change.new.as_ref().filter(|p| crate::store::controller_uid(&p.metadata).is_empty()) else {
+    let Some(pod) = change
+        .new
+        .as_ref()
+        .filter(|p| crate::store::controller_uid(&p.metadata).is_empty())
+    else {
         return;
     };
     // Nobody's pod may be adopted by whoever selects it.
-    for rs in world.replica_sets.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+    for rs in world
+        .replica_sets
+        .in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default())
+    {
         let selector = rs.spec.as_ref().and_then(|spec| owner::selector(&spec.selector));
         if selector.is_some_and(|s| owner::selects(&s, &pod.metadata)) {
             keys.push(Key::of(&rs.metadata));
@@ -60,19 +71,31 @@ fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
 /// Decides what to do about one ReplicaSet.
 pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
-    let Some(rs) = world.replica_sets.get(key) else { return plan };
-    let Some(selector) = rs.spec.as_ref().and_then(|spec| owner::selector(&spec.selector)) else { return plan };
-    let claimant = Claimant { resource: &REPLICA_SETS, meta: &rs.metadata, selector: &selector };
+    let Some(rs) = world.replica_sets.get(key) else {
+        return plan;
+    };
+    let Some(selector) = rs.spec.as_ref().and_then(|spec| owner::selector(&spec.selector)) else {
+        return plan;
+    };
+    let claimant = Claimant {
+        resource: &REPLICA_SETS,
+        meta: &rs.metadata,
+        selector: &selector,
+    };
     let claimed = claimant.claim(&world.pods, &PODS, &mut plan);
     let (active, rest): (Vec<Arc<Pod>>, Vec<_>) = claimed.into_iter().partition(|pod| pods::is_active(pod));
-    let terminating = rest.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod)).count();
+    let terminating = rest
+        .iter()
+        .filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod))
+        .count();
     if rs.metadata.deletion_timestamp.is_none() {
         scale(&rs, &active, world, turn.now, &mut plan);
     }
     let status = status(&rs, &active, terminating, turn, &mut plan);
     let old = rs.status.clone().unwrap_or_default();
     if let Some(patch) = merge::status(rs.metadata.uid.as_deref(), &old, &status) {
-        plan.reports.push(Action::status(Target::of(&REPLICA_SETS, &rs.metadata), patch));
+        plan.reports
+            .push(Action::status(Target::of(&REPLICA_SETS, &rs.metadata), patch));
     }
     plan
 }
@@ -95,7 +118,12 @@ fn scale(rs: &ReplicaSet, active: &[Arc<Pod>], world: &World, now: Timestamp, pl
         let surplus = (active.len() - wanted).min(BURST_LIMIT);
         let siblings = siblings(rs, world);
         let doomed = victims::choose(active, surplus, &siblings, now);
-        plan.batch(doomed.iter().map(|pod| Action::delete(&PODS, &pod.metadata).noting(deleted(rs, pod))).collect());
+        plan.batch(
+            doomed
+                .iter()
+                .map(|pod| Action::delete(&PODS, &pod.metadata).noting(deleted(rs, pod)))
+                .collect(),
+        );
     }
 }
 
@@ -129,7 +157,11 @@ fn pod(rs: &ReplicaSet) -> Value {
             ("annotations", meta.annotations.as_ref().map(merge::value)),
             ("finalizers", meta.finalizers.as_ref().map(merge::value)),
         ];
-        fields.extend(copied.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        fields.extend(
+            copied
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+        );
     }
     let spec = template.and_then(|t| t.spec.as_ref()).map(merge::value);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
@@ -168,7 +200,9 @@ fn status(
         .unwrap_or_default();
     let fully_labelled = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();
-        template_labels.iter().all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value))
+        template_labels
+            .iter()
+            .all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value))
     };
     let mut available = 0;
     for pod in active {
@@ -196,10 +230,16 @@ fn conditions(
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
-    let (before, mut kept): (Vec<_>, Vec<_>) =
-        old.unwrap_or_default().into_iter().partition(|condition| condition.type_ == "ReplicaFailure");
+    let (before, mut kept): (Vec<_>, Vec<_>) = old
+        .unwrap_or_default()
+        .into_iter()
+        .partition(|condition| condition.type_ == "ReplicaFailure");
     if let Some(failure) = failure {
-        let reason = if failure.creating { "FailedCreate" } else { "FailedDelete" };
+        let reason = if failure.creating {
+            "FailedCreate"
+        } else {
+            "FailedDelete"
+        };
         let since = before.into_iter().next().and_then(|c| c.last_transition_time);
         kept.push(ReplicaSetCondition {
             type_: "ReplicaFailure".to_owned(),
@@ -231,7 +271,8 @@ mod tests {
     }
 
     fn pod(name: &str, owned: bool, extra: Value) -> Value {
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
         let mut pod = json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "uid": name, "labels": {"app": "web"},
             "creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": if owned { owner } else { json!([]) }},
             "spec": {"containers": [], "nodeName": "a"}, "status": {"phase": "Running"}});
@@ -253,9 +294,13 @@ mod tests {
     #[test]
     fn missing_pods_are_created_in_a_batch_and_status_is_told_whatever_happens() {
         let plan = plan(&Scene::default().with(set(3)).with(pod("p", true, json!({}))));
-        let [Step::Batch(creations)] = &plan.changes[..] else { panic!("{plan:?}") };
+        let [Step::Batch(creations)] = &plan.changes[..] else {
+            panic!("{plan:?}")
+        };
         assert_eq!(creations.len(), 2);
-        let Verb::Create(body) = &creations[0].verb else { panic!() };
+        let Verb::Create(body) = &creations[0].verb else {
+            panic!()
+        };
         assert_eq!(body["metadata"]["generateName"], "r-");
         assert_eq!(body["spec"]["containers"][0]["image"], "i");
         assert_eq!(plan.reports.len(), 1);
@@ -264,7 +309,10 @@ mod tests {
     #[test]
     fn a_burst_is_bounded() {
         let plan = plan(&Scene::default().with(set(2000)));
-        assert_eq!(plan.actions().filter(|a| matches!(a.verb, Verb::Create(_))).count(), BURST_LIMIT);
+        assert_eq!(
+            plan.actions().filter(|a| matches!(a.verb, Verb::Create(_))).count(),
+            BURST_LIMIT
+        );
     }
 
     #[test]
@@ -275,10 +323,19 @@ mod tests {
             .with(pod("stranger", true, json!({"/metadata/labels": {"app": "db"}})));
         let plan = plan(&scene);
         assert!(matches!(&plan.guards[..], [Guard::Alive(_, uid)] if uid == "r"));
-        let owners: Vec<_> = plan.actions().filter_map(|a| match &a.verb {
-            Verb::Merge { subresource: None, patch } => Some((a.target.key.name.to_string(), patch["metadata"]["ownerReferences"].as_array().unwrap().len())),
-            _ => None,
-        }).collect();
+        let owners: Vec<_> = plan
+            .actions()
+            .filter_map(|a| match &a.verb {
+                Verb::Merge {
+                    subresource: None,
+                    patch,
+                } => Some((
+                    a.target.key.name.to_string(),
+                    patch["metadata"]["ownerReferences"].as_array().unwrap().len(),
+                )),
+                _ => None,
+            })
+            .collect();
         assert_eq!(owners, [("stranger".to_owned(), 0), ("orphan".to_owned(), 1)]);
         assert!(doomed(&plan).is_empty());
     }
@@ -290,10 +347,17 @@ mod tests {
             pod("unassigned", true, json!({"/spec/nodeName": null})),
             pod("pending", true, json!({"/status/phase": "Pending"})),
             pod("unready", true, json!({})),
-            pod("ready", true, json!({"/status": {"phase": "Running", "conditions": ready}})),
+            pod(
+                "ready",
+                true,
+                json!({"/status": {"phase": "Running", "conditions": ready}}),
+            ),
         ];
         for (wanted, gone) in [(3, 1), (2, 2), (1, 3)] {
-            let scene = all.iter().cloned().fold(Scene::default().with(set(wanted)), Scene::with);
+            let scene = all
+                .iter()
+                .cloned()
+                .fold(Scene::default().with(set(wanted)), Scene::with);
             assert_eq!(doomed(&plan(&scene)), ["unassigned", "pending", "unready"][..gone]);
         }
     }
@@ -302,21 +366,40 @@ mod tests {
     fn a_pod_is_available_when_it_has_been_ready_long_enough() {
         let since = crate::clock::after_seconds(now(), -2);
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since.to_string()}]});
-        let scene = Scene::default().with(set(1)).with(pod("p", true, json!({"/status": ready})));
+        let scene = Scene::default()
+            .with(set(1))
+            .with(pod("p", true, json!({"/status": ready})));
         let early = plan(&scene);
         assert_eq!(early.requeue_at, Some(crate::clock::after_seconds(since, 5)));
-        let Verb::Merge { patch, .. } = &early.reports[0].verb else { panic!() };
-        assert_eq!((patch["status"]["readyReplicas"].as_i64(), patch["status"].get("availableReplicas")), (Some(1), None));
+        let Verb::Merge { patch, .. } = &early.reports[0].verb else {
+            panic!()
+        };
+        assert_eq!(
+            (
+                patch["status"]["readyReplicas"].as_i64(),
+                patch["status"].get("availableReplicas")
+            ),
+            (Some(1), None)
+        );
         let late = reconcile(&Key::new("n", "r"), scene.world(), &Turn::at(early.requeue_at.unwrap()));
-        let Verb::Merge { patch, .. } = &late.reports[0].verb else { panic!() };
+        let Verb::Merge { patch, .. } = &late.reports[0].verb else {
+            panic!()
+        };
         assert_eq!(patch["status"]["availableReplicas"], 1);
     }
 
     #[test]
     fn a_refused_creation_is_told_and_taken_back() {
-        let failure = Failure { creating: true, code: 403, message: "quota".into() };
+        let failure = Failure {
+            creating: true,
+            code: 403,
+            message: "quota".into(),
+        };
         let told = conditions(None, Some(&failure), now()).unwrap();
-        assert_eq!((told[0].type_.as_str(), told[0].reason.as_deref()), ("ReplicaFailure", Some("FailedCreate")));
+        assert_eq!(
+            (told[0].type_.as_str(), told[0].reason.as_deref()),
+            ("ReplicaFailure", Some("FailedCreate"))
+        );
         assert_eq!(conditions(Some(told), None, now()), None);
     }
 }

@@ -38,7 +38,9 @@ fn of_map(change: &Change<ConfigMap>, _: &World, keys: &mut Vec<Key>) {
 /// Decides what to do about one namespace.
 pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
-    let Some(pem) = &world.facts.root_ca_pem else { return plan };
+    let Some(pem) = &world.facts.root_ca_pem else {
+        return plan;
+    };
     if world.namespaces.get(key).is_none_or(|ns| namespace::is_ending(&ns)) {
         return plan;
     }
@@ -52,7 +54,10 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
             plan.change(Action::create(&CONFIG_MAPS, &key.name, body));
         }
         Some(map) if map.data.as_ref().and_then(|d| d.get(ENTRY)) != Some(pem) => {
-            plan.change(Action::merge(Target::of(&CONFIG_MAPS, &map.metadata), json!({"data": data})));
+            plan.change(Action::merge(
+                Target::of(&CONFIG_MAPS, &map.metadata),
+                json!({"data": data}),
+            ));
         }
         Some(_) => {}
     }
@@ -62,17 +67,28 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Verb, scene::{Scene, now}, world::Facts};
+    use crate::{
+        plan::Verb,
+        scene::{Scene, now},
+        world::Facts,
+    };
 
     #[test]
     fn it_is_published_and_repaired() {
         let map = |pem: &str| json!({"kind": "ConfigMap", "metadata": {"name": NAME, "namespace": "n"}, "data": {ENTRY: pem}});
-        let scene = || Scene::default()
-            .facts(Facts { root_ca_pem: Some("pem".into()) })
-            .with(json!({"kind": "Namespace", "metadata": {"name": "n"}}));
+        let scene = || {
+            Scene::default()
+                .facts(Facts {
+                    root_ca_pem: Some("pem".into()),
+                })
+                .with(json!({"kind": "Namespace", "metadata": {"name": "n"}}))
+        };
         let plan = |scene: &Scene| reconcile(&Key::cluster("n"), scene.world(), &Turn::at(now()));
         assert!(matches!(&plan(&scene()).actions().next().unwrap().verb, Verb::Create(b) if b["data"][ENTRY] == "pem"));
-        assert!(matches!(&plan(&scene().with(map("other"))).actions().next().unwrap().verb, Verb::Merge { .. }));
+        assert!(matches!(
+            &plan(&scene().with(map("other"))).actions().next().unwrap().verb,
+            Verb::Merge { .. }
+        ));
         assert!(plan(&scene().with(map("pem"))).is_settled());
     }
 }

@@ -61,8 +61,11 @@ impl Scene {
             // Of other kinds only the metadata is of interest.
             other => {
                 let resource = resource::Resource {
-                    group: "".into(), version: "v1".into(), kind: other.to_owned().into(),
-                    plural: format!("{}s", other.to_lowercase()).into(), namespaced: object["metadata"]["namespace"].is_string(),
+                    group: "".into(),
+                    version: "v1".into(),
+                    kind: other.to_owned().into(),
+                    plural: format!("{}s", other.to_lowercase()).into(),
+                    namespaced: object["metadata"]["namespace"].is_string(),
                 };
                 let meta = serde_json::from_value(object["metadata"].clone()).unwrap();
                 self.world.graph.put(Node::of(&resource.into(), &meta));

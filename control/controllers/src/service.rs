@@ -46,7 +46,9 @@ pub struct Backend {
 /// Whether the service is one that pods are looked up for.
 #[must_use]
 pub fn has_backends(service: &Service) -> bool {
-    let Some(spec) = service.spec.as_ref() else { return false };
+    let Some(spec) = service.spec.as_ref() else {
+        return false;
+    };
     spec.type_.as_deref() != Some("ExternalName") && spec.selector.as_ref().is_some_and(|s| !s.is_empty())
 }
 
@@ -59,10 +61,15 @@ pub fn is_headless(service: &Service) -> bool {
 /// The pods behind the service that have an address of the family (`IPv4`, `IPv6`), by name.
 #[must_use]
 pub fn backends(service: &Service, family: &str, world: &World) -> Vec<Backend> {
-    let Some(spec) = service.spec.as_ref() else { return Vec::new() };
+    let Some(spec) = service.spec.as_ref() else {
+        return Vec::new();
+    };
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let pods = world.pods.labelled(namespace, spec.selector.iter().flatten());
-    pods.iter().filter(|pod| !pods::is_finished(pod)).filter_map(|pod| backend(service, pod, family)).collect()
+    pods.iter()
+        .filter(|pod| !pods::is_finished(pod))
+        .filter_map(|pod| backend(service, pod, family))
+        .collect()
 }
 
 fn backend(service: &Service, pod: &Pod, family: &str) -> Option<Backend> {
@@ -70,7 +77,12 @@ fn backend(service: &Service, pod: &Pod, family: &str) -> Option<Backend> {
     let address = address(pod, family)?;
     let publish = spec.publish_not_ready_addresses == Some(true);
     let (serving, terminating) = (pods::is_ready(pod), pods::is_terminating(pod));
-    let mut ports: Vec<Port> = spec.ports.iter().flatten().filter_map(|port| resolve(port, pod)).collect();
+    let mut ports: Vec<Port> = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|port| resolve(port, pod))
+        .collect();
     ports.sort();
     let pod_spec = pod.spec.as_ref();
     let named = pod_spec.and_then(|s| s.subdomain.as_deref()) == service.metadata.name.as_deref();
@@ -80,7 +92,9 @@ fn backend(service: &Service, pod: &Pod, family: &str) -> Option<Backend> {
         serving: publish || serving,
         terminating,
         node: pods::node(pod).map(str::to_owned),
-        hostname: pod_spec.and_then(|s| s.hostname.clone()).filter(|name| named && !name.is_empty()),
+        hostname: pod_spec
+            .and_then(|s| s.hostname.clone())
+            .filter(|name| named && !name.is_empty()),
         pod: ObjectReference {
             kind: Some(PODS.kind.to_string()),
             namespace: pod.metadata.namespace.clone(),
@@ -108,13 +122,26 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<Port> {
         Some(IntOrString::String(name)) => named_port(pod, name, &protocol)?,
     };
     let name = port.name.clone().unwrap_or_default();
-    Some(Port { name, protocol, number, app_protocol: port.app_protocol.clone() })
+    Some(Port {
+        name,
+        protocol,
+        number,
+        app_protocol: port.app_protocol.clone(),
+    })
 }
 
 fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     let same = |p: &&k8s_openapi::api::core::v1::ContainerPort| {
         p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
     };
@@ -128,12 +155,22 @@ pub fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
     {
         return;
     }
-    let Some(namespace) = change.latest().and_then(|pod| pod.metadata.namespace.as_deref()) else { return };
-    for service in world.services.in_namespace(namespace).iter().filter(|s| has_backends(s)) {
+    let Some(namespace) = change.latest().and_then(|pod| pod.metadata.namespace.as_deref()) else {
+        return;
+    };
+    for service in world
+        .services
+        .in_namespace(namespace)
+        .iter()
+        .filter(|s| has_backends(s))
+    {
         let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
         let selects = |pod: &Arc<Pod>| {
             let labels = pod.metadata.labels.as_ref();
-            selector.iter().flat_map(|s| s.iter()).all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value))
+            selector
+                .iter()
+                .flat_map(|s| s.iter())
+                .all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value))
         };
         if change.both().any(selects) {
             keys.push(Key::of(&service.metadata));
@@ -146,7 +183,12 @@ fn matters(old: &Pod, new: &Pod) -> bool {
     let view = |pod: &Pod| {
         let ips = pod.status.as_ref().map(|s| (s.pod_ip.clone(), s.pod_ips.clone()));
         let life = (pods::is_ready(pod), pods::is_finished(pod), pods::is_terminating(pod));
-        (ips, life, pods::node(pod).map(str::to_owned), pod.metadata.labels.clone())
+        (
+            ips,
+            life,
+            pods::node(pod).map(str::to_owned),
+            pod.metadata.labels.clone(),
+        )
     };
     view(old) != view(new)
 }

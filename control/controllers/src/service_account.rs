@@ -32,7 +32,10 @@ fn itself(change: &Change<Namespace>, _: &World, keys: &mut Vec<Key>) {
 fn of_account(change: &Change<ServiceAccount>, _: &World, keys: &mut Vec<Key>) {
     let gone = change.old.as_ref().filter(|_| change.new.is_none());
     let ours = gone.filter(|account| account.metadata.name.as_deref() == Some(NAME));
-    keys.extend(ours.and_then(|account| account.metadata.namespace.as_deref()).map(Key::cluster));
+    keys.extend(
+        ours.and_then(|account| account.metadata.namespace.as_deref())
+            .map(Key::cluster),
+    );
 }
 
 /// Decides what to do about one namespace.
@@ -40,7 +43,8 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
     let alive = world.namespaces.get(key).is_some_and(|ns| !namespace::is_ending(&ns));
     if alive && world.service_accounts.get(&Key::new(&key.name, NAME)).is_none() {
-        let body = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": &*key.name}});
+        let body =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": &*key.name}});
         plan.change(Action::create(&SERVICE_ACCOUNTS, &key.name, body));
     }
     plan

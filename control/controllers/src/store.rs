@@ -78,14 +78,20 @@ impl<K> Change<K> {
 /// The resource version as a number; our servers and etcd's both count.
 #[must_use]
 pub fn revision(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    meta.resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The uid of the controller that owns the object; empty if none does.
 #[must_use]
 pub fn controller_uid(meta: &ObjectMeta) -> &str {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|o| o.controller == Some(true)).map_or("", |o| o.uid.as_str())
+    owners
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map_or("", |o| o.uid.as_str())
 }
 
 type Keys = BTreeSet<Key>;
@@ -101,17 +107,27 @@ struct State<K> {
 
 impl<K: Object> State<K> {
     fn index(&mut self, key: &Key, meta: &ObjectMeta) {
-        self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+        self.by_namespace
+            .entry(key.namespace.clone())
+            .or_default()
+            .insert(key.clone());
         let controller = (key.namespace.clone(), controller_uid(meta).into());
         self.by_controller.entry(controller).or_default().insert(key.clone());
         for (name, value) in meta.labels.iter().flatten() {
-            self.by_label.entry(label(&key.namespace, name, value)).or_default().insert(key.clone());
+            self.by_label
+                .entry(label(&key.namespace, name, value))
+                .or_default()
+                .insert(key.clone());
         }
     }
 
     fn unindex(&mut self, key: &Key, meta: &ObjectMeta) {
         remove(&mut self.by_namespace, &key.namespace, key);
-        remove(&mut self.by_controller, &(key.namespace.clone(), controller_uid(meta).into()), key);
+        remove(
+            &mut self.by_controller,
+            &(key.namespace.clone(), controller_uid(meta).into()),
+            key,
+        );
         for (name, value) in meta.labels.iter().flatten() {
             remove(&mut self.by_label, &label(&key.namespace, name, value), key);
         }
@@ -135,11 +151,17 @@ impl<K: Object> State<K> {
     fn remove(&mut self, key: &Key) -> Option<Change<K>> {
         let old = self.objects.remove(key)?;
         self.unindex(key, old.meta());
-        Some(Change { old: Some(old), new: None })
+        Some(Change {
+            old: Some(old),
+            new: None,
+        })
     }
 
     fn fetch(&self, keys: Option<&Keys>) -> Vec<Arc<K>> {
-        keys.into_iter().flatten().filter_map(|key| self.objects.get(key).cloned()).collect()
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| self.objects.get(key).cloned())
+            .collect()
     }
 }
 
@@ -175,7 +197,10 @@ impl<K: Object> Default for Store<K> {
             by_controller: HashMap::new(),
             by_label: HashMap::new(),
         };
-        Self { state: RwLock::new(state), revision: watch::Sender::new(0) }
+        Self {
+            state: RwLock::new(state),
+            revision: watch::Sender::new(0),
+        }
     }
 }
 
@@ -225,12 +250,17 @@ impl<K: Object> Store<K> {
     ) -> Vec<Arc<K>> {
         let wanted: Vec<(&String, &String)> = labels.into_iter().collect();
         let state = self.state.read();
-        let sets: Option<Vec<&Keys>> = wanted.iter().map(|(n, v)| state.by_label.get(&label(namespace, n, v))).collect();
+        let sets: Option<Vec<&Keys>> = wanted
+            .iter()
+            .map(|(n, v)| state.by_label.get(&label(namespace, n, v)))
+            .collect();
         let smallest = sets.and_then(|sets| sets.into_iter().min_by_key(|keys| keys.len()));
         let mut found = state.fetch(smallest);
         found.retain(|object| {
             let has = object.meta().labels.as_ref();
-            wanted.iter().all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(*value))
+            wanted
+                .iter()
+                .all(|(name, value)| has.and_then(|l| l.get(*name)) == Some(*value))
         });
         found
     }
@@ -253,7 +283,9 @@ impl<K: Object> Store<K> {
         let mut seen = self.revision.subscribe();
         let ended = || {
             let state = self.state.read();
-            let Some(object) = state.objects.get(key) else { return true };
+            let Some(object) = state.objects.get(key) else {
+                return true;
+            };
             let meta = object.meta();
             meta.uid.as_deref() != Some(uid) || meta.deletion_timestamp.is_some()
         };
@@ -278,7 +310,12 @@ impl<K: Object> Store<K> {
     pub(crate) fn replace(&self, objects: Vec<K>, seen: u64) -> Vec<Change<K>> {
         let mut state = self.state.write();
         let listed: std::collections::HashSet<Key> = objects.iter().map(|o| Key::of(o.meta())).collect();
-        let gone: Vec<Key> = state.objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let gone: Vec<Key> = state
+            .objects
+            .keys()
+            .filter(|key| !listed.contains(*key))
+            .cloned()
+            .collect();
         let mut changes: Vec<Change<K>> = gone.iter().filter_map(|key| state.remove(key)).collect();
         changes.extend(objects.into_iter().map(|object| state.put(object)));
         drop(state);
@@ -334,7 +371,10 @@ mod tests {
         let changes = store.replace(vec![pod("c", "web", None, 9)], 12);
         assert_eq!(changes.len(), 2, "a is gone, c is new");
         assert_eq!(names(&store.in_namespace("n")), ["c"]);
-        assert!(store.state.read().by_label.keys().all(|k| !k.contains("db")), "no empty index entry stays");
+        assert!(
+            store.state.read().by_label.keys().all(|k| !k.contains("db")),
+            "no empty index entry stays"
+        );
     }
 
     #[tokio::test]
@@ -348,7 +388,11 @@ mod tests {
         });
         let ender = tokio::spawn({
             let store = store.clone();
-            async move { store.wait_for_end(&Key::new("n", "a"), "a", Duration::from_secs(30)).await }
+            async move {
+                store
+                    .wait_for_end(&Key::new("n", "a"), "a", Duration::from_secs(30))
+                    .await
+            }
         });
         tokio::task::yield_now().await;
         store.delete(&pod("a", "web", None, 8));

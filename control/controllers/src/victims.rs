@@ -34,7 +34,12 @@ fn rank(pod: &Pod, crowd: usize, now: Timestamp) -> Rank {
         "Unknown" => 1,
         _ => 0,
     };
-    let cost = pod.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST)?.parse().ok()).unwrap_or(0);
+    let cost = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(DELETION_COST)?.parse().ok())
+        .unwrap_or(0);
     let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     // Ready for less time goes first; a smaller age in doublings means less time, so the newest bucket leads.
     let ready = pods::ready_since(pod).map_or(0, |since| doublings(now, since));

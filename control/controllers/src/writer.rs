@@ -52,9 +52,11 @@ impl WriteError {
 impl From<kube::Error> for WriteError {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => {
-                Self::Api { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
-            }
+            kube::Error::Api(status) => Self::Api {
+                code: status.code,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+            },
             other => Self::Transport(other.to_string()),
         }
     }
@@ -116,16 +118,23 @@ fn request(action: &Action) -> Result<http::Request<Vec<u8>>, kube::core::reques
     let place = Request::new(action.target.resource.path(&key.namespace));
     match &action.verb {
         Verb::Create(body) => place.create(&PostParams::default(), bytes(body)?),
-        Verb::Merge { subresource: None, patch } => {
-            place.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-        }
-        Verb::Merge { subresource: Some(subresource), patch } => {
-            place.patch_subresource(subresource, &key.name, &PatchParams::default(), &Patch::Merge(patch))
-        }
+        Verb::Merge {
+            subresource: None,
+            patch,
+        } => place.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)),
+        Verb::Merge {
+            subresource: Some(subresource),
+            patch,
+        } => place.patch_subresource(subresource, &key.name, &PatchParams::default(), &Patch::Merge(patch)),
         Verb::Replace { subresource, body } => {
             place.replace_subresource(subresource, &key.name, &PostParams::default(), bytes(body)?)
         }
-        Verb::Delete { uid, resource_version, propagation, grace_period_seconds } => {
+        Verb::Delete {
+            uid,
+            resource_version,
+            propagation,
+            grace_period_seconds,
+        } => {
             let params = DeleteParams {
                 grace_period_seconds: *grace_period_seconds,
                 propagation_policy: Some(policy(*propagation)),

@@ -90,7 +90,9 @@ pub struct Cluster {
 impl Cluster {
     /// The nodes that are there, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<str>, &NodeInfo, &Node)> {
-        self.nodes.iter().filter_map(|(name, info)| Some((name, info, info.node.as_deref()?)))
+        self.nodes
+            .iter()
+            .filter_map(|(name, info)| Some((name, info, info.node.as_deref()?)))
     }
 
     /// Takes in a node as it is now.
@@ -127,7 +129,9 @@ impl Cluster {
 
     /// The pod is on no node any more. True if it was on one.
     pub fn displace(&mut self, uid: &str) -> bool {
-        let Some(Placed { node, pod }) = self.placed.remove(uid) else { return false };
+        let Some(Placed { node, pod }) = self.placed.remove(uid) else {
+            return false;
+        };
         if let Some(info) = self.nodes.get_mut(&node) {
             info.remove(&pod);
             if info.pods == 0 && info.node.is_none() {
@@ -152,16 +156,23 @@ mod tests {
     use super::*;
 
     fn node(name: &str) -> Arc<Node> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name},
-            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}})).unwrap())
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name},
+            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}}))
+            .unwrap(),
+        )
     }
 
     fn pod(uid: u8, cpu: u8) -> Candidate {
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
-        Candidate::of(Arc::new(serde_json::from_value(json!({
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
+        Candidate::of(Arc::new(
+            serde_json::from_value(json!({
             "metadata": {"name": uid.to_string(), "namespace": "n", "uid": uid.to_string(), "ownerReferences": owner},
             "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": u16::from(uid) + 1}],
-                "resources": {"requests": {"cpu": format!("{cpu}m")}}}]}})).unwrap()))
+                "resources": {"requests": {"cpu": format!("{cpu}m")}}}]}}))
+            .unwrap(),
+        ))
     }
 
     proptest! {

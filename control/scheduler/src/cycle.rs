@@ -35,7 +35,12 @@ pub fn decide(pod: &Candidate, cluster: &Cluster, draw: u64) -> Result<Arc<str>,
     let mut feasible: Vec<Feasible<'_>> = Vec::new();
     for (name, info, node) in cluster.nodes() {
         if refusals.pass(pod, NodeView { node, info }) {
-            feasible.push(Feasible { name, node, info, score: 0 });
+            feasible.push(Feasible {
+                name,
+                node,
+                info,
+                score: 0,
+            });
         }
     }
     if feasible.len() > 1 {
@@ -52,7 +57,18 @@ pub fn decide(pod: &Candidate, cluster: &Cluster, draw: u64) -> Result<Arc<str>,
 
 fn rank(pod: &Candidate, feasible: &mut [Feasible<'_>]) {
     for score in PLUGINS.iter().filter_map(|plugin| plugin.score.as_ref()) {
-        let raw: Vec<i64> = feasible.iter().map(|f| (score.score)(pod, NodeView { node: f.node, info: f.info })).collect();
+        let raw: Vec<i64> = feasible
+            .iter()
+            .map(|f| {
+                (score.score)(
+                    pod,
+                    NodeView {
+                        node: f.node,
+                        info: f.info,
+                    },
+                )
+            })
+            .collect();
         let most = raw.iter().copied().max().unwrap_or(0);
         for (node, raw) in feasible.iter_mut().zip(raw) {
             let part = match score.scale {
@@ -102,12 +118,22 @@ impl Refusals {
     fn sum_up(self) -> Unfit {
         if self.nodes == 0 {
             let message = "no nodes available to schedule pods".to_owned();
-            return Unfit { message, helped_by: vec![Happening::NodeAdded] };
+            return Unfit {
+                message,
+                helped_by: vec![Happening::NodeAdded],
+            };
         }
-        let mut parts: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut parts: Vec<String> = self
+            .reasons
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
         parts.sort();
         let message = format!("0/{} nodes are available: {}.", self.nodes, parts.join(", "));
-        Unfit { message, helped_by: self.helped_by }
+        Unfit {
+            message,
+            helped_by: self.helped_by,
+        }
     }
 }
 
@@ -126,7 +152,10 @@ mod tests {
         assert!(unfit.helped_by.contains(&Happening::PodGone));
         let cordoned = node("b", json!({"spec": {"unschedulable": true}}));
         let unfit = decide(&big, &cluster([node("a", json!({})), cordoned]), 0).unwrap_err();
-        assert_eq!(unfit.message, "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.");
+        assert_eq!(
+            unfit.message,
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable."
+        );
         let none = decide(&big, &Cluster::default(), 0).unwrap_err();
         assert_eq!(none.message, "no nodes available to schedule pods");
     }

@@ -42,7 +42,12 @@ impl Config {
     /// The defaults, for this client.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        Self { client, scheduler_name: "default-scheduler".to_owned(), clock: Clock::system(), informers: None }
+        Self {
+            client,
+            scheduler_name: "default-scheduler".to_owned(),
+            clock: Clock::system(),
+            informers: None,
+        }
     }
 }
 
@@ -54,7 +59,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
     let (pods, nodes) = match &config.informers {
         Some(shared) => (shared.pods.clone(), shared.nodes.clone()),
         None => {
-            let (pods, nodes) = (Arc::new(Informer::new(Scope::all(PODS))), Arc::new(Informer::new(Scope::all(NODES))));
+            let (pods, nodes) = (
+                Arc::new(Informer::new(Scope::all(PODS))),
+                Arc::new(Informer::new(Scope::all(NODES))),
+            );
             let running = (pods.clone(), nodes.clone());
             let (client, stop) = (config.client.clone(), shutdown.clone());
             tasks.spawn(async move { running.0.run(client, stop).await });

@@ -42,7 +42,10 @@ enum Place {
     /// Until its pause is over.
     Paused((Timestamp, u64)),
     /// Until something in the list happens, or until it is flushed.
-    Waiting { since: (Timestamp, u64), for_: Vec<Happening> },
+    Waiting {
+        since: (Timestamp, u64),
+        for_: Vec<Happening>,
+    },
     /// Being tried or bound.
     Taken,
 }
@@ -72,7 +75,12 @@ impl Queue {
         let uid = candidate.uid.clone();
         let candidate = Arc::new(candidate);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let entry = Entry { candidate, attempts: 0, tried: Timestamp::UNIX_EPOCH, place: Place::Taken };
+            let entry = Entry {
+                candidate,
+                attempts: 0,
+                tried: Timestamp::UNIX_EPOCH,
+                place: Place::Taken,
+            };
             self.entries.insert(uid.clone(), entry);
             self.activate(&uid);
             return;
@@ -105,7 +113,10 @@ impl Queue {
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let paused = self.paused.first_key_value().map(|((when, _), _)| *when);
-        let flushed = self.waiting.first_key_value().map(|((since, _), _)| after_seconds(*since, FLUSH_SECONDS));
+        let flushed = self
+            .waiting
+            .first_key_value()
+            .map(|((since, _), _)| after_seconds(*since, FLUSH_SECONDS));
         paused.into_iter().chain(flushed).min()
     }
 
@@ -130,9 +141,7 @@ impl Queue {
 
     /// Something happened: the pods that it may help are tried again, after their pause.
     pub fn wake(&mut self, happening: Happening, now: Timestamp) {
-        let helped = |uid: &Arc<str>| {
-            matches!(self.entries.get(uid).map(|e| &e.place), Some(Place::Waiting { for_, .. }) if for_.contains(&happening))
-        };
+        let helped = |uid: &Arc<str>| matches!(self.entries.get(uid).map(|e| &e.place), Some(Place::Waiting { for_, .. }) if for_.contains(&happening));
         let uids: Vec<Arc<str>> = self.waiting.values().filter(|uid| helped(uid)).cloned().collect();
         for uid in uids {
             self.pause(&uid);
@@ -201,8 +210,14 @@ impl Queue {
 }
 
 fn pause_seconds(attempts: u32) -> i64 {
-    let doubled = PAUSE_LEAST_SECONDS.checked_shl(attempts.saturating_sub(1)).unwrap_or(PAUSE_MOST_SECONDS);
-    if doubled <= 0 { PAUSE_MOST_SECONDS } else { doubled.min(PAUSE_MOST_SECONDS) }
+    let doubled = PAUSE_LEAST_SECONDS
+        .checked_shl(attempts.saturating_sub(1))
+        .unwrap_or(PAUSE_MOST_SECONDS);
+    if doubled <= 0 {
+        PAUSE_MOST_SECONDS
+    } else {
+        doubled.min(PAUSE_MOST_SECONDS)
+    }
 }
 
 #[cfg(test)]
@@ -216,9 +231,12 @@ mod tests {
     }
 
     fn pod(name: &str, priority: i32, created: i64, image: &str) -> Candidate {
-        Candidate::of(Arc::new(serde_json::from_value(json!({
+        Candidate::of(Arc::new(
+            serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "n", "uid": name, "creationTimestamp": at(created).to_string()},
-            "spec": {"priority": priority, "containers": [{"name": "c", "image": image}]}})).unwrap()))
+            "spec": {"priority": priority, "containers": [{"name": "c", "image": image}]}}))
+            .unwrap(),
+        ))
     }
 
     fn take(queue: &mut Queue, now: i64) -> Option<String> {

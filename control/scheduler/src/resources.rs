@@ -33,7 +33,9 @@ impl Resources {
     pub fn read(list: Option<&Listed>) -> Self {
         let mut resources = Self::default();
         for (name, text) in list.into_iter().flatten() {
-            let Ok(quantity) = Quantity::parse(&text.0) else { continue };
+            let Ok(quantity) = Quantity::parse(&text.0) else {
+                continue;
+            };
             let whole = |number: i128| i64::try_from(number).unwrap_or(i64::MAX);
             match name.as_str() {
                 "cpu" => resources.cpu_milli = whole(quantity.milli()),
@@ -120,7 +122,9 @@ fn requests(container: &Container) -> Option<&Listed> {
 }
 
 fn total(pod: &Pod, of: impl Fn(&Container) -> Resources) -> Resources {
-    let Some(spec) = pod.spec.as_ref() else { return Resources::default() };
+    let Some(spec) = pod.spec.as_ref() else {
+        return Resources::default();
+    };
     // Init containers run one after another; those that restart always are sidecars and stay.
     let (mut sidecars, mut peak) = (Resources::default(), Resources::default());
     for container in spec.init_containers.iter().flatten() {
@@ -174,7 +178,8 @@ mod tests {
             "initContainers": [container("100m", Some("Always")), container("900m", None)],
             "containers": [container("300m", None), container("0.2", None)],
             "overhead": {"cpu": "10m"},
-        }})).unwrap();
+        }}))
+        .unwrap();
         let need = requested(&pod);
         assert_eq!(need.cpu_milli, 100 + 900 + 10);
         assert_eq!(need.memory_bytes, 3 << 30);
@@ -183,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_container_that_asks_for_nothing_counts_only_in_comparisons() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
         assert_eq!(requested(&pod), Resources::default());
         assert_eq!(presumed(&pod).cpu_milli, PRESUMED_CPU_MILLI);
     }

@@ -70,7 +70,15 @@ impl Scheduler {
     #[must_use]
     pub fn new(name: String, clock: Clock, writer: Writer, recorder: Recorder) -> Self {
         let (state, changed, writes) = (Mutex::default(), Notify::new(), Semaphore::new(WRITES_LIMIT));
-        Self { name, clock, writer, recorder, state, changed, writes }
+        Self {
+            name,
+            clock,
+            writer,
+            recorder,
+            state,
+            changed,
+            writes,
+        }
     }
 
     /// Learns of changes from these informers.
@@ -91,10 +99,16 @@ impl Scheduler {
                     return;
                 }
                 state.cluster.put_node(new.clone());
-                let happening = if old.is_some() { Happening::NodeChanged } else { Happening::NodeAdded };
+                let happening = if old.is_some() {
+                    Happening::NodeChanged
+                } else {
+                    Happening::NodeAdded
+                };
                 state.queue.wake(happening, now);
             }
-            (Some(old), None) => state.cluster.remove_node(old.metadata.name.as_deref().unwrap_or_default()),
+            (Some(old), None) => state
+                .cluster
+                .remove_node(old.metadata.name.as_deref().unwrap_or_default()),
             (None, None) => {}
         }
         drop(state);
@@ -164,7 +178,9 @@ impl Scheduler {
     fn step(&self) -> Step {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let Some(pod) = state.queue.take(now) else { return Step::Wait(state.queue.deadline()) };
+        let Some(pod) = state.queue.take(now) else {
+            return Step::Wait(state.queue.deadline());
+        };
         match cycle::decide(&pod, &state.cluster, rand::random()) {
             Ok(node) => {
                 state.cluster.place((*pod).clone(), &node);
@@ -178,12 +194,15 @@ impl Scheduler {
     }
 
     async fn bind(self: Arc<Self>, pod: Arc<Candidate>, node: Arc<str>) {
-        let Ok(_permit) = self.writes.acquire().await else { return };
+        let Ok(_permit) = self.writes.acquire().await else {
+            return;
+        };
         match self.write_binding(&pod, &node).await {
             Ok(()) => {
                 self.state.lock().queue.remove(&pod.uid);
                 let message = format!("Successfully assigned {} to {node}", pod.key);
-                self.recorder.record(COMPONENT, EventDraft::normal(about(&pod), "Scheduled", message));
+                self.recorder
+                    .record(COMPONENT, EventDraft::normal(about(&pod), "Scheduled", message));
             }
             Err(error) => self.unbound(&pod, &node, &error),
         }
@@ -222,11 +241,24 @@ impl Scheduler {
     }
 
     async fn report(self: Arc<Self>, pod: Arc<Candidate>, unfit: Unfit) {
-        let Ok(_permit) = self.writes.acquire().await else { return };
-        self.recorder.record(COMPONENT, EventDraft::warning(about(&pod), "FailedScheduling", unfit.message.clone()));
-        let Some(conditions) = unschedulable(&pod.pod, unfit.message, self.clock.now()) else { return };
+        let Ok(_permit) = self.writes.acquire().await else {
+            return;
+        };
+        self.recorder.record(
+            COMPONENT,
+            EventDraft::warning(about(&pod), "FailedScheduling", unfit.message.clone()),
+        );
+        let Some(conditions) = unschedulable(&pod.pod, unfit.message, self.clock.now()) else {
+            return;
+        };
         let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": conditions}});
-        let action = Action::status(Target { resource: PODS, key: pod.key.clone() }, patch);
+        let action = Action::status(
+            Target {
+                resource: PODS,
+                key: pod.key.clone(),
+            },
+            patch,
+        );
         if let Err(error) = self.writer.write(&action).await {
             tracing::debug!(pod = %pod.key, %error, "a condition was not written");
         }
@@ -248,14 +280,25 @@ fn about(pod: &Candidate) -> k8s_openapi::api::core::v1::ObjectReference {
 
 /// Whether a node offers the same as before to pods.
 fn same_offer(old: &Node, new: &Node) -> bool {
-    let status = |node: &Node| node.status.as_ref().map(|s| (s.allocatable.clone(), s.capacity.clone()));
+    let status = |node: &Node| {
+        node.status
+            .as_ref()
+            .map(|s| (s.allocatable.clone(), s.capacity.clone()))
+    };
     old.spec == new.spec && old.metadata.labels == new.metadata.labels && status(old) == status(new)
 }
 
 /// The pod's conditions with `PodScheduled` False; `None` if they say so already.
 fn unschedulable(pod: &Pod, message: String, now: Timestamp) -> Option<Vec<PodCondition>> {
-    let mut conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
-    let before = conditions.iter().position(|c| c.type_ == "PodScheduled").map(|at| conditions.remove(at));
+    let mut conditions = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.clone())
+        .unwrap_or_default();
+    let before = conditions
+        .iter()
+        .position(|c| c.type_ == "PodScheduled")
+        .map(|at| conditions.remove(at));
     let before = before.filter(|c| c.status == "False");
     let same = |c: &PodCondition| c.reason.as_deref() == Some("Unschedulable") && c.message.as_ref() == Some(&message);
     if before.as_ref().is_some_and(same) {

@@ -1,3 +1,7 @@
-//! Streams over upgraded connections.
+//! Streams over upgraded connections: SPDY and WebSocket, and what runs over them.
 
 pub(crate) mod forward;
+mod ports;
+mod spdy;
+mod upgrade;
+mod websocket;

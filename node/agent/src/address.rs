@@ -44,7 +44,15 @@ impl AddressPool {
         let first = (u32::from(address) & !(size - 1)) + 2;
         let count = size - 3;
         let words = usize::try_from(count.div_ceil(64)).map_err(|_| wrong())?;
-        Ok(Self { first, count, state: Mutex::new(State { taken: vec![0; words], next: 0, free: count }) })
+        Ok(Self {
+            first,
+            count,
+            state: Mutex::new(State {
+                taken: vec![0; words],
+                next: 0,
+                free: count,
+            }),
+        })
     }
 
     /// How many pods the network has room for.
@@ -78,7 +86,9 @@ impl AddressPool {
 
     fn offset(&self, address: IpAddr) -> Option<u32> {
         let IpAddr::V4(address) = address else { return None };
-        u32::from(address).checked_sub(self.first).filter(|offset| *offset < self.count)
+        u32::from(address)
+            .checked_sub(self.first)
+            .filter(|offset| *offset < self.count)
     }
 
     fn address(&self, offset: u32) -> IpAddr {
@@ -89,7 +99,9 @@ impl AddressPool {
 impl State {
     /// Takes an address; false when it is taken already.
     fn mark(&mut self, offset: u32) -> bool {
-        let Some((word, bit)) = self.word(offset) else { return false };
+        let Some((word, bit)) = self.word(offset) else {
+            return false;
+        };
         let free = *word & bit == 0;
         *word |= bit;
         self.free -= u32::from(free);

@@ -50,7 +50,10 @@ impl Agent {
     /// When the pod network is none or a directory cannot be made.
     pub fn build(config: Config) -> Result<Self, BuildError> {
         for path in [&config.pods_dir, &config.logs_dir] {
-            std::fs::create_dir_all(path).map_err(|source| BuildError::Directory { path: path.clone(), source })?;
+            std::fs::create_dir_all(path).map_err(|source| BuildError::Directory {
+                path: path.clone(),
+                source,
+            })?;
         }
         let addresses = AddressPool::new(&config.identity.pod_cidr)?;
         let mut identity = config.identity;
@@ -70,6 +73,7 @@ impl Agent {
             restart_backoff: config.restart_backoff,
             create_backoff: config.create_backoff,
             clock: config.clock,
+            ledger: Mutex::default(),
             requests: Semaphore::new(MAX_REQUESTS),
             modules: Mutex::new(HashMap::new()),
         };
@@ -85,7 +89,10 @@ impl Agent {
     /// Asks the agent while it runs.
     #[must_use]
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle { node: self.node.clone(), cells: self.cells.clone() }
+        AgentHandle {
+            node: self.node.clone(),
+            cells: self.cells.clone(),
+        }
     }
 
     /// Turns true when the node object is there and ready.
@@ -96,19 +103,41 @@ impl Agent {
 
     /// Runs until the shutdown. Containers end with it; the API is not told, so that they start again with the next agent.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { node, cells, proxy_client, writer, registered } = self;
+        let Self {
+            node,
+            cells,
+            proxy_client,
+            writer,
+            registered,
+        } = self;
         let stop = shutdown.child_token();
         let tasks = TaskTracker::new();
         let (synced_sender, synced) = watch::channel(false);
         tasks.spawn(writer.run(stop.clone()));
-        tasks.spawn(proxy::run(proxy_client, node.fabric.clone(), synced_sender, stop.clone()));
+        tasks.spawn(proxy::run(
+            proxy_client,
+            node.fabric.clone(),
+            synced_sender,
+            stop.clone(),
+        ));
         tasks.spawn(pods::run(node.clone(), cells, synced, stop.clone()));
         if let Some(uid) = register::register(&node.client, &node.identity, &node.clock, &stop).await {
             tracing::info!(node = %node.identity.name, pods = node.identity.capacity.pods, "the node is registered");
             registered.send_replace(true);
             let name = node.identity.name.clone();
-            tasks.spawn(lease::run(node.client.clone(), node.clock.clone(), name, uid, stop.clone()));
-            let heartbeat = register::heartbeat(node.client.clone(), node.identity.clone(), node.clock.clone(), stop.clone());
+            tasks.spawn(lease::run(
+                node.client.clone(),
+                node.clock.clone(),
+                name,
+                uid,
+                stop.clone(),
+            ));
+            let heartbeat = register::heartbeat(
+                node.client.clone(),
+                node.identity.clone(),
+                node.clock.clone(),
+                stop.clone(),
+            );
             tasks.spawn(heartbeat);
         }
         tasks.close();

@@ -21,7 +21,11 @@ pub struct Limits {
 impl Default for Limits {
     /// The kubelet's numbers, which tools and people expect: 10 s, 5 min, 10 min.
     fn default() -> Self {
-        Self { initial: Duration::from_secs(10), max: Duration::from_secs(300), reset_after: Duration::from_secs(600) }
+        Self {
+            initial: Duration::from_secs(10),
+            max: Duration::from_secs(300),
+            reset_after: Duration::from_secs(600),
+        }
     }
 }
 
@@ -56,7 +60,12 @@ impl Backoff {
 
     fn step(&mut self, limits: &Limits) -> Duration {
         self.current = self.next;
-        self.next = if self.next.is_zero() { limits.initial } else { self.next * 2 }.min(limits.max);
+        self.next = if self.next.is_zero() {
+            limits.initial
+        } else {
+            self.next * 2
+        }
+        .min(limits.max);
         self.current
     }
 }
@@ -73,8 +82,9 @@ mod tests {
     #[test]
     fn doubles_up_to_five_minutes() {
         let (limits, mut backoff) = (Limits::default(), Backoff::default());
-        let delays: Vec<i64> =
-            (0..8).map(|_| backoff.after_exit(&limits, at(0), at(1)).as_second() - 1).collect();
+        let delays: Vec<i64> = (0..8)
+            .map(|_| backoff.after_exit(&limits, at(0), at(1)).as_second() - 1)
+            .collect();
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(backoff.current(), Duration::from_secs(300));
     }

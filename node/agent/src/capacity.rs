@@ -31,7 +31,10 @@ fn memory_bytes(meminfo: &str) -> Option<u64> {
 }
 
 fn pods(max_map_count: &str) -> u64 {
-    max_map_count.trim().parse::<u64>().map_or(PODS_WITHOUT_LIMIT, |areas| (areas / AREAS_PER_POD).max(1))
+    max_map_count
+        .trim()
+        .parse::<u64>()
+        .map_or(PODS_WITHOUT_LIMIT, |areas| (areas / AREAS_PER_POD).max(1))
 }
 
 #[cfg(test)]
@@ -40,7 +43,10 @@ mod tests {
 
     #[test]
     fn reads_what_linux_says() {
-        assert_eq!(memory_bytes("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(
+            memory_bytes("MemTotal:       16384 kB\nMemFree: 1 kB\n"),
+            Some(16 << 20)
+        );
         assert_eq!(memory_bytes(""), None);
         assert_eq!(pods("65530\n"), 8191);
         assert_eq!(pods(""), PODS_WITHOUT_LIMIT);

@@ -88,10 +88,18 @@ impl PodCell {
                     State::Starting => (seen.restarts.checked_sub(1), waiting::CREATING),
                     State::Waiting { reason, .. } => (seen.restarts.checked_sub(1), *reason),
                 };
-                ContainerView { name: container.name.clone(), log, waiting, running }
+                ContainerView {
+                    name: container.name.clone(),
+                    log,
+                    waiting,
+                    running,
+                }
             })
             .collect();
-        *self.view.lock() = View { ip: observed.sandbox.ips().first().copied(), containers };
+        *self.view.lock() = View {
+            ip: observed.sandbox.ips().first().copied(),
+            containers,
+        };
     }
 
     /// The pod's address, if it has one.
@@ -110,7 +118,11 @@ impl PodCell {
             return Err(LogError::NoContainer { container, pod });
         };
         match found.log {
-            None => Err(LogError::Waiting { container, pod, reason: found.waiting.to_owned() }),
+            None => Err(LogError::Waiting {
+                container,
+                pod,
+                reason: found.waiting.to_owned(),
+            }),
             Some(log) if !previous => Ok(log),
             Some(log) => log.checked_sub(1).ok_or(LogError::NoPrevious { container, pod }),
         }

@@ -24,7 +24,10 @@ impl Clock for SystemClock {
 
 /// `at` later by `by`; the end of time where that overflows.
 pub(crate) fn after(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| at.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// How long from `now` until `at`; zero when that has passed.

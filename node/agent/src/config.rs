@@ -61,7 +61,8 @@ pub struct Identity {
 }
 
 impl Config {
-    /// A node with this machine's capacity, the loopback address and `pods` and `logs` under `data_dir`.
+    /// A node with this machine's capacity and the loopback address, which keeps its pods under `data_dir`: in `pods/<name>` and
+    /// `logs/<name>`, so that virtual nodes can share the directory.
     pub fn new(
         name: impl Into<String>,
         client: kube::Client,
@@ -70,15 +71,16 @@ impl Config {
         images: Arc<ImageStore>,
         data_dir: &Path,
     ) -> Self {
+        let identity = Identity::new(name);
         Self {
+            pods_dir: data_dir.join("pods").join(&identity.name),
+            logs_dir: data_dir.join("logs").join(&identity.name),
             client,
             proxy_client: None,
-            identity: Identity::new(name),
+            identity,
             runtime,
             fabric,
             images,
-            pods_dir: data_dir.join("pods"),
-            logs_dir: data_dir.join("logs"),
             restart_backoff: Limits::default(),
             create_backoff: Limits::default(),
             clock: Arc::new(SystemClock),

@@ -81,11 +81,17 @@ pub fn launch(
     services: &[Service],
     lookup: &impl Lookup,
 ) -> Result<Launch, EnvError> {
-    let mut env: Env = image.env_pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut env: Env = image
+        .env_pairs()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     env.insert("HOSTNAME".to_owned(), facts.hostname());
     env.extend(variables(facts, container, services, lookup)?);
     let args = arguments(container, image, &env);
-    Ok(Launch { args, env: env.into_iter().collect() })
+    Ok(Launch {
+        args,
+        env: env.into_iter().collect(),
+    })
 }
 
 /// `command` replaces the entry point and drops the image's arguments; `args` replaces those.
@@ -119,7 +125,10 @@ fn variables(
     let mut own = Env::new();
     for variable in container.env.as_deref().unwrap_or_default() {
         let value = match &variable.value_from {
-            None => Some(expand(variable.value.as_deref().unwrap_or_default(), &[&own, &from_services])),
+            None => Some(expand(
+                variable.value.as_deref().unwrap_or_default(),
+                &[&own, &from_services],
+            )),
             Some(source) => referred(facts, container, variable, source, lookup)?,
         };
         if let Some(value) = value {
@@ -148,7 +157,10 @@ fn add_all(env: &mut Env, source: &EnvFromSource, lookup: &impl Lookup) -> Resul
             Ok(())
         }
         None if optional == Some(true) => Ok(()),
-        None => Err(EnvError::Missing { kind, name: name.clone() }),
+        None => Err(EnvError::Missing {
+            kind,
+            name: name.clone(),
+        }),
     }
 }
 
@@ -166,10 +178,24 @@ fn referred(
         return Ok(Some(facts.resource(resource, Some(container))?));
     }
     if let Some(selector) = &source.config_map_key_ref {
-        return key(facts, Kind::ConfigMap, &selector.name, &selector.key, selector.optional, lookup);
+        return key(
+            facts,
+            Kind::ConfigMap,
+            &selector.name,
+            &selector.key,
+            selector.optional,
+            lookup,
+        );
     }
     if let Some(selector) = &source.secret_key_ref {
-        return key(facts, Kind::Secret, &selector.name, &selector.key, selector.optional, lookup);
+        return key(
+            facts,
+            Kind::Secret,
+            &selector.name,
+            &selector.key,
+            selector.optional,
+            lookup,
+        );
     }
     Err(EnvError::Unsupported(variable.name.clone()))
 }
@@ -184,12 +210,23 @@ fn key(
 ) -> Result<Option<String>, EnvError> {
     let optional = optional == Some(true);
     let Some(payload) = lookup.find(kind, name) else {
-        return if optional { Ok(None) } else { Err(EnvError::Missing { kind, name: name.to_owned() }) };
+        return if optional {
+            Ok(None)
+        } else {
+            Err(EnvError::Missing {
+                kind,
+                name: name.to_owned(),
+            })
+        };
     };
     match payload.data.get(key) {
         Some(value) => match std::str::from_utf8(value) {
             Ok(value) => Ok(Some(value.to_owned())),
-            Err(_) => Err(EnvError::NotText { kind, name: name.to_owned(), key: key.to_owned() }),
+            Err(_) => Err(EnvError::NotText {
+                kind,
+                name: name.to_owned(),
+                key: key.to_owned(),
+            }),
         },
         None if optional => Ok(None),
         None => Err(EnvError::NoKey {
@@ -230,7 +267,10 @@ fn add_service(env: &mut Env, service: &Service, ip: &str) {
             env.insert(format!("{name}_PORT"), url.clone());
         }
         if !port.name.is_empty() {
-            env.insert(format!("{name}_SERVICE_PORT_{}", variable(&port.name)), number.to_string());
+            env.insert(
+                format!("{name}_SERVICE_PORT_{}", variable(&port.name)),
+                number.to_string(),
+            );
         }
         let prefix = format!("{name}_PORT_{number}_{upper}");
         env.insert(format!("{prefix}_PROTO"), protocol.to_owned());
@@ -286,8 +326,14 @@ mod tests {
                 (Kind::Secret, "s") => &[("pw", b"secret")],
                 _ => return None,
             };
-            let data = data.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect();
-            Some(Arc::new(Payload { data, revision: String::new() }))
+            let data = data
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.to_vec()))
+                .collect();
+            Some(Arc::new(Payload {
+                data,
+                revision: String::new(),
+            }))
         }
     }
 
@@ -321,7 +367,11 @@ mod tests {
     }
 
     fn value<'a>(launch: &'a Launch, name: &str) -> Option<&'a str> {
-        launch.env.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        launch
+            .env
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
     }
 
     #[test]
@@ -331,7 +381,10 @@ mod tests {
             (json!({"args": ["x"]}), vec!["app", "-v", "x"]),
             (json!({"command": ["other"]}), vec!["other"]),
             (json!({"command": ["other"], "args": ["x"]}), vec!["other", "x"]),
-            (json!({"args": ["$(VERSION)", "$$(VERSION)", "$(NONE)"]}), vec!["app", "-v", "v1", "$(VERSION)", "$(NONE)"]),
+            (
+                json!({"args": ["$(VERSION)", "$$(VERSION)", "$(NONE)"]}),
+                vec!["app", "-v", "v1", "$(VERSION)", "$(NONE)"],
+            ),
         ] {
             assert_eq!(launched(container.clone()).unwrap().args, expected, "{container}");
         }
@@ -373,7 +426,10 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let error = |container| launched(container).unwrap_err().to_string();
-        assert_eq!(error(json!({"envFrom": [{"configMapRef": {"name": "none"}}]})), "configmap \"none\" not found");
+        assert_eq!(
+            error(json!({"envFrom": [{"configMapRef": {"name": "none"}}]})),
+            "configmap \"none\" not found"
+        );
         assert_eq!(
             error(json!({"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]})),
             "couldn't find key k in secret ns/s"
@@ -388,10 +444,18 @@ mod tests {
             namespace: namespace.into(),
             name: name.into(),
             cluster_ips: vec![[10, 96, 0, 9].into()],
-            ports: vec![ServicePort { name: "http".into(), port: 80, ..ServicePort::default() }],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                port: 80,
+                ..ServicePort::default()
+            }],
             ..Service::default()
         };
-        let services = [service("ns", "my-web"), service("other", "far"), service("default", "kubernetes")];
+        let services = [
+            service("ns", "my-web"),
+            service("other", "far"),
+            service("default", "kubernetes"),
+        ];
         let launch = launched_with(json!({}), &services, true).unwrap();
         for (name, expected) in [
             ("MY_WEB_SERVICE_HOST", Some("10.96.0.9")),

@@ -40,7 +40,11 @@ impl Subject {
     /// Of a pod.
     pub fn of(pod: &Pod) -> Self {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Self { namespace: text(&pod.metadata.namespace), name: text(&pod.metadata.name), uid: text(&pod.metadata.uid) }
+        Self {
+            namespace: text(&pod.metadata.namespace),
+            name: text(&pod.metadata.name),
+            uid: text(&pod.metadata.uid),
+        }
     }
 }
 
@@ -77,7 +81,16 @@ pub struct Writer {
 /// A recorder and its writer.
 pub fn channel(client: Client, clock: Arc<dyn Clock>, host: String) -> (Recorder, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE_ENTRIES);
-    (Recorder { queue: sender }, Writer { queue, client, clock, host, seen: Aggregate::default() })
+    (
+        Recorder { queue: sender },
+        Writer {
+            queue,
+            client,
+            clock,
+            host,
+            seen: Aggregate::default(),
+        },
+    )
 }
 
 impl Recorder {
@@ -118,7 +131,9 @@ impl Writer {
             }
             Decision::Repeat { name, count } => {
                 let patch = json!({ "count": count, "lastTimestamp": Time(whole_seconds(now)) });
-                api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+                api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await
+                    .map(drop)
             }
         }
     }
@@ -145,7 +160,10 @@ fn event(entry: &Entry, name: &str, host: &str, now: Timestamp) -> Event {
         type_: Some(if entry.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(entry.reason.to_owned()),
         message: Some(entry.message.clone()),
-        source: Some(EventSource { component: Some("kubelet".to_owned()), host: Some(host.to_owned()) }),
+        source: Some(EventSource {
+            component: Some("kubelet".to_owned()),
+            host: Some(host.to_owned()),
+        }),
         reporting_component: Some("kubelet".to_owned()),
         reporting_instance: Some(host.to_owned()),
         count: Some(1),
@@ -196,8 +214,16 @@ impl Aggregate {
             self.written.clear();
             self.buckets.clear();
         }
-        let full = || Bucket { tokens: BURST, filled: now };
-        if !self.buckets.entry(entry.subject.uid.clone()).or_insert_with(full).take(now) {
+        let full = || Bucket {
+            tokens: BURST,
+            filled: now,
+        };
+        if !self
+            .buckets
+            .entry(entry.subject.uid.clone())
+            .or_insert_with(full)
+            .take(now)
+        {
             return Decision::Drop;
         }
         let same = Same {
@@ -208,12 +234,21 @@ impl Aggregate {
         };
         if let Some(written) = self.written.get_mut(&same) {
             written.count += 1;
-            return Decision::Repeat { name: written.name.clone(), count: written.count };
+            return Decision::Repeat {
+                name: written.name.clone(),
+                count: written.count,
+            };
         }
         // Two events of one pod in the same nanosecond differ by the number.
         self.number = self.number.wrapping_add(1);
         let name = format!("{}.{:x}{:04x}", entry.subject.name, now.as_microsecond(), self.number);
-        self.written.insert(same, Written { name: name.clone(), count: 1 });
+        self.written.insert(
+            same,
+            Written {
+                name: name.clone(),
+                count: 1,
+            },
+        );
         Decision::Create { name }
     }
 }
@@ -236,8 +271,18 @@ mod tests {
     use super::*;
 
     fn entry(uid: &str, message: &str) -> Entry {
-        let subject = Subject { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
-        Entry { subject: Arc::new(subject), field_path: None, warning: true, reason: "BackOff", message: message.into() }
+        let subject = Subject {
+            namespace: "ns".into(),
+            name: "p".into(),
+            uid: uid.into(),
+        };
+        Entry {
+            subject: Arc::new(subject),
+            field_path: None,
+            warning: true,
+            reason: "BackOff",
+            message: message.into(),
+        }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -247,9 +292,19 @@ mod tests {
     #[test]
     fn repetitions_count_on_one_event() {
         let mut seen = Aggregate::default();
-        let Decision::Create { name } = seen.decide(&entry("a", "x"), at(1)) else { panic!("no event") };
-        assert_eq!(seen.decide(&entry("a", "x"), at(2)), Decision::Repeat { name: name.clone(), count: 2 });
-        let Decision::Create { name: other } = seen.decide(&entry("a", "y"), at(1)) else { panic!("no event") };
+        let Decision::Create { name } = seen.decide(&entry("a", "x"), at(1)) else {
+            panic!("no event")
+        };
+        assert_eq!(
+            seen.decide(&entry("a", "x"), at(2)),
+            Decision::Repeat {
+                name: name.clone(),
+                count: 2
+            }
+        );
+        let Decision::Create { name: other } = seen.decide(&entry("a", "y"), at(1)) else {
+            panic!("no event")
+        };
         assert_ne!(name, other);
         assert!(matches!(seen.decide(&entry("b", "x"), at(2)), Decision::Create { .. }));
     }
@@ -257,7 +312,9 @@ mod tests {
     #[test]
     fn a_noisy_pod_is_cut_off_and_forgiven_slowly() {
         let mut seen = Aggregate::default();
-        let written = (0..100).filter(|_| seen.decide(&entry("a", "x"), at(0)) != Decision::Drop).count();
+        let written = (0..100)
+            .filter(|_| seen.decide(&entry("a", "x"), at(0)) != Decision::Drop)
+            .count();
         assert_eq!(written, 25);
         assert!(matches!(seen.decide(&entry("b", "x"), at(0)), Decision::Create { .. }));
         assert_ne!(seen.decide(&entry("a", "x"), at(301)), Decision::Drop);

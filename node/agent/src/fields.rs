@@ -66,7 +66,10 @@ impl Facts<'_> {
     /// The name of the pod's host: `hostname`, or the pod's name; a label has at most 63 bytes.
     pub fn hostname(&self) -> String {
         let own = self.pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
-        let mut name = own.filter(|name| !name.is_empty()).or_else(|| self.pod.metadata.name.clone()).unwrap_or_default();
+        let mut name = own
+            .filter(|name| !name.is_empty())
+            .or_else(|| self.pod.metadata.name.clone())
+            .unwrap_or_default();
         name.truncate(63);
         name.trim_end_matches(['-', '.']).to_owned()
     }
@@ -94,9 +97,9 @@ impl Facts<'_> {
             "metadata.labels" => lines(metadata.labels.as_ref()),
             "metadata.annotations" => lines(metadata.annotations.as_ref()),
             "spec.nodeName" => self.node_name.to_owned(),
-            "spec.serviceAccountName" => {
-                spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_else(|| "default".to_owned())
-            }
+            "spec.serviceAccountName" => spec
+                .and_then(|spec| spec.service_account_name.clone())
+                .unwrap_or_else(|| "default".to_owned()),
             "status.hostIP" | "status.hostIPs" => self.host_ip.to_string(),
             "status.podIP" => self.pod_ips.first().map(ToString::to_string).unwrap_or_default(),
             "status.podIPs" => joined(self.pod_ips),
@@ -126,9 +129,7 @@ impl Facts<'_> {
             _ => return Err(unsupported()),
         };
         let milli = match (amount, list, resource) {
-            (Some(amount), _, _) => {
-                quantity::milli(&amount.0).ok_or_else(|| FieldError::Quantity(amount.0.clone()))?
-            }
+            (Some(amount), _, _) => quantity::milli(&amount.0).ok_or_else(|| FieldError::Quantity(amount.0.clone()))?,
             (None, "limits", "cpu") => i128::from(self.allocatable.cpu_milli),
             (None, "limits", "memory") => i128::from(self.allocatable.memory_bytes) * 1000,
             (None, _, "cpu" | "memory" | "ephemeral-storage") => 0,
@@ -136,7 +137,9 @@ impl Facts<'_> {
         };
         let divisor = match selector.divisor.as_ref().map(|divisor| divisor.0.as_str()) {
             None | Some("0" | "") => 1000,
-            Some(text) => quantity::milli(text).filter(|milli| *milli > 0).ok_or_else(|| FieldError::Quantity(text.to_owned()))?,
+            Some(text) => quantity::milli(text)
+                .filter(|milli| *milli > 0)
+                .ok_or_else(|| FieldError::Quantity(text.to_owned()))?,
         };
         Ok(((milli + divisor - 1) / divisor).to_string())
     }
@@ -169,8 +172,18 @@ pub(crate) mod tests {
     /// A pod's facts on a node of four cores.
     pub(crate) fn facts(pod: &Pod) -> Facts<'_> {
         const IPS: &[IpAddr] = &[IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 7))];
-        let allocatable = Capacity { cpu_milli: 4000, memory_bytes: 8 << 30, pods: 100 };
-        Facts { pod, pod_ips: IPS, node_name: "n1", host_ip: [192, 168, 0, 1].into(), allocatable }
+        let allocatable = Capacity {
+            cpu_milli: 4000,
+            memory_bytes: 8 << 30,
+            pods: 100,
+        };
+        Facts {
+            pod,
+            pod_ips: IPS,
+            node_name: "n1",
+            host_ip: [192, 168, 0, 1].into(),
+            allocatable,
+        }
     }
 
     fn pod() -> Pod {

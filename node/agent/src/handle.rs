@@ -93,11 +93,17 @@ impl AgentHandle {
     /// When the pod is not here or nobody listens at the port.
     pub async fn dial(&self, namespace: &str, pod: &str, uid: &str, port: u16) -> Result<Stream, DialError> {
         let name = || pod.to_owned();
-        let (_, cell) = self.find(namespace, pod, uid).ok_or_else(|| DialError::NoPod { pod: name() })?;
+        let (_, cell) = self
+            .find(namespace, pod, uid)
+            .ok_or_else(|| DialError::NoPod { pod: name() })?;
         let ip = cell.ip().ok_or_else(|| DialError::NoAddress { pod: name() })?;
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let dialled = self.node.fabric.dial_pod(ip, loopback).await;
-        dialled.map_err(|source| DialError::Refused { pod: name(), port, source })
+        dialled.map_err(|source| DialError::Refused {
+            pod: name(),
+            port,
+            source,
+        })
     }
 
     /// How many pods the node has, ended ones included.
@@ -130,6 +136,9 @@ impl AgentHandle {
             let metadata = &cell.wanted().pod.metadata;
             metadata.name.as_deref() == Some(pod) && metadata.namespace.as_deref() == Some(namespace)
         };
-        cells.iter().find(|(_, cell)| named(cell)).map(|(uid, cell)| (uid.clone(), cell.clone()))
+        cells
+            .iter()
+            .find(|(_, cell)| named(cell))
+            .map(|(uid, cell)| (uid.clone(), cell.clone()))
     }
 }

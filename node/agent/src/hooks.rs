@@ -27,7 +27,11 @@ pub async fn run(
     if hook.exec.is_some() {
         return Err("exec hooks are not available on this node yet; use httpGet or sleep".to_owned());
     }
-    let action = Probe { http_get: hook.http_get, tcp_socket: hook.tcp_socket, ..Probe::default() };
+    let action = Probe {
+        http_get: hook.http_get,
+        tcp_socket: hook.tcp_socket,
+        ..Probe::default()
+    };
     match probe::ask(fabric, pod_ip, container, action, timeout).await {
         Answer::Good => Ok(()),
         Answer::Bad(why) | Answer::Unsupported(why) => Err(why),

@@ -8,6 +8,7 @@
 //! back; a container runs only while its pod is assigned here; no thread and no timer belongs to a pod that is at rest.
 
 mod address;
+mod admit;
 mod agent;
 mod backoff;
 mod capacity;

@@ -58,7 +58,12 @@ pub struct Logs {
 impl Logs {
     /// Logs under `dir`.
     pub fn new(dir: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { dir, clock, live: Mutex::default(), open: Arc::default() }
+        Self {
+            dir,
+            clock,
+            live: Mutex::default(),
+            open: Arc::default(),
+        }
     }
 
     /// The log of a new start of a container; makes no file before there is output.
@@ -101,7 +106,9 @@ impl Logs {
     /// Deletes the logs of a pod.
     pub fn remove_pod(&self, namespace: &str, pod: &str, uid: &str) {
         let dir = self.dir.join(format!("{namespace}_{pod}_{uid}"));
-        self.live.lock().retain(|path, log| log.strong_count() > 0 && !path.starts_with(&dir));
+        self.live
+            .lock()
+            .retain(|path, log| log.strong_count() > 0 && !path.starts_with(&dir));
         if let Err(error) = fs::remove_dir_all(&dir)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -112,7 +119,9 @@ impl Logs {
     /// The names of the directories of pods that have logs here.
     pub fn pods(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     }
 
     /// Deletes a directory that [`Logs::pods`] named.
@@ -121,7 +130,12 @@ impl Logs {
     }
 
     fn container_dir(&self, target: &LogTarget) -> PathBuf {
-        let LogTarget { namespace, pod, uid, container } = target;
+        let LogTarget {
+            namespace,
+            pod,
+            uid,
+            container,
+        } = target;
         self.dir.join(format!("{namespace}_{pod}_{uid}")).join(container)
     }
 }
@@ -161,12 +175,18 @@ struct FileState {
 impl LogFile {
     /// Where standard output goes.
     pub fn stdout(self: &Arc<Self>) -> Arc<dyn LogSink> {
-        Arc::new(Sink { log: self.clone(), stream: Stream::Stdout })
+        Arc::new(Sink {
+            log: self.clone(),
+            stream: Stream::Stdout,
+        })
     }
 
     /// Where standard error goes.
     pub fn stderr(self: &Arc<Self>) -> Arc<dyn LogSink> {
-        Arc::new(Sink { log: self.clone(), stream: Stream::Stderr })
+        Arc::new(Sink {
+            log: self.clone(),
+            stream: Stream::Stderr,
+        })
     }
 
     /// The container ended: writes out what was held back and lets followers end.
@@ -298,7 +318,11 @@ impl OpenFiles {
         let oldest = {
             let mut queue = self.queue.lock();
             queue.push_back(Arc::downgrade(log));
-            if queue.len() > MAX_OPEN_FILES { queue.pop_front() } else { None }
+            if queue.len() > MAX_OPEN_FILES {
+                queue.pop_front()
+            } else {
+                None
+            }
         };
         if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade())
             && !Arc::ptr_eq(&oldest, log)
@@ -317,8 +341,12 @@ mod tests {
     fn logs() -> (tempfile::TempDir, Logs, LogTarget) {
         let dir = tempfile::tempdir().unwrap();
         let logs = Logs::new(dir.path().to_owned(), Arc::new(SystemClock));
-        let target =
-            LogTarget { namespace: "ns".into(), pod: "p".into(), uid: "u".into(), container: "c".into() };
+        let target = LogTarget {
+            namespace: "ns".into(),
+            pod: "p".into(),
+            uid: "u".into(),
+            container: "c".into(),
+        };
         (dir, logs, target)
     }
 
@@ -340,12 +368,24 @@ mod tests {
         log.stdout().write(b"o\nthree");
         assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, "one\nerr\ntwo\n");
         log.end();
-        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await, "one\nerr\ntwo\nthree\n");
-        let tail = LogOptions { tail_lines: Some(2), ..LogOptions::default() };
+        assert_eq!(
+            text(&logs, &target, 0, &LogOptions::default()).await,
+            "one\nerr\ntwo\nthree\n"
+        );
+        let tail = LogOptions {
+            tail_lines: Some(2),
+            ..LogOptions::default()
+        };
         assert_eq!(text(&logs, &target, 0, &tail).await, "two\nthree\n");
-        let none = LogOptions { tail_lines: Some(0), ..LogOptions::default() };
+        let none = LogOptions {
+            tail_lines: Some(0),
+            ..LogOptions::default()
+        };
         assert_eq!(text(&logs, &target, 0, &none).await, "");
-        let limited = LogOptions { limit_bytes: Some(5), ..LogOptions::default() };
+        let limited = LogOptions {
+            limit_bytes: Some(5),
+            ..LogOptions::default()
+        };
         assert_eq!(text(&logs, &target, 0, &limited).await, "one\ne");
     }
 
@@ -354,9 +394,19 @@ mod tests {
         let (_dir, logs, target) = logs();
         let log = logs.start(&target, 0);
         log.stdout().write(b"old\n");
-        let between = jiff::Timestamp::now();
+        // Whole microseconds, and surely after the first line.
+        let between = jiff::Timestamp::now()
+            .checked_add(jiff::SignedDuration::from_micros(1))
+            .unwrap();
+        while jiff::Timestamp::now() <= between {
+            std::hint::spin_loop();
+        }
         log.stdout().write(b"new\n");
-        let since = LogOptions { since_time: Some(between), timestamps: true, ..LogOptions::default() };
+        let since = LogOptions {
+            since_micros: Some(between.as_microsecond()),
+            timestamps: true,
+            ..LogOptions::default()
+        };
         let out = text(&logs, &target, 0, &since).await;
         let (time, rest) = out.split_once(' ').unwrap();
         assert_eq!(rest, "new\n");
@@ -368,7 +418,10 @@ mod tests {
     async fn a_follower_sees_what_comes_and_ends_with_the_container() {
         let (_dir, logs, target) = logs();
         let log = logs.start(&target, 0);
-        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let options = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
         let mut stream = logs.read(&target, 0, &options).unwrap();
         let writer = tokio::spawn(async move {
             for number in 0..1000 {
@@ -392,10 +445,15 @@ mod tests {
     async fn rotation_loses_nothing_to_a_follower_and_keeps_two_files() {
         let (_dir, logs, target) = logs();
         let log = logs.start(&target, 0);
-        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let options = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
         let stream = logs.read(&target, 0, &options).unwrap();
         let reader = tokio::spawn(async move {
-            stream.fold(0usize, |total, bytes| async move { total + bytes.unwrap().len() }).await
+            stream
+                .fold(0usize, |total, bytes| async move { total + bytes.unwrap().len() })
+                .await
         });
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         for number in 0..15_000 {
@@ -406,7 +464,10 @@ mod tests {
         }
         log.end();
         assert_eq!(reader.await.unwrap(), 15_000 * 1024);
-        assert_eq!(text(&logs, &target, 0, &LogOptions::default()).await.len(), 15_000 * 1024);
+        assert_eq!(
+            text(&logs, &target, 0, &LogOptions::default()).await.len(),
+            15_000 * 1024
+        );
         assert!(fs::metadata(&log.path).unwrap().len() < MAX_FILE_BYTES);
     }
 

@@ -1,6 +1,7 @@
 //! What all pods of a node share.
 
 use crate::address::AddressPool;
+use crate::admit::Ledger;
 use crate::backoff::Limits;
 use crate::clock::Clock;
 use crate::config::Identity;
@@ -49,6 +50,8 @@ pub struct Node {
     pub create_backoff: Limits,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who was admitted.
+    pub ledger: Mutex<Ledger>,
     /// Bounds requests to the API.
     pub requests: Semaphore,
     /// Compiled modules that pods hold, so that a module is read from disk once.

@@ -108,7 +108,10 @@ pub struct Objects {
 impl Objects {
     /// None yet.
     pub fn new(client: Client) -> Self {
-        Self { client, watched: Mutex::default() }
+        Self {
+            client,
+            watched: Mutex::default(),
+        }
     }
 
     /// Holds an object under watch; `holder` is notified whenever more is known.
@@ -167,18 +170,39 @@ where
             Ok(watcher::Event::InitDone) => watched.learn(listed.take().map_or(Known::Absent, Known::Present)),
             Ok(watcher::Event::Apply(object)) => watched.learn(Known::Present(Arc::new(read(object)))),
             Ok(watcher::Event::Delete(_)) => watched.learn(Known::Absent),
-            Err(error) => tracing::debug!(kind = %reference.kind, namespace = %reference.namespace, name = %reference.name, %error, "watch of a referenced object"),
+            Err(error) => {
+                tracing::debug!(kind = %reference.kind, namespace = %reference.namespace, name = %reference.name, %error, "watch of a referenced object")
+            }
         }
     }
 }
 
 fn of_config_map(object: ConfigMap) -> Payload {
-    let text = object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
-    let bytes = object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
-    Payload { data: text.chain(bytes).collect(), revision: object.metadata.resource_version.unwrap_or_default() }
+    let text = object
+        .data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.into_bytes()));
+    let bytes = object
+        .binary_data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.0));
+    Payload {
+        data: text.chain(bytes).collect(),
+        revision: object.metadata.resource_version.unwrap_or_default(),
+    }
 }
 
 fn of_secret(object: Secret) -> Payload {
-    let data = object.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect();
-    Payload { data, revision: object.metadata.resource_version.unwrap_or_default() }
+    let data = object
+        .data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.0))
+        .collect();
+    Payload {
+        data,
+        revision: object.metadata.resource_version.unwrap_or_default(),
+    }
 }

@@ -233,7 +233,10 @@ pub struct Terminated {
 impl Default for Seen {
     fn default() -> Self {
         Self {
-            state: State::Waiting { reason: waiting::CREATING, message: None },
+            state: State::Waiting {
+                reason: waiting::CREATING,
+                message: None,
+            },
             last: None,
             restarts: 0,
             backoff: Backoff::default(),

@@ -113,8 +113,15 @@ fn holds_up(role: Role, seen: &Seen) -> bool {
 
 /// Whether no main container runs or will run again; sidecars are only wanted until then.
 fn work_is_over(shape: &Shape, pod: &Observed) -> bool {
-    let mut mains = shape.roles.iter().zip(&pod.containers).filter(|(role, _)| **role == Role::Main);
-    mains.all(|(role, seen)| seen.terminated().is_some_and(|ended| !shape.restarts(*role, ended.exit_code)))
+    let mut mains = shape
+        .roles
+        .iter()
+        .zip(&pod.containers)
+        .filter(|(role, _)| **role == Role::Main);
+    mains.all(|(role, seen)| {
+        seen.terminated()
+            .is_some_and(|ended| !shape.restarts(*role, ended.exit_code))
+    })
 }
 
 fn keep_running(plan: &mut Plan, shape: &Shape, index: usize, role: Role, seen: &Seen, now: Timestamp) {
@@ -178,7 +185,10 @@ fn end(plan: &mut Plan, index: usize, seen: &Seen, doom: &Doom, overdue: bool, n
         plan.actions.push(Action::Kill(index));
         return;
     }
-    let shortened = Seen { stop: seen.stop.map(|own| own.min(doom.deadline)), ..seen.clone() };
+    let shortened = Seen {
+        stop: seen.stop.map(|own| own.min(doom.deadline)),
+        ..seen.clone()
+    };
     stop(plan, index, &shortened, now);
 }
 
@@ -200,22 +210,38 @@ fn deadline_exceeded(plan: &mut Plan, shape: &Shape, pod: &Observed, now: Timest
         message: "Pod was active on the node longer than the specified deadline".to_owned(),
     };
     let deadline = after(now, Duration::from_secs(shape.grace_seconds));
-    Some((Doom { cause: Cause::Failed, deadline }, failure))
+    Some((
+        Doom {
+            cause: Cause::Failed,
+            deadline,
+        },
+        failure,
+    ))
 }
 
 /// Why the pod has to end, told from its object: `current` unless that says more.
 pub fn doom(current: Option<&Doom>, pod: &Pod, gone: bool, now: Timestamp) -> Option<Doom> {
     if gone {
-        return Some(Doom { cause: Cause::Gone, deadline: now });
+        return Some(Doom {
+            cause: Cause::Gone,
+            deadline: now,
+        });
     }
     if pod.metadata.deletion_timestamp.is_none() {
         return current.cloned();
     }
-    let grace = pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
+    let grace = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .unwrap_or(0);
     let deadline = after(now, Duration::from_secs(grace));
     // A second deletion may shorten the time but never lengthen it.
     let deadline = current.map_or(deadline, |current| current.deadline.min(deadline));
-    Some(Doom { cause: Cause::Deleted, deadline })
+    Some(Doom {
+        cause: Cause::Deleted,
+        deadline,
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +265,13 @@ mod tests {
         seen.volumes = Volumes::Mounting;
         assert_eq!(actions(&shape, &seen, 100), []);
         seen.volumes = Volumes::Failed { retry_at: at(110) };
-        assert_eq!(plan(&shape, &seen, at(100)), Plan { actions: vec![], wake_at: Some(at(110)) });
+        assert_eq!(
+            plan(&shape, &seen, at(100)),
+            Plan {
+                actions: vec![],
+                wake_at: Some(at(110))
+            }
+        );
         assert_eq!(actions(&shape, &seen, 110), [Action::Mount]);
         seen.volumes = Volumes::Ready;
         assert_eq!(actions(&shape, &seen, 100), [Action::Start(0), Action::Start(1)]);
@@ -260,14 +292,22 @@ mod tests {
         assert_eq!(actions(&shape, &seen, 101), [Action::Start(1)]);
         run(&mut seen.containers[1], 101);
         seen.containers[1].started = false;
-        assert_eq!(actions(&shape, &seen, 101), [], "the sidecar's startup probe has not held yet");
+        assert_eq!(
+            actions(&shape, &seen, 101),
+            [],
+            "the sidecar's startup probe has not held yet"
+        );
         seen.containers[1].started = true;
         assert_eq!(actions(&shape, &seen, 101), [Action::Start(2)]);
         end(&mut seen.containers[2], 0, 102);
         assert_eq!(actions(&shape, &seen, 102), [Action::Start(3)]);
         run(&mut seen.containers[3], 102);
         end(&mut seen.containers[1], 1, 103);
-        assert_eq!(actions(&shape, &seen, 103), [Action::Start(1)], "a sidecar restarts whatever the policy");
+        assert_eq!(
+            actions(&shape, &seen, 103),
+            [Action::Start(1)],
+            "a sidecar restarts whatever the policy"
+        );
         run(&mut seen.containers[1], 103);
         end(&mut seen.containers[3], 0, 104);
         assert_eq!(actions(&shape, &seen, 104), [Action::Stop(1)], "the work is over");
@@ -291,7 +331,13 @@ mod tests {
             assert_eq!(actions(&shape, &seen, 100), [expected], "{policy} {code}");
             seen.containers[0].due = Some(at(110));
             if again {
-                assert_eq!(plan(&shape, &seen, at(100)), Plan { actions: vec![], wake_at: Some(at(110)) });
+                assert_eq!(
+                    plan(&shape, &seen, at(100)),
+                    Plan {
+                        actions: vec![],
+                        wake_at: Some(at(110))
+                    }
+                );
                 assert_eq!(actions(&shape, &seen, 110), [Action::Start(0)]);
             }
         }
@@ -313,7 +359,13 @@ mod tests {
         seen.containers[0].unhealthy = Some("failed liveness probe".into());
         assert_eq!(actions(&shape, &seen, 110), [Action::Stop(0)]);
         seen.containers[0].stop = Some(at(140));
-        assert_eq!(plan(&shape, &seen, at(110)), Plan { actions: vec![], wake_at: Some(at(140)) });
+        assert_eq!(
+            plan(&shape, &seen, at(110)),
+            Plan {
+                actions: vec![],
+                wake_at: Some(at(140))
+            }
+        );
         assert_eq!(actions(&shape, &seen, 140), [Action::Kill(0)]);
         end(&mut seen.containers[0], 137, 141);
         assert_eq!(actions(&shape, &seen, 141), [Action::Start(0)]);
@@ -326,10 +378,23 @@ mod tests {
             "containers": [{"name": "m"}],
         }));
         seen.containers.iter_mut().for_each(|seen| run(seen, 100));
-        seen.doom = Some(Doom { cause: Cause::Deleted, deadline: at(130) });
-        assert_eq!(plan(&shape, &seen, at(101)), Plan { actions: vec![Action::Stop(2)], wake_at: Some(at(130)) });
+        seen.doom = Some(Doom {
+            cause: Cause::Deleted,
+            deadline: at(130),
+        });
+        assert_eq!(
+            plan(&shape, &seen, at(101)),
+            Plan {
+                actions: vec![Action::Stop(2)],
+                wake_at: Some(at(130))
+            }
+        );
         end(&mut seen.containers[2], 143, 102);
-        assert_eq!(actions(&shape, &seen, 102), [Action::Stop(1)], "the last sidecar goes first");
+        assert_eq!(
+            actions(&shape, &seen, 102),
+            [Action::Stop(1)],
+            "the last sidecar goes first"
+        );
         end(&mut seen.containers[1], 143, 103);
         assert_eq!(actions(&shape, &seen, 103), [Action::Stop(0)]);
         end(&mut seen.containers[0], 143, 104);
@@ -344,7 +409,10 @@ mod tests {
         run(&mut seen.containers[0], 100);
         run(&mut seen.containers[1], 100);
         seen.containers[0].stop = Some(at(130));
-        seen.doom = Some(Doom { cause: Cause::Gone, deadline: at(105) });
+        seen.doom = Some(Doom {
+            cause: Cause::Gone,
+            deadline: at(105),
+        });
         assert_eq!(actions(&shape, &seen, 105), [Action::Kill(0), Action::Kill(1)]);
     }
 
@@ -354,13 +422,25 @@ mod tests {
             json!({"containers": [{"name": "a"}], "activeDeadlineSeconds": 5, "terminationGracePeriodSeconds": 2}),
         );
         run(&mut seen.containers[0], 100);
-        assert_eq!(plan(&shape, &seen, at(104)), Plan { actions: vec![], wake_at: Some(at(105)) });
-        let [Action::Fail(doom, failure)] = &actions(&shape, &seen, 105)[..] else { panic!("not failed") };
+        assert_eq!(
+            plan(&shape, &seen, at(104)),
+            Plan {
+                actions: vec![],
+                wake_at: Some(at(105))
+            }
+        );
+        let [Action::Fail(doom, failure)] = &actions(&shape, &seen, 105)[..] else {
+            panic!("not failed")
+        };
         assert_eq!((doom.deadline, failure.reason.as_str()), (at(107), "DeadlineExceeded"));
         (seen.doom, seen.failure) = (Some(doom.clone()), Some(failure.clone()));
         end(&mut seen.containers[0], 143, 106);
         seen.sandbox = Sandbox::Removed(vec![]);
-        assert_eq!(plan(&shape, &seen, at(106)), Plan::default(), "it stays until it is deleted");
+        assert_eq!(
+            plan(&shape, &seen, at(106)),
+            Plan::default(),
+            "it stays until it is deleted"
+        );
     }
 
     #[test]
@@ -377,12 +457,24 @@ mod tests {
         object.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(31)));
         object.metadata.deletion_grace_period_seconds = Some(30);
         let first = doom(None, &object, false, at(1)).unwrap();
-        assert_eq!(first, Doom { cause: Cause::Deleted, deadline: at(31) });
+        assert_eq!(
+            first,
+            Doom {
+                cause: Cause::Deleted,
+                deadline: at(31)
+            }
+        );
         object.metadata.deletion_grace_period_seconds = Some(60);
         assert_eq!(doom(Some(&first), &object, false, at(5)), Some(first.clone()));
         object.metadata.deletion_grace_period_seconds = Some(1);
         assert_eq!(doom(Some(&first), &object, false, at(5)).unwrap().deadline, at(6));
-        assert_eq!(doom(Some(&first), &object, true, at(5)).unwrap(), Doom { cause: Cause::Gone, deadline: at(5) });
+        assert_eq!(
+            doom(Some(&first), &object, true, at(5)).unwrap(),
+            Doom {
+                cause: Cause::Gone,
+                deadline: at(5)
+            }
+        );
     }
 
     proptest! {

@@ -44,8 +44,12 @@ pub struct PodTask {
     wanted_ip: Option<IpAddr>,
     runs: Vec<Run>,
     objects: Option<Arc<[Arc<Watched>]>>,
-    /// The revisions of the objects that were looked at last.
-    runs_on: Vec<Option<String>>,
+    /// The revisions of the objects that volumes were made from last.
+    seen_revisions: Vec<Option<String>>,
+    /// Volumes are being written.
+    mounting: bool,
+    /// They have to be written once more after that.
+    mount_again: bool,
     report: Report,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
@@ -75,12 +79,36 @@ struct Report {
 /// Something that took time is over.
 enum Done {
     Mounted(Result<(), String>),
-    Started { index: usize, number: u32, result: Result<Started, Failure> },
-    Exited { index: usize, number: u32, exit: Exit },
-    PreStop { index: usize, number: u32, result: Result<(), String> },
-    PostStart { index: usize, number: u32, result: Result<(), String> },
-    Probed { index: usize, number: u32, purpose: Purpose, answer: Answer },
-    Reported { status: Box<PodStatus>, result: Result<(), kube::Error> },
+    Started {
+        index: usize,
+        number: u32,
+        result: Result<Started, Failure>,
+    },
+    Exited {
+        index: usize,
+        number: u32,
+        exit: Exit,
+    },
+    PreStop {
+        index: usize,
+        number: u32,
+        result: Result<(), String>,
+    },
+    PostStart {
+        index: usize,
+        number: u32,
+        result: Result<(), String>,
+    },
+    Probed {
+        index: usize,
+        number: u32,
+        purpose: Purpose,
+        answer: Answer,
+    },
+    Reported {
+        status: Box<PodStatus>,
+        result: Result<(), kube::Error>,
+    },
     Deleted(Result<(), kube::Error>),
 }
 
@@ -91,7 +119,10 @@ impl PodTask {
         let shape = Shape::of(&pod);
         let observed = recover::recover(&pod, &shape, node.clock.now());
         let runs = observed.containers.iter().map(|_| Run::default()).collect();
-        let report = Report { told: pod.status.clone().map(Box::new), ..Report::default() };
+        let report = Report {
+            told: pod.status.clone().map(Box::new),
+            ..Report::default()
+        };
         Self {
             subject: Arc::new(Subject::of(&pod)),
             wanted_ip: recover::addresses(pod.status.as_ref()).first().copied(),
@@ -103,7 +134,9 @@ impl PodTask {
             net: None,
             runs,
             objects: None,
-            runs_on: Vec::new(),
+            seen_revisions: Vec::new(),
+            mounting: false,
+            mount_again: false,
             report,
             work: FuturesUnordered::new(),
         }
@@ -170,7 +203,10 @@ impl PodTask {
     }
 
     fn is_gone(&self) -> bool {
-        self.observed.doom.as_ref().is_some_and(|doom| doom.cause == Cause::Gone)
+        self.observed
+            .doom
+            .as_ref()
+            .is_some_and(|doom| doom.cause == Cause::Gone)
     }
 
     fn run_number(&self, index: usize) -> u32 {

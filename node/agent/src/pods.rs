@@ -27,13 +27,20 @@ pub async fn run(node: Arc<Node>, cells: Cells, mut synced: watch::Receiver<bool
     let api: Api<Pod> = Api::all(node.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", node.identity.name));
     let mut events = pin!(watcher(api, config).default_backoff());
-    let mut pods = Pods { node, cells, tasks: TaskTracker::new(), shutdown: shutdown.clone(), listed: None, first: true };
+    let mut pods = Pods {
+        node,
+        cells,
+        tasks: TaskTracker::new(),
+        shutdown: shutdown.clone(),
+        listed: None,
+        first: true,
+    };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             event = events.next() => match event {
                 Some(Ok(event)) => pods.apply(event),
-                Some(Err(error)) => tracing::debug!(%error, "watch of the node's pods"),
+                Some(Err(error)) => tracing::warn!(%error, "the node's pods cannot be watched; trying again"),
                 None => break,
             },
         }
@@ -73,7 +80,12 @@ impl Pods {
             }
             watcher::Event::Apply(pod) => self.present(pod),
             watcher::Event::Delete(pod) => {
-                if let Some(cell) = pod.metadata.uid.as_ref().and_then(|uid| self.cells.read().get(uid).cloned()) {
+                if let Some(cell) = pod
+                    .metadata
+                    .uid
+                    .as_ref()
+                    .and_then(|uid| self.cells.read().get(uid).cloned())
+                {
                     cell.gone();
                 }
             }
@@ -84,8 +96,12 @@ impl Pods {
         // Nobody here reads them, and they are the largest part of many objects.
         pod.metadata.managed_fields = None;
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        let pod = Arc::new(pod);
         let known = self.cells.read().get(&uid).cloned();
+        if known.is_some() && pod.spec.as_ref().is_none_or(|spec| spec.readiness_gates.is_none()) {
+            // The task itself wrote it; only the conditions of readiness gates come from others.
+            pod.status = None;
+        }
+        let pod = Arc::new(pod);
         match known {
             Some(cell) => cell.update(pod),
             None => self.start(uid, pod),

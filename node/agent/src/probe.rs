@@ -59,10 +59,18 @@ impl Timing {
     /// Reads a probe.
     pub fn of(probe: &Probe) -> Self {
         let seconds = |value: Option<i32>, default: u64, least: u64| {
-            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default).max(least))
+            Duration::from_secs(
+                value
+                    .and_then(|value| u64::try_from(value).ok())
+                    .unwrap_or(default)
+                    .max(least),
+            )
         };
         let count = |value: Option<i32>, default: u32| {
-            value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1)
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .unwrap_or(default)
+                .max(1)
         };
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0, 0),
@@ -156,7 +164,11 @@ impl Watch {
             return Heard::Early;
         }
         self.hasty = false;
-        self.streak = if self.streak_good == good { self.streak.saturating_add(1) } else { 1 };
+        self.streak = if self.streak_good == good {
+            self.streak.saturating_add(1)
+        } else {
+            1
+        };
         self.streak_good = good;
         self.next = self.next.max(now);
         let (threshold, verdict) = if good {
@@ -164,7 +176,11 @@ impl Watch {
         } else {
             (self.timing.failure_threshold, Verdict::Bad)
         };
-        if self.streak >= threshold { Heard::Verdict(verdict) } else { Heard::Counted }
+        if self.streak >= threshold {
+            Heard::Verdict(verdict)
+        } else {
+            Heard::Counted
+        }
     }
 
     /// How long one attempt may take.
@@ -206,7 +222,9 @@ pub async fn ask(fabric: Fabric, pod_ip: IpAddr, container: Container, probe: Pr
 }
 
 fn unsupported(kind: &str) -> Answer {
-    Answer::Unsupported(format!("{kind} probes are not available on this node yet; use httpGet or tcpSocket"))
+    Answer::Unsupported(format!(
+        "{kind} probes are not available on this node yet; use httpGet or tcpSocket"
+    ))
 }
 
 /// A port by number or by its name among the container's ports.
@@ -214,7 +232,11 @@ pub fn port(container: &Container, port: &IntOrString) -> Option<u16> {
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => {
-            let named = container.ports.as_ref()?.iter().find(|port| port.name.as_deref() == Some(name));
+            let named = container
+                .ports
+                .as_ref()?
+                .iter()
+                .find(|port| port.name.as_deref() == Some(name));
             match named {
                 Some(port) => u16::try_from(port.container_port).ok(),
                 None => name.parse().ok(),
@@ -262,13 +284,20 @@ mod tests {
             .into_iter()
             .map(|good| watch.answer(good, at(120)))
             .collect();
-        let (good, bad, counted) = (Heard::Verdict(Verdict::Good), Heard::Verdict(Verdict::Bad), Heard::Counted);
+        let (good, bad, counted) = (
+            Heard::Verdict(Verdict::Good),
+            Heard::Verdict(Verdict::Bad),
+            Heard::Counted,
+        );
         assert_eq!(heard, [counted, good, counted, counted, counted, counted, counted, bad]);
     }
 
     #[test]
     fn a_starting_container_is_asked_often_and_not_blamed() {
-        let mut watch = watch(&Probe { failure_threshold: Some(1), ..Probe::default() });
+        let mut watch = watch(&Probe {
+            failure_threshold: Some(1),
+            ..Probe::default()
+        });
         let mut now = at(100);
         let mut asked = 0;
         while now < at(110) {
@@ -288,7 +317,11 @@ mod tests {
 
     #[test]
     fn a_slow_answer_does_not_make_attempts_overlap_or_pile_up() {
-        let mut watch = watch(&Probe { period_seconds: Some(1), timeout_seconds: Some(30), ..Probe::default() });
+        let mut watch = watch(&Probe {
+            period_seconds: Some(1),
+            timeout_seconds: Some(30),
+            ..Probe::default()
+        });
         watch.ask(at(100));
         watch.answer(false, at(120));
         assert_eq!(watch.due(), Some(at(120)));

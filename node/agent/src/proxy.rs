@@ -73,13 +73,14 @@ impl World {
             Ok(watcher::Event::Init) => self.services.clear(),
             Ok(watcher::Event::InitApply(service) | watcher::Event::Apply(service)) => {
                 let service = service_of(&service);
-                self.services.insert((service.namespace.clone(), service.name.clone()), service);
+                self.services
+                    .insert((service.namespace.clone(), service.name.clone()), service);
             }
             Ok(watcher::Event::InitDone) => self.services_listed = true,
             Ok(watcher::Event::Delete(service)) => {
                 self.services.remove(&key(&service.metadata));
             }
-            Err(error) => tracing::debug!(%error, "watch of services"),
+            Err(error) => tracing::warn!(%error, "services cannot be watched; no pod starts before they are known"),
         }
     }
 
@@ -88,7 +89,12 @@ impl World {
             Ok(watcher::Event::Init) => self.slices.clear(),
             Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
                 let key = key(&slice.metadata);
-                match slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)) {
+                match slice
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|labels| labels.get(SERVICE_NAME))
+                {
                     Some(service) => {
                         let service = (key.0.clone(), service.clone());
                         self.slices.insert(key, (service, endpoints_of(&slice)));
@@ -102,7 +108,9 @@ impl World {
             Ok(watcher::Event::Delete(slice)) => {
                 self.slices.remove(&key(&slice.metadata));
             }
-            Err(error) => tracing::debug!(%error, "watch of endpoint slices"),
+            Err(error) => {
+                tracing::warn!(%error, "endpoint slices cannot be watched; no pod starts before they are known")
+            }
         }
     }
 
@@ -113,25 +121,39 @@ impl World {
                 service.endpoints.extend(endpoints.iter().cloned());
             }
         }
-        Snapshot { services: services.into_values().collect() }
+        Snapshot {
+            services: services.into_values().collect(),
+        }
     }
 }
 
 fn key(metadata: &kube::core::ObjectMeta) -> Key {
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 fn service_of(service: &core::Service) -> Service {
     let (namespace, name) = key(&service.metadata);
-    let Some(spec) = &service.spec else { return Service { namespace, name, ..Service::default() } };
+    let Some(spec) = &service.spec else {
+        return Service {
+            namespace,
+            name,
+            ..Service::default()
+        };
+    };
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let cluster_ips = match &spec.cluster_ips {
         Some(ips) => ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
         None => spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect(),
     };
     let balancers = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let balancer_ips =
-        balancers.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten().filter_map(|at| at.ip.as_ref());
+    let balancer_ips = balancers
+        .and_then(|balancer| balancer.ingress.as_ref())
+        .into_iter()
+        .flatten()
+        .filter_map(|at| at.ip.as_ref());
     let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
     let timeout = spec
         .session_affinity_config
@@ -143,9 +165,18 @@ fn service_of(service: &core::Service) -> Service {
         namespace,
         name,
         cluster_ips,
-        external_ips: spec.external_ips.iter().flatten().chain(balancer_ips).filter_map(|ip| ip.parse().ok()).collect(),
+        external_ips: spec
+            .external_ips
+            .iter()
+            .flatten()
+            .chain(balancer_ips)
+            .filter_map(|ip| ip.parse().ok())
+            .collect(),
         headless,
-        external_name: spec.external_name.clone().filter(|_| spec.type_.as_deref() == Some("ExternalName")),
+        external_name: spec
+            .external_name
+            .clone()
+            .filter(|_| spec.type_.as_deref() == Some("ExternalName")),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
         // Three hours is the API's default.
         affinity_timeout_seconds: affinity.then(|| timeout.unwrap_or(10_800)),
@@ -159,7 +190,10 @@ fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
         name: port.name.clone().unwrap_or_default(),
         protocol: protocol(port.protocol.as_deref())?,
         port: u16::try_from(port.port).ok()?,
-        node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
+        node_port: port
+            .node_port
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0),
     })
 }
 
@@ -231,13 +265,21 @@ mod tests {
             "spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}
         }))));
         let snapshot = world.snapshot();
-        let [web] = snapshot.services.as_slice() else { panic!("{snapshot:?}") };
+        let [web] = snapshot.services.as_slice() else {
+            panic!("{snapshot:?}")
+        };
         assert_eq!(web.ports[0].node_port, Some(30080));
         assert_eq!(web.cluster_ips, ["10.96.0.7".parse::<std::net::IpAddr>().unwrap()]);
-        let mut endpoints: Vec<_> =
-            web.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.ports.len())).collect();
+        let mut endpoints: Vec<_> = web
+            .endpoints
+            .iter()
+            .map(|e| (e.address.to_string(), e.ready, e.serving, e.ports.len()))
+            .collect();
         endpoints.sort();
-        assert_eq!(endpoints, [("10.0.0.1".into(), true, true, 1), ("10.0.0.2".into(), false, true, 1)]);
+        assert_eq!(
+            endpoints,
+            [("10.0.0.1".into(), true, true, 1), ("10.0.0.2".into(), false, true, 1)]
+        );
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub fn milli(text: &str) -> Option<i128> {
     let negative = whole.starts_with('-');
     let digits = format!("{}{fraction}", whole.trim_start_matches(['+', '-']));
     let value: i128 = digits.parse().ok()?;
-    let below = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(denominator)?;
+    let below = 10i128
+        .checked_pow(u32::try_from(fraction.len()).ok()?)?
+        .checked_mul(denominator)?;
     let above = value.checked_mul(numerator)?.checked_mul(1000)?;
     let rounded = above.checked_add(below - 1)? / below;
     Some(if negative { -rounded } else { rounded })

@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 /// Reads a pod's status.
 pub fn recover(pod: &Pod, shape: &Shape, now: Timestamp) -> Observed {
     let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref()).map_or(Phase::Pending, Phase::parse);
+    let phase = status
+        .and_then(|status| status.phase.as_deref())
+        .map_or(Phase::Pending, Phase::parse);
     let containers = spec::containers(pod)
         .zip(&shape.roles)
         .map(|(container, role)| {
@@ -19,12 +21,29 @@ pub fn recover(pod: &Pod, shape: &Shape, now: Timestamp) -> Observed {
             before.map_or_else(Seen::default, |before| seen(before, *role, shape, phase, now))
         })
         .collect();
-    let start_time = status.and_then(|status| status.start_time.as_ref()).map_or(now, |time| time.0);
-    let failure = status
-        .filter(|_| phase == Phase::Failed)
-        .and_then(|status| Some(Failure { reason: status.reason.clone()?, message: status.message.clone().unwrap_or_default() }));
-    let sandbox = if phase.is_terminal() { Sandbox::Removed(addresses(status)) } else { Sandbox::Absent };
-    Observed { sandbox, volumes: Volumes::Unmounted, start_time, doom: None, failure, containers, phase }
+    let start_time = status
+        .and_then(|status| status.start_time.as_ref())
+        .map_or(now, |time| time.0);
+    let failure = status.filter(|_| phase == Phase::Failed).and_then(|status| {
+        Some(Failure {
+            reason: status.reason.clone()?,
+            message: status.message.clone().unwrap_or_default(),
+        })
+    });
+    let sandbox = if phase.is_terminal() {
+        Sandbox::Removed(addresses(status))
+    } else {
+        Sandbox::Absent
+    };
+    Observed {
+        sandbox,
+        volumes: Volumes::Unmounted,
+        start_time,
+        doom: None,
+        failure,
+        containers,
+        phase,
+    }
 }
 
 /// The addresses that the pod had.
@@ -34,30 +53,47 @@ pub fn addresses(status: Option<&PodStatus>) -> Vec<std::net::IpAddr> {
 }
 
 fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let all = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
     all.into_iter().find(|container| container.name == name)
 }
 
 fn seen(before: &ContainerStatus, role: Role, shape: &Shape, phase: Phase, now: Timestamp) -> Seen {
     let state = before.state.as_ref();
     let ended = state.and_then(|state| state.terminated.as_ref()).map(terminated);
-    let lost = state.and_then(|state| state.running.as_ref()).map(|running| Terminated {
-        exit_code: 255,
-        reason: "Unknown".to_owned(),
-        message: Some("the node's process ended while the container ran".to_owned()),
-        started_at: running.started_at.as_ref().map_or(now, |time| time.0),
-        finished_at: now,
-        id: before.container_id.as_deref().unwrap_or_default().into(),
-    });
-    let last = before.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(terminated);
+    let lost = state
+        .and_then(|state| state.running.as_ref())
+        .map(|running| Terminated {
+            exit_code: 255,
+            reason: "Unknown".to_owned(),
+            message: Some("the node's process ended while the container ran".to_owned()),
+            started_at: running.started_at.as_ref().map_or(now, |time| time.0),
+            finished_at: now,
+            id: before.container_id.as_deref().unwrap_or_default().into(),
+        });
+    let last = before
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref())
+        .map(terminated);
     let fresh = Seen {
         restarts: u32::try_from(before.restart_count).unwrap_or(0),
-        image_id: Some(before.image_id.as_str()).filter(|id| !id.is_empty()).map(Into::into),
+        image_id: Some(before.image_id.as_str())
+            .filter(|id| !id.is_empty())
+            .map(Into::into),
         ..Seen::default()
     };
-    let over = |ended: &Terminated| phase.is_terminal() || (role == Role::Main && !shape.restarts(role, ended.exit_code));
+    let over =
+        |ended: &Terminated| phase.is_terminal() || (role == Role::Main && !shape.restarts(role, ended.exit_code));
     match ended.or(lost) {
-        Some(ended) if over(&ended) => Seen { state: State::Terminated(ended), last, ..fresh },
+        Some(ended) if over(&ended) => Seen {
+            state: State::Terminated(ended),
+            last,
+            ..fresh
+        },
         // Init containers run again too: the pod's network and whatever they prepared in memory are gone.
         Some(ended) => again(fresh, ended),
         None => match last {
@@ -69,7 +105,10 @@ fn seen(before: &ContainerStatus, role: Role, shape: &Shape, phase: Phase, now: 
 
 fn again(fresh: Seen, last: Terminated) -> Seen {
     Seen {
-        state: State::Waiting { reason: waiting::CREATING, message: None },
+        state: State::Waiting {
+            reason: waiting::CREATING,
+            message: None,
+        },
         restarts: fresh.restarts + 1,
         last: Some(last),
         ..fresh
@@ -141,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_crash_loop_goes_on_counting() {
-        let waiting = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}});
+        let waiting =
+            json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}});
         let (_, pod) = recovered("Always", "Running", waiting);
         assert_eq!(pod.containers[0].restarts, 3);
         let fresh = json!({"state": {"waiting": {"reason": "ContainerCreating"}}, "restartCount": 0});

@@ -64,14 +64,19 @@ async fn try_register(api: &Api<Node>, identity: &Identity, now: Timestamp) -> R
     let found = match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let patch = json!({ "metadata": { "labels": wanted["metadata"]["labels"] }, "spec": { "podCIDR": identity.pod_cidr } });
-            api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch)).await?
+            api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?
         }
         result => result?,
     };
     let conditions = found.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let before = conditions.and_then(|conditions| conditions.first()).and_then(|first| first.last_transition_time.clone());
+    let before = conditions
+        .and_then(|conditions| conditions.first())
+        .and_then(|first| first.last_transition_time.clone());
     let patch = Patch::Strategic(json!({ "status": status(identity, Some(before.map_or(now, |time| time.0)), now) }));
-    let found = api.patch_status(&identity.name, &PatchParams::default(), &patch).await?;
+    let found = api
+        .patch_status(&identity.name, &PatchParams::default(), &patch)
+        .await?;
     Ok(found.uid().unwrap_or_default())
 }
 
@@ -84,7 +89,12 @@ fn node(identity: &Identity, now: Timestamp) -> Value {
     ] {
         labels.insert(key.to_owned(), value.into());
     }
-    labels.extend(identity.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
+    labels.extend(
+        identity
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.as_str().into())),
+    );
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -141,9 +151,24 @@ fn conditions(transition: Option<Timestamp>, now: Timestamp) -> Value {
         condition
     };
     json!([
-        condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        condition(
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available"
+        ),
+        condition(
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure"
+        ),
+        condition(
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available"
+        ),
         condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ])
 }

@@ -49,7 +49,9 @@ impl Shape {
             Some("OnFailure") => RestartPolicy::OnFailure,
             _ => RestartPolicy::Always,
         };
-        let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+        let init = spec
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default();
         let main = spec.map_or(&[][..], |spec| spec.containers.as_slice());
         let init_roles = init.iter().map(|container| match container.restart_policy.as_deref() {
             Some("Always") => Role::Sidecar,
@@ -79,7 +81,9 @@ impl Shape {
 /// All containers of a pod, in this crate's order.
 pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     let spec = pod.spec.as_ref();
-    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let init = spec
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
     let main = spec.map_or(&[][..], |spec| spec.containers.as_slice());
     init.iter().chain(main)
 }
@@ -91,11 +95,18 @@ pub fn container(pod: &Pod, index: usize) -> Option<&Container> {
 
 /// How many of the containers are init containers.
 pub fn init_count(pod: &Pod) -> usize {
-    pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len)
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.init_containers.as_ref())
+        .map_or(0, Vec::len)
 }
 
 /// The `fieldPath` by which events name a container.
 pub fn field_path(pod: &Pod, index: usize) -> Option<String> {
-    let list = if index < init_count(pod) { "initContainers" } else { "containers" };
+    let list = if index < init_count(pod) {
+        "initContainers"
+    } else {
+        "containers"
+    };
     container(pod, index).map(|container| format!("spec.{list}{{{}}}", container.name))
 }

@@ -72,10 +72,16 @@ impl Attempt {
     /// When the container cannot be started; nothing of it is left.
     pub async fn run(self) -> Result<Started, Failure> {
         let Some(container) = spec::container(&self.pod, self.index) else {
-            return Err(failure(waiting::CREATE, "Failed", "the pod has no such container".to_owned()));
+            return Err(failure(
+                waiting::CREATE,
+                "Failed",
+                "the pod has no such container".to_owned(),
+            ));
         };
         let image = self.image(container)?;
-        let fuel = limit(container, FUEL).and_then(|fuel| quantity::whole(fuel)).and_then(|fuel| u64::try_from(fuel).ok());
+        let fuel = limit(container, FUEL)
+            .and_then(|fuel| quantity::whole(fuel))
+            .and_then(|fuel| u64::try_from(fuel).ok());
         let module = match self.node.module(&image, fuel.is_some()).await {
             Ok(module) => module,
             Err(error) => return Err(module_failure(&image, &error)),
@@ -85,7 +91,10 @@ impl Attempt {
             Ok(running) => Ok(Started {
                 container: Arc::new(running),
                 image_id: image.id.clone(),
-                pulled: format!("Container image {:?} already present on machine", container.image.as_deref().unwrap_or_default()),
+                pulled: format!(
+                    "Container image {:?} already present on machine",
+                    container.image.as_deref().unwrap_or_default()
+                ),
             }),
             Err(error) => Err(failure(waiting::RUN, "Failed", error.to_string())),
         }
@@ -94,7 +103,10 @@ impl Attempt {
     fn image(&self, container: &Container) -> Result<Image, Failure> {
         let name = container.image.as_deref().unwrap_or_default();
         let never = container.image_pull_policy.as_deref() == Some("Never");
-        self.node.images.resolve(name).map_err(|error| image_failure(name, &error, never))
+        self.node
+            .images
+            .resolve(name)
+            .map_err(|error| image_failure(name, &error, never))
     }
 
     fn spec(&self, container: &Container, image: &ImageConfig, fuel: Option<u64>) -> Result<ContainerSpec, Failure> {
@@ -141,7 +153,10 @@ pub struct Held<'a>(pub &'a [Arc<Watched>]);
 
 impl Lookup for Held<'_> {
     fn find(&self, kind: Kind, name: &str) -> Option<Arc<Payload>> {
-        let held = self.0.iter().find(|held| held.reference.kind == kind && held.reference.name == name)?;
+        let held = self
+            .0
+            .iter()
+            .find(|held| held.reference.kind == kind && held.reference.name == name)?;
         match held.known() {
             Known::Present(payload) => Some(payload),
             Known::Absent | Known::Nothing => None,
@@ -155,12 +170,22 @@ fn limit<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
 }
 
 fn http_port(container: &Container, image: &ImageConfig) -> u16 {
-    let own = container.ports.iter().flatten().find_map(|port| u16::try_from(port.container_port).ok());
-    own.or_else(|| image.tcp_ports().first().copied()).unwrap_or(DEFAULT_HTTP_PORT)
+    let own = container
+        .ports
+        .iter()
+        .flatten()
+        .find_map(|port| u16::try_from(port.container_port).ok());
+    own.or_else(|| image.tcp_ports().first().copied())
+        .unwrap_or(DEFAULT_HTTP_PORT)
 }
 
 fn failure(reason: &'static str, event: &'static str, message: String) -> Failure {
-    Failure { reason, event, event_message: message.clone(), message }
+    Failure {
+        reason,
+        event,
+        event_message: message.clone(),
+        message,
+    }
 }
 
 fn image_failure(name: &str, error: &ImageError, never: bool) -> Failure {
@@ -196,7 +221,11 @@ fn module_failure(image: &Image, error: &ModuleError) -> Failure {
             event_message: format!("Failed to pull image {reference:?}: {error}"),
         },
         ModuleError::Load(LoadError::Closed) => failure(waiting::CREATE, "Failed", error.to_string()),
-        ModuleError::Load(_) => failure(waiting::CREATE, "Failed", format!("Error: image {reference:?} cannot run here: {error}")),
+        ModuleError::Load(_) => failure(
+            waiting::CREATE,
+            "Failed",
+            format!("Error: image {reference:?} cannot run here: {error}"),
+        ),
     }
 }
 

@@ -33,7 +33,12 @@ fn containers_phase(shape: &Shape, pod: &Observed) -> Phase {
         return end;
     }
     let of = |wanted: Role| {
-        shape.roles.iter().zip(&pod.containers).filter(move |(role, _)| **role == wanted).map(|(_, seen)| seen)
+        shape
+            .roles
+            .iter()
+            .zip(&pod.containers)
+            .filter(move |(role, _)| **role == wanted)
+            .map(|(_, seen)| seen)
     };
     for seen in of(Role::Init) {
         match seen.terminated() {
@@ -73,7 +78,13 @@ fn end_phase(pod: &Observed, cause: Cause) -> Option<Phase> {
     }
     let well = |seen: &Seen| seen.terminated().is_some_and(|ended| ended.exit_code == 0);
     let ended = pod.containers.iter().any(|seen| seen.terminated().is_some());
-    ended.then(|| if pod.containers.iter().all(well) { Phase::Succeeded } else { Phase::Failed })
+    ended.then(|| {
+        if pod.containers.iter().all(well) {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        }
+    })
 }
 
 /// Everything that the API is told. `before` is what it was told last.
@@ -103,7 +114,9 @@ pub fn status(
         init_container_statuses: statuses(init),
         container_statuses: statuses(main),
         host_ip: Some(host.ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: host.ip.to_string() }]),
+        host_ips: Some(vec![HostIP {
+            ip: host.ip.to_string(),
+        }]),
         pod_ip: ips.first().map(ToString::to_string),
         pod_ips: (!ips.is_empty()).then(|| ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
         start_time: Some(Time(whole_seconds(observed.start_time))),
@@ -152,13 +165,20 @@ fn states<'a>(
 ) -> (ContainerState, Option<&'a Terminated>) {
     match &seen.state {
         State::Running { since, .. } => {
-            let running = ContainerStateRunning { started_at: Some(Time(whole_seconds(*since))) };
-            (ContainerState { running: Some(running), ..ContainerState::default() }, seen.last.as_ref())
+            let running = ContainerStateRunning {
+                started_at: Some(Time(whole_seconds(*since))),
+            };
+            (
+                ContainerState {
+                    running: Some(running),
+                    ..ContainerState::default()
+                },
+                seen.last.as_ref(),
+            )
         }
         State::Terminated(ended) => {
-            let again = pod.doom.is_none()
-                && shape.restarts(role, ended.exit_code)
-                && seen.due.is_some_and(|due| due > now);
+            let again =
+                pod.doom.is_none() && shape.restarts(role, ended.exit_code) && seen.due.is_some_and(|due| due > now);
             if again {
                 let message = seen.crash_message.as_deref().map(str::to_owned);
                 (waiting_state(waiting::CRASH_LOOP, message), Some(ended))
@@ -168,8 +188,15 @@ fn states<'a>(
         }
         State::Starting => (waiting_state(creating(role, shape, pod), None), seen.last.as_ref()),
         State::Waiting { reason, message } => {
-            let reason = if *reason == waiting::CREATING { creating(role, shape, pod) } else { reason };
-            (waiting_state(reason, message.as_deref().map(str::to_owned)), seen.last.as_ref())
+            let reason = if *reason == waiting::CREATING {
+                creating(role, shape, pod)
+            } else {
+                reason
+            };
+            (
+                waiting_state(reason, message.as_deref().map(str::to_owned)),
+                seen.last.as_ref(),
+            )
         }
     }
 }
@@ -190,19 +217,30 @@ fn initialized(shape: &Shape, pod: &Observed) -> bool {
 
 /// The numbers of the init containers that are not done yet.
 fn incomplete<'a>(shape: &'a Shape, pod: &'a Observed) -> impl Iterator<Item = usize> + 'a {
-    shape.roles.iter().zip(&pod.containers).enumerate().filter_map(|(index, (role, seen))| {
-        let done = match role {
-            Role::Main => true,
-            Role::Init => seen.terminated().is_some_and(|ended| ended.exit_code == 0),
-            Role::Sidecar => (seen.is_running() && seen.started) || seen.terminated().is_some(),
-        };
-        (!done).then_some(index)
-    })
+    shape
+        .roles
+        .iter()
+        .zip(&pod.containers)
+        .enumerate()
+        .filter_map(|(index, (role, seen))| {
+            let done = match role {
+                Role::Main => true,
+                Role::Init => seen.terminated().is_some_and(|ended| ended.exit_code == 0),
+                Role::Sidecar => (seen.is_running() && seen.started) || seen.terminated().is_some(),
+            };
+            (!done).then_some(index)
+        })
 }
 
 fn waiting_state(reason: &str, message: Option<String>) -> ContainerState {
-    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message };
-    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message,
+    };
+    ContainerState {
+        waiting: Some(waiting),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated_state(ended: &Terminated) -> ContainerState {
@@ -215,7 +253,10 @@ fn terminated_state(ended: &Terminated) -> ContainerState {
         container_id: Some(ended.id.to_string()).filter(|id| !id.is_empty()),
         signal: None,
     };
-    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    }
 }
 
 /// A condition's status, reason and message.
@@ -227,11 +268,19 @@ struct Verdict {
 
 impl Verdict {
     fn yes() -> Self {
-        Self { holds: true, reason: None, message: None }
+        Self {
+            holds: true,
+            reason: None,
+            message: None,
+        }
     }
 
     fn no(reason: &'static str, message: Option<String>) -> Self {
-        Self { holds: false, reason: Some(reason), message }
+        Self {
+            holds: false,
+            reason: Some(reason),
+            message,
+        }
     }
 }
 
@@ -243,13 +292,19 @@ fn conditions(
     phase: Phase,
     now: Timestamp,
 ) -> Vec<PodCondition> {
-    let before = before.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let before = before
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     let generation = pod.metadata.generation;
     let ready = containers_ready(pod, shape, observed, phase);
     let gates = readiness_gates(pod);
     let ready_condition = match gates {
         Some(message) if ready.holds => Verdict::no("ReadinessGatesNotReady", Some(message)),
-        _ => Verdict { holds: ready.holds, reason: ready.reason, message: ready.message.clone() },
+        _ => Verdict {
+            holds: ready.holds,
+            reason: ready.reason,
+            message: ready.message.clone(),
+        },
     };
     let network = Verdict {
         holds: matches!(observed.sandbox, Sandbox::Ready(_)),
@@ -276,7 +331,9 @@ fn condition(
     now: Timestamp,
 ) -> PodCondition {
     let status = if verdict.holds { "True" } else { "False" };
-    let unchanged = before.iter().find(|before| before.type_ == type_ && before.status == status);
+    let unchanged = before
+        .iter()
+        .find(|before| before.type_ == type_ && before.status == status);
     PodCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
@@ -294,13 +351,19 @@ fn condition(
 
 fn initialized_condition(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase) -> Verdict {
     if phase == Phase::Succeeded {
-        return Verdict { reason: Some("PodCompleted"), ..Verdict::yes() };
+        return Verdict {
+            reason: Some("PodCompleted"),
+            ..Verdict::yes()
+        };
     }
     let names = names(pod, incomplete(shape, observed));
     if names.is_empty() {
         return Verdict::yes();
     }
-    Verdict::no("ContainersNotInitialized", Some(format!("containers with incomplete status: [{names}]")))
+    Verdict::no(
+        "ContainersNotInitialized",
+        Some(format!("containers with incomplete status: [{names}]")),
+    )
 }
 
 fn containers_ready(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase) -> Verdict {
@@ -309,15 +372,23 @@ fn containers_ready(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase)
         Phase::Failed => return Verdict::no("PodFailed", None),
         Phase::Pending | Phase::Running => {}
     }
-    let unready = shape.roles.iter().zip(&observed.containers).enumerate().filter_map(|(index, (role, seen))| {
-        let ready = *role == Role::Init || (seen.is_running() && seen.ready);
-        (!ready).then_some(index)
-    });
+    let unready = shape
+        .roles
+        .iter()
+        .zip(&observed.containers)
+        .enumerate()
+        .filter_map(|(index, (role, seen))| {
+            let ready = *role == Role::Init || (seen.is_running() && seen.ready);
+            (!ready).then_some(index)
+        });
     let names = names(pod, unready);
     if names.is_empty() && initialized(shape, observed) {
         return Verdict::yes();
     }
-    Verdict::no("ContainersNotReady", Some(format!("containers with unready status: [{names}]")))
+    Verdict::no(
+        "ContainersNotReady",
+        Some(format!("containers with unready status: [{names}]")),
+    )
 }
 
 fn names(pod: &Pod, indices: impl Iterator<Item = usize>) -> String {
@@ -328,13 +399,19 @@ fn names(pod: &Pod, indices: impl Iterator<Item = usize>) -> String {
 /// What stands in the way among the conditions that other parties set.
 fn readiness_gates(pod: &Pod) -> Option<String> {
     let gates = pod.spec.as_ref()?.readiness_gates.as_ref()?;
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     let missing: Vec<String> = gates
         .iter()
         .filter_map(|gate| {
             let type_ = &gate.condition_type;
             match conditions.iter().find(|condition| condition.type_ == *type_) {
-                None => Some(format!("corresponding condition of pod readiness gate {type_:?} does not exist.")),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate {type_:?} does not exist."
+                )),
                 Some(condition) if condition.status != "True" => Some(format!(
                     "the status of pod readiness gate {type_:?} is not \"True\", but {}",
                     condition.status
@@ -353,7 +430,9 @@ mod tests {
     use crate::testing::{at, end, pod, ready_pod, run};
     use serde_json::{Value, json};
 
-    const HOST: Host = Host { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 1)) };
+    const HOST: Host = Host {
+        ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 0, 1)),
+    };
 
     fn told(given: &(Pod, Shape, Observed)) -> Value {
         let (pod, shape, seen) = given;
@@ -371,7 +450,10 @@ mod tests {
     fn a_fresh_pod_waits() {
         let status = told(&pod(json!({"containers": [{"name": "a", "image": "hello"}]})));
         assert_eq!(status["phase"], "Pending");
-        assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+        assert_eq!(
+            status["containerStatuses"][0]["state"]["waiting"]["reason"],
+            "ContainerCreating"
+        );
         assert_eq!(status["containerStatuses"][0]["image"], "hello");
         assert_eq!(condition(&status, "PodReadyToStartContainers").0, "False");
         assert_eq!(condition(&status, "Initialized").0, "True");
@@ -389,14 +471,26 @@ mod tests {
         given.2.containers.iter_mut().for_each(|seen| run(seen, 150));
         let status = told(&given);
         assert_eq!(status["phase"], "Running");
-        assert_eq!((&status["podIP"], &status["hostIP"]), (&json!("10.244.0.7"), &json!("192.168.0.1")));
+        assert_eq!(
+            (&status["podIP"], &status["hostIP"]),
+            (&json!("10.244.0.7"), &json!("192.168.0.1"))
+        );
         assert_eq!(status["podIPs"], json!([{"ip": "10.244.0.7"}]));
-        for type_ in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        for type_ in [
+            "PodReadyToStartContainers",
+            "Initialized",
+            "Ready",
+            "ContainersReady",
+            "PodScheduled",
+        ] {
             assert_eq!(condition(&status, type_), ("True", "", ""), "{type_}");
         }
         assert_eq!(status["containerStatuses"][1]["started"], true);
         given.2.containers[1].ready = false;
-        assert_eq!(condition(&told(&given), "Ready").2, "containers with unready status: [b]");
+        assert_eq!(
+            condition(&told(&given), "Ready").2,
+            "containers with unready status: [b]"
+        );
     }
 
     #[test]
@@ -409,12 +503,22 @@ mod tests {
         let status = told(&given);
         assert_eq!(status["phase"], "Pending");
         assert_eq!(status["initContainerStatuses"][0]["ready"], true);
-        assert_eq!(status["initContainerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
+        assert_eq!(
+            status["initContainerStatuses"][0]["state"]["terminated"]["reason"],
+            "Completed"
+        );
         assert_eq!(status["initContainerStatuses"][1]["ready"], false);
-        assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+        assert_eq!(
+            status["containerStatuses"][0]["state"]["waiting"]["reason"],
+            "PodInitializing"
+        );
         assert_eq!(
             condition(&status, "Initialized"),
-            ("False", "ContainersNotInitialized", "containers with incomplete status: [j]")
+            (
+                "False",
+                "ContainersNotInitialized",
+                "containers with incomplete status: [j]"
+            )
         );
     }
 
@@ -429,11 +533,17 @@ mod tests {
         let status = told(&given);
         assert_eq!(status["phase"], "Running");
         let container = &status["containerStatuses"][0];
-        assert_eq!(container["state"], json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}));
+        assert_eq!(
+            container["state"],
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}})
+        );
         assert_eq!(container["lastState"]["terminated"]["exitCode"], 7);
         assert_eq!(container["restartCount"], 3);
         given.2.containers[0].due = None;
-        assert_eq!(told(&given)["containerStatuses"][0]["state"]["terminated"]["exitCode"], 7);
+        assert_eq!(
+            told(&given)["containerStatuses"][0]["state"]["terminated"]["exitCode"],
+            7
+        );
     }
 
     #[test]
@@ -445,9 +555,13 @@ mod tests {
             ("Never", vec![0, 0], "Succeeded"),
             ("Never", vec![0, 1], "Failed"),
         ] {
-            let mut given =
-                ready_pod(json!({"containers": [{"name": "a"}, {"name": "b"}], "restartPolicy": policy}));
-            given.2.containers.iter_mut().zip(&codes).for_each(|(seen, code)| end(seen, *code, 150));
+            let mut given = ready_pod(json!({"containers": [{"name": "a"}, {"name": "b"}], "restartPolicy": policy}));
+            given
+                .2
+                .containers
+                .iter_mut()
+                .zip(&codes)
+                .for_each(|(seen, code)| end(seen, *code, 150));
             assert_eq!(told(&given)["phase"], expected, "{policy} {codes:?}");
         }
         let mut given = ready_pod(json!({"containers": [{"name": "a"}], "restartPolicy": "Never"}));
@@ -461,7 +575,10 @@ mod tests {
     fn a_deleted_pod_ends_as_its_containers_did() {
         let mut given = ready_pod(json!({"containers": [{"name": "a"}]}));
         run(&mut given.2.containers[0], 150);
-        given.2.doom = Some(Doom { cause: Cause::Deleted, deadline: at(230) });
+        given.2.doom = Some(Doom {
+            cause: Cause::Deleted,
+            deadline: at(230),
+        });
         assert_eq!(told(&given)["phase"], "Running");
         end(&mut given.2.containers[0], 143, 200);
         assert_eq!(told(&given)["phase"], "Failed");
@@ -473,10 +590,19 @@ mod tests {
     fn a_failed_pod_says_why() {
         let mut given = ready_pod(json!({"containers": [{"name": "a"}]}));
         run(&mut given.2.containers[0], 150);
-        given.2.doom = Some(Doom { cause: Cause::Failed, deadline: at(230) });
-        given.2.failure = Some(Failure { reason: "DeadlineExceeded".into(), message: "too long".into() });
+        given.2.doom = Some(Doom {
+            cause: Cause::Failed,
+            deadline: at(230),
+        });
+        given.2.failure = Some(Failure {
+            reason: "DeadlineExceeded".into(),
+            message: "too long".into(),
+        });
         let status = told(&given);
-        assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("DeadlineExceeded")));
+        assert_eq!(
+            (&status["phase"], &status["reason"]),
+            (&json!("Failed"), &json!("DeadlineExceeded"))
+        );
     }
 
     #[test]
@@ -487,7 +613,13 @@ mod tests {
         let second = status(&pod, &shape, &seen, Some(&first), &HOST, at(210));
         let time = |status: &PodStatus, type_: &str| {
             let all = status.conditions.as_ref().unwrap();
-            all.iter().find(|condition| condition.type_ == type_).unwrap().last_transition_time.clone().unwrap().0
+            all.iter()
+                .find(|condition| condition.type_ == type_)
+                .unwrap()
+                .last_transition_time
+                .clone()
+                .unwrap()
+                .0
         };
         assert_eq!(time(&second, "Initialized"), at(200));
         assert_eq!(time(&second, "Ready"), at(210));

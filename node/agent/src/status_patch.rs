@@ -44,9 +44,12 @@ fn members(status: &PodStatus) -> Map<String, Value> {
 /// Conditions merge by type, so only those that changed go out; addresses merge too and have to be told to replace.
 fn replacing(name: &str, old: &Value, new: Value) -> Value {
     match (name, old, new) {
-        ("conditions", Value::Array(old), Value::Array(new)) => {
-            Value::Array(new.into_iter().filter(|condition| !old.contains(condition)).map(with_nulls).collect())
-        }
+        ("conditions", Value::Array(old), Value::Array(new)) => Value::Array(
+            new.into_iter()
+                .filter(|condition| !old.contains(condition))
+                .map(with_nulls)
+                .collect(),
+        ),
         ("podIPs" | "hostIPs", _, Value::Array(mut new)) => {
             new.push(json!({ "$patch": "replace" }));
             Value::Array(new)
@@ -81,7 +84,10 @@ mod tests {
 
     #[test]
     fn nothing_changed_nothing_sent() {
-        let status = PodStatus { phase: Some("Running".into()), ..PodStatus::default() };
+        let status = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
         assert_eq!(patch("u", Some(&status), &status), None);
     }
 
@@ -92,14 +98,20 @@ mod tests {
             reason: Some("Why".into()),
             host_ip: Some("10.0.0.1".into()),
             pod_ips: Some(vec![PodIP { ip: "10.1.0.1".into() }]),
-            conditions: Some(vec![condition("Ready", "False", Some("ContainersNotReady")), condition("PodScheduled", "True", None)]),
+            conditions: Some(vec![
+                condition("Ready", "False", Some("ContainersNotReady")),
+                condition("PodScheduled", "True", None),
+            ]),
             ..PodStatus::default()
         };
         let after = PodStatus {
             phase: Some("Running".into()),
             reason: None,
             pod_ips: Some(vec![PodIP { ip: "10.1.0.2".into() }]),
-            conditions: Some(vec![condition("Ready", "True", None), condition("PodScheduled", "True", None)]),
+            conditions: Some(vec![
+                condition("Ready", "True", None),
+                condition("PodScheduled", "True", None),
+            ]),
             ..before.clone()
         };
         assert_eq!(

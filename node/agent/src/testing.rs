@@ -33,7 +33,10 @@ pub fn ready_pod(spec: Value) -> (Pod, Shape, Observed) {
 
 /// Lets a container run since a time.
 pub fn run(seen: &mut Seen, since: i64) {
-    seen.state = State::Running { since: at(since), id: "wasmtime://1".into() };
+    seen.state = State::Running {
+        since: at(since),
+        id: "wasmtime://1".into(),
+    };
     (seen.started, seen.ready) = (true, true);
 }
 

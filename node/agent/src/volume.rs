@@ -51,7 +51,9 @@ pub enum VolumeError {
         source: crate::fields::FieldError,
     },
     /// This node has no volumes of the kind.
-    #[error("volume {volume:?} is of a kind that this node does not have; it has emptyDir, configMap, secret, downwardAPI and projected")]
+    #[error(
+        "volume {volume:?} is of a kind that this node does not have; it has emptyDir, configMap, secret, downwardAPI and projected"
+    )]
     Unsupported {
         /// The volume.
         volume: String,
@@ -87,29 +89,52 @@ pub fn references(pod: &Pod) -> Vec<Reference> {
     let namespace: Arc<str> = pod.metadata.namespace.as_deref().unwrap_or_default().into();
     let mut found = Vec::new();
     let mut add = |kind, name: &str| {
-        let reference = Reference { kind, namespace: namespace.clone(), name: name.to_owned() };
+        let reference = Reference {
+            kind,
+            namespace: namespace.clone(),
+            name: name.to_owned(),
+        };
         if !name.is_empty() && !found.contains(&reference) {
             found.push(reference);
         }
     };
     for container in crate::spec::containers(pod) {
         for source in container.env_from.iter().flatten() {
-            source.config_map_ref.iter().for_each(|from| add(Kind::ConfigMap, &from.name));
+            source
+                .config_map_ref
+                .iter()
+                .for_each(|from| add(Kind::ConfigMap, &from.name));
             source.secret_ref.iter().for_each(|from| add(Kind::Secret, &from.name));
         }
-        for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            source.config_map_key_ref.iter().for_each(|from| add(Kind::ConfigMap, &from.name));
-            source.secret_key_ref.iter().for_each(|from| add(Kind::Secret, &from.name));
+        for source in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
+            source
+                .config_map_key_ref
+                .iter()
+                .for_each(|from| add(Kind::ConfigMap, &from.name));
+            source
+                .secret_key_ref
+                .iter()
+                .for_each(|from| add(Kind::Secret, &from.name));
         }
     }
     for volume in volumes(pod) {
-        projected::references(volume).into_iter().for_each(|(kind, name)| add(kind, name));
+        projected::references(volume)
+            .into_iter()
+            .for_each(|(kind, name)| add(kind, name));
     }
     found
 }
 
 fn volumes(pod: &Pod) -> &[Volume] {
-    pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.as_deref())
+        .unwrap_or_default()
 }
 
 /// Whether the pod needs a directory at all.
@@ -124,7 +149,10 @@ pub fn any(pod: &Pod) -> bool {
 pub fn set_up(dir: &Path, facts: &Facts<'_>, lookup: &impl Lookup) -> Result<(), VolumeError> {
     for volume in volumes(facts.pod) {
         let path = volume_dir(dir, &volume.name);
-        fs::create_dir_all(&path).map_err(|source| VolumeError::Io { path: path.clone(), source })?;
+        fs::create_dir_all(&path).map_err(|source| VolumeError::Io {
+            path: path.clone(),
+            source,
+        })?;
         if volume.empty_dir.is_some() {
             continue;
         }
@@ -158,9 +186,13 @@ pub fn mounts(
 ) -> Result<Vec<Mount>, VolumeError> {
     let mut mounts: Vec<Mount> = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        let volume = volumes(pod).iter().find(|volume| volume.name == mount.name).ok_or_else(|| {
-            VolumeError::NoVolume { container: container.name.clone(), volume: mount.name.clone() }
-        })?;
+        let volume = volumes(pod)
+            .iter()
+            .find(|volume| volume.name == mount.name)
+            .ok_or_else(|| VolumeError::NoVolume {
+                container: container.name.clone(),
+                volume: mount.name.clone(),
+            })?;
         let host = volume_dir(dir, &volume.name);
         let from_objects = volume.empty_dir.is_none();
         let read_only = mount.read_only == Some(true) || from_objects;
@@ -186,17 +218,35 @@ fn mount_one(
     let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
         (Some(path), _) if !path.is_empty() => path.clone(),
         (_, Some(expression)) if !expression.is_empty() => expand(expression),
-        _ => return Ok(Mount { host: volume_dir, guest, read_only: false }),
+        _ => {
+            return Ok(Mount {
+                host: volume_dir,
+                guest,
+                read_only: false,
+            });
+        }
     };
-    let inside = Path::new(&sub_path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let inside = Path::new(&sub_path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !inside {
-        return Err(VolumeError::Path { volume: mount.name.clone(), path: sub_path });
+        return Err(VolumeError::Path {
+            volume: mount.name.clone(),
+            path: sub_path,
+        });
     }
     let host = volume_dir.join(&sub_path);
-    let io = |path: &Path, source| VolumeError::Io { path: path.to_owned(), source };
+    let io = |path: &Path, source| VolumeError::Io {
+        path: path.to_owned(),
+        source,
+    };
     if !host.is_file() {
         fs::create_dir_all(&host).map_err(|source| io(&host, source))?;
-        return Ok(Mount { host, guest, read_only: false });
+        return Ok(Mount {
+            host,
+            guest,
+            read_only: false,
+        });
     }
     // A file: its directory in the guest holds a copy, as it was when the container started.
     let (parent, name) = guest.rsplit_once('/').unwrap_or(("", &guest));
@@ -205,7 +255,11 @@ fn mount_one(
     fs::create_dir_all(&files).map_err(|source| io(&files, source))?;
     let copy = files.join(name);
     fs::copy(&host, &copy).map_err(|source| io(&copy, source))?;
-    Ok(Mount { host: files, guest: parent.to_owned(), read_only: false })
+    Ok(Mount {
+        host: files,
+        guest: parent.to_owned(),
+        read_only: false,
+    })
 }
 
 #[cfg(test)]
@@ -219,8 +273,14 @@ mod tests {
     impl Lookup for Objects {
         fn find(&self, kind: Kind, name: &str) -> Option<Arc<Payload>> {
             let (_, _, data) = self.0.iter().find(|(k, n, _)| (*k, *n) == (kind, name))?;
-            let data = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
-            Some(Arc::new(Payload { data, revision: "1".into() }))
+            let data = data
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+                .collect();
+            Some(Arc::new(Payload {
+                data,
+                revision: "1".into(),
+            }))
         }
     }
 
@@ -252,7 +312,13 @@ mod tests {
         let first = Objects(vec![(Kind::ConfigMap, "m", vec![("a", "one"), ("b", "two")])]);
         set_up(dir.path(), &facts(&pod), &first).unwrap();
         let mounts = mounted(dir.path(), &pod);
-        assert_eq!(mounts.iter().map(|m| (m.guest.as_str(), m.read_only)).collect::<Vec<_>>(), [("/etc/v", true), ("/data", false), ("/d", true)]);
+        assert_eq!(
+            mounts
+                .iter()
+                .map(|m| (m.guest.as_str(), m.read_only))
+                .collect::<Vec<_>>(),
+            [("/etc/v", true), ("/data", false), ("/d", true)]
+        );
         let read = |at: usize, path: &str| fs::read_to_string(mounts[at].host.join(path)).unwrap();
         assert_eq!(read(0, "sub/a.txt"), "one");
         assert!(!mounts[0].host.join("b").exists());
@@ -278,11 +344,20 @@ mod tests {
             set_up(json!({"name": "v", "configMap": {"name": "m"}})),
             Err("MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found".into())
         );
-        assert_eq!(set_up(json!({"name": "v", "configMap": {"name": "m", "optional": true}})), Ok(()));
+        assert_eq!(
+            set_up(json!({"name": "v", "configMap": {"name": "m", "optional": true}})),
+            Ok(())
+        );
         let no_key = set_up(json!({"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": "k"}]}}));
         assert!(no_key.unwrap_err().contains("references non-existent key: k"));
-        assert!(set_up(json!({"name": "v", "hostPath": {"path": "/"}})).unwrap_err().contains("does not have"));
-        let outside = set_up(json!({"name": "v", "downwardAPI": {"items": [{"path": "../x", "fieldRef": {"fieldPath": "metadata.name"}}]}}));
+        assert!(
+            set_up(json!({"name": "v", "hostPath": {"path": "/"}}))
+                .unwrap_err()
+                .contains("does not have")
+        );
+        let outside = set_up(
+            json!({"name": "v", "downwardAPI": {"items": [{"path": "../x", "fieldRef": {"fieldPath": "metadata.name"}}]}}),
+        );
         assert!(outside.unwrap_err().contains("leads out"));
     }
 
@@ -315,6 +390,13 @@ mod tests {
         }))
         .unwrap();
         let found: Vec<_> = references(&pod).into_iter().map(|r| (r.kind, r.name)).collect();
-        assert_eq!(found, [(Kind::ConfigMap, "m".to_owned()), (Kind::Secret, "s2".to_owned()), (Kind::Secret, "s".to_owned())]);
+        assert_eq!(
+            found,
+            [
+                (Kind::ConfigMap, "m".to_owned()),
+                (Kind::Secret, "s2".to_owned()),
+                (Kind::Secret, "s".to_owned())
+            ]
+        );
     }
 }

@@ -79,7 +79,10 @@ impl Facts<'_> {
     #[must_use]
     pub fn status(&self) -> DeploymentStatus {
         let sum = |get: fn(&ReplicaSetStatus) -> i32| {
-            self.all.iter().filter_map(|rs| rs.status.as_ref()).fold(0_i32, |sum, s| sum.saturating_add(get(s)))
+            self.all
+                .iter()
+                .filter_map(|rs| rs.status.as_ref())
+                .fold(0_i32, |sum, s| sum.saturating_add(get(s)))
         };
         let some = |count: i32| (count > 0).then_some(count);
         let wanted = self.all.iter().fold(0_i32, |sum, rs| sum.saturating_add(replicas(rs)));
@@ -118,9 +121,15 @@ impl Facts<'_> {
         let failure = |rs: &ReplicaSet| {
             let all = rs.status.as_ref()?.conditions.as_ref()?;
             let failed = all.iter().find(|c| c.type_ == REPLICA_FAILURE && c.status == "True")?;
-            Some((failed.reason.clone().unwrap_or_default(), failed.message.clone().unwrap_or_default()))
+            Some((
+                failed.reason.clone().unwrap_or_default(),
+                failed.message.clone().unwrap_or_default(),
+            ))
         };
-        let found = self.new.and_then(failure).or_else(|| self.all.iter().find_map(|rs| failure(rs)));
+        let found = self
+            .new
+            .and_then(failure)
+            .or_else(|| self.all.iter().find_map(|rs| failure(rs)));
         match found {
             Some((reason, message)) => self.set(conditions, REPLICA_FAILURE, "True", &reason, &message),
             None => conditions.retain(|c| c.type_ != REPLICA_FAILURE),
@@ -141,7 +150,13 @@ impl Facts<'_> {
             return;
         }
         if reason == Some(PAUSED) {
-            self.set(conditions, PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed");
+            self.set(
+                conditions,
+                PROGRESSING,
+                "Unknown",
+                "DeploymentResumed",
+                "Deployment is resumed",
+            );
         }
         match &self.news {
             News::Created(name) => {
@@ -181,7 +196,12 @@ impl Facts<'_> {
         let before = self.d.status.clone().unwrap_or_default();
         let of = |s: &DeploymentStatus| {
             let n = |field: Option<i32>| field.unwrap_or(0);
-            (n(s.updated_replicas), n(s.replicas) - n(s.updated_replicas), n(s.ready_replicas), n(s.available_replicas))
+            (
+                n(s.updated_replicas),
+                n(s.replicas) - n(s.updated_replicas),
+                n(s.ready_replicas),
+                n(s.available_replicas),
+            )
         };
         let (was, is) = (of(&before), of(status));
         is.0 > was.0 || is.1 < was.1 || is.2 > was.2 || is.3 > was.3
@@ -213,7 +233,9 @@ impl Facts<'_> {
     }
 
     fn replace(&self, all: &mut Vec<DeploymentCondition>, type_: &str, status: &str, reason: &str, message: &str) {
-        let since = find(all, type_).filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        let since = find(all, type_)
+            .filter(|c| c.status == status)
+            .and_then(|c| c.last_transition_time.clone());
         let condition = DeploymentCondition {
             type_: type_.to_owned(),
             status: status.to_owned(),

@@ -35,12 +35,19 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 #[must_use]
 pub fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let text = crate::merge::value(template).to_string();
-    let salt = if collisions > 0 { collisions.to_string() } else { String::new() };
+    let salt = if collisions > 0 {
+        collisions.to_string()
+    } else {
+        String::new()
+    };
     let hash = text.bytes().chain(salt.bytes()).fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     let digits = hash.to_string();
-    digits.bytes().map(|digit| char::from(*ALPHABET.get(usize::from(digit - b'0')).unwrap_or(&b'x'))).collect()
+    digits
+        .bytes()
+        .map(|digit| char::from(*ALPHABET.get(usize::from(digit - b'0')).unwrap_or(&b'x')))
+        .collect()
 }
 
 /// Whether two templates ask for the same pods, whatever their hash labels say.
@@ -56,7 +63,13 @@ pub fn same_template(a: Option<&PodTemplateSpec>, b: Option<&PodTemplateSpec>) -
         labels.remove(HASH_LABEL);
         // Absent and empty are the same.
         let annotations = meta.annotations.take().unwrap_or_default();
-        (labels, annotations, meta.finalizers.unwrap_or_default(), meta.name, meta.namespace)
+        (
+            labels,
+            annotations,
+            meta.finalizers.unwrap_or_default(),
+            meta.name,
+            meta.namespace,
+        )
     };
     bare(a) == bare(b)
 }
@@ -76,7 +89,10 @@ pub fn split(d: &Deployment, mut sets: Vec<Arc<ReplicaSet>>) -> (Option<Arc<Repl
 /// Orders ReplicaSets from the oldest on.
 #[must_use]
 pub fn age_key(rs: &ReplicaSet) -> (Option<jiff::Timestamp>, Option<&str>) {
-    (rs.metadata.creation_timestamp.as_ref().map(|t| t.0), rs.metadata.name.as_deref())
+    (
+        rs.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        rs.metadata.name.as_deref(),
+    )
 }
 
 /// The annotation's value as a number.
@@ -88,7 +104,12 @@ pub fn number(rs: &ReplicaSet, annotation: &str) -> Option<i64> {
 /// The number that the new ReplicaSet should have: one more than all others.
 #[must_use]
 pub fn next(others: &[Arc<ReplicaSet>]) -> i64 {
-    others.iter().filter_map(|rs| number(rs, REVISION)).max().unwrap_or(0).saturating_add(1)
+    others
+        .iter()
+        .filter_map(|rs| number(rs, REVISION))
+        .max()
+        .unwrap_or(0)
+        .saturating_add(1)
 }
 
 /// The annotations that the new ReplicaSet should have, given those it has.
@@ -123,7 +144,10 @@ mod tests {
         if let Some(hash) = hash {
             labels[HASH_LABEL] = hash.into();
         }
-        serde_json::from_value(json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": image}]}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": image}]}}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -137,14 +161,20 @@ mod tests {
 
     #[test]
     fn the_hash_label_makes_no_difference() {
-        assert!(same_template(Some(&template("a", Some("x"))), Some(&template("a", None))));
+        assert!(same_template(
+            Some(&template("a", Some("x"))),
+            Some(&template("a", None))
+        ));
         assert!(!same_template(Some(&template("a", None)), Some(&template("b", None))));
     }
 
     #[test]
     fn a_revision_that_comes_back_keeps_its_history() {
         let d = Deployment::default();
-        let current = BTreeMap::from([(REVISION.to_owned(), "2".to_owned()), (HISTORY.to_owned(), "1".to_owned())]);
+        let current = BTreeMap::from([
+            (REVISION.to_owned(), "2".to_owned()),
+            (HISTORY.to_owned(), "1".to_owned()),
+        ]);
         let wanted = annotations(&d, &current, 5);
         assert_eq!(wanted[REVISION], "5");
         assert_eq!(wanted[HISTORY], "1,2");

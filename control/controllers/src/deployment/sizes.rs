@@ -34,7 +34,12 @@ impl Bounds {
         let replicas = spec.and_then(|s| s.replicas).unwrap_or(1);
         let strategy = spec.and_then(|s| s.strategy.as_ref());
         if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
-            return Self { replicas, surge: 0, unavailable: 0, recreate: true };
+            return Self {
+                replicas,
+                surge: 0,
+                unavailable: 0,
+                recreate: true,
+            };
         }
         let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".to_owned());
@@ -45,7 +50,12 @@ impl Bounds {
             0 if surge == 0 => 1,
             unavailable => unavailable.min(replicas),
         };
-        Self { replicas, surge, unavailable, recreate: false }
+        Self {
+            replicas,
+            surge,
+            unavailable,
+            recreate: false,
+        }
     }
 
     /// The most pods at a time.
@@ -67,7 +77,11 @@ fn scaled(value: &IntOrString, of: i32, up: bool) -> i32 {
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let product = percent.max(0).saturating_mul(of.max(0).into());
-            let whole = if up { product.saturating_add(99) / 100 } else { product / 100 };
+            let whole = if up {
+                product.saturating_add(99) / 100
+            } else {
+                product / 100
+            };
             i32::try_from(whole).unwrap_or(i32::MAX)
         }
     }
@@ -94,7 +108,12 @@ impl Sized {
 
     /// Pods that serve and will stay: a status may still count pods beyond the size, which are about to go.
     fn available(&self) -> i32 {
-        self.rs.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0).min(self.size)
+        self.rs
+            .status
+            .as_ref()
+            .and_then(|s| s.available_replicas)
+            .unwrap_or(0)
+            .min(self.size)
     }
 }
 
@@ -106,7 +125,8 @@ fn total(sets: &[Sized]) -> i32 {
 #[must_use]
 pub fn is_scaling(sets: &[Sized], bounds: &Bounds) -> bool {
     let desired = i64::from(bounds.replicas);
-    sets.iter().any(|set| set.size > 0 && revision::number(&set.rs, DESIRED).is_some_and(|d| d != desired))
+    sets.iter()
+        .any(|set| set.size > 0 && revision::number(&set.rs, DESIRED).is_some_and(|d| d != desired))
 }
 
 /// The size of the new ReplicaSet, which has `current` now, when all sizes add up to `total`.
@@ -122,7 +142,9 @@ pub fn of_new(bounds: &Bounds, current: i32, total: i32) -> i32 {
 /// One step of a rolling update. The sets are ordered from the oldest on.
 pub fn roll(sets: &mut [Sized], bounds: &Bounds) {
     let sum = total(sets);
-    let Some(new) = sets.iter_mut().find(|set| set.new) else { return };
+    let Some(new) = sets.iter_mut().find(|set| set.new) else {
+        return;
+    };
     let grown = of_new(bounds, new.size, sum);
     if grown != new.size {
         new.size = grown;
@@ -171,7 +193,10 @@ pub fn spread(sets: &mut [Sized], bounds: &Bounds) {
     let active = sets.iter().filter(|set| set.size > 0).count();
     if active <= 1 {
         // The only active one; else the new one; else the latest.
-        let only = sets.iter().position(|set| set.size > 0).or_else(|| sets.iter().position(|set| set.new));
+        let only = sets
+            .iter()
+            .position(|set| set.size > 0)
+            .or_else(|| sets.iter().position(|set| set.new));
         let only = only.or_else(|| sets.len().checked_sub(1));
         if let Some(set) = only.and_then(|at| sets.get_mut(at)) {
             set.size = bounds.replicas;
@@ -199,7 +224,9 @@ fn in_proportion(sets: &mut [Sized], bounds: &Bounds) {
     if to_add == 0 {
         return;
     }
-    let mut order: Vec<usize> = (0..sets.len()).filter(|at| sets.get(*at).is_some_and(|s| s.size > 0)).collect();
+    let mut order: Vec<usize> = (0..sets.len())
+        .filter(|at| sets.get(*at).is_some_and(|s| s.size > 0))
+        .collect();
     // The largest first; of equal ones the newer grows and the older shrinks. The sets come from the oldest on.
     order.sort_by_key(|at| {
         let size = sets.get(*at).map_or(0, |set| set.size);
@@ -226,7 +253,9 @@ fn share(set: &Sized, bounds: &Bounds) -> i64 {
     if bounds.replicas == 0 {
         return -size;
     }
-    let before = revision::number(&set.rs, MAXIMUM).filter(|m| *m > 0).unwrap_or(i64::from(bounds.replicas));
+    let before = revision::number(&set.rs, MAXIMUM)
+        .filter(|m| *m > 0)
+        .unwrap_or(i64::from(bounds.replicas));
     let wanted = size.saturating_mul(bounds.maximum().into());
     (wanted.saturating_mul(2).saturating_add(before)) / before.saturating_mul(2) - size
 }
@@ -246,7 +275,8 @@ mod tests {
     fn set(new: bool, size: i32, available: i32, maximum: i32, desired: i32) -> Sized {
         let rs = serde_json::from_value(json!({
             "metadata": {"annotations": {MAXIMUM: maximum.to_string(), DESIRED: desired.to_string()}},
-            "spec": {"replicas": size, "selector": {}}, "status": {"replicas": size, "availableReplicas": available}})).unwrap();
+            "spec": {"replicas": size, "selector": {}}, "status": {"replicas": size, "availableReplicas": available}}))
+        .unwrap();
         Sized::of(Arc::new(rs), new)
     }
 
@@ -261,7 +291,12 @@ mod tests {
     #[test]
     fn proportional_scaling_follows_the_documented_example() {
         // 10 replicas, surge 3, in the middle of a rollout at 8 old and 5 new; scaled to 15.
-        let bounds = Bounds { replicas: 15, surge: 3, unavailable: 2, recreate: false };
+        let bounds = Bounds {
+            replicas: 15,
+            surge: 3,
+            unavailable: 2,
+            recreate: false,
+        };
         let mut sets = [set(false, 8, 8, 13, 10), set(true, 5, 0, 13, 10)];
         assert!(is_scaling(&sets, &bounds));
         spread(&mut sets, &bounds);
@@ -270,7 +305,12 @@ mod tests {
 
     #[test]
     fn scaling_to_zero_stops_all() {
-        let bounds = Bounds { replicas: 0, surge: 0, unavailable: 0, recreate: false };
+        let bounds = Bounds {
+            replicas: 0,
+            surge: 0,
+            unavailable: 0,
+            recreate: false,
+        };
         let mut sets = [set(false, 8, 8, 13, 10), set(true, 5, 0, 13, 10)];
         spread(&mut sets, &bounds);
         assert_eq!(total(&sets), 0);

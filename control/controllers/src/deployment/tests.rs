@@ -31,7 +31,11 @@ fn rolling(surge: Value, unavailable: Value) -> Value {
 
 impl Simulation {
     fn of(deployment: Value) -> Self {
-        Self { scene: Scene::default().with(deployment), serial: 0, now: now() }
+        Self {
+            scene: Scene::default().with(deployment),
+            serial: 0,
+            now: now(),
+        }
     }
 
     fn world(&self) -> &World {
@@ -43,7 +47,12 @@ impl Simulation {
     }
 
     fn pods(&self) -> Vec<Arc<Pod>> {
-        self.world().pods.all().into_iter().filter(|pod| pods::is_active(pod)).collect()
+        self.world()
+            .pods
+            .all()
+            .into_iter()
+            .filter(|pod| pods::is_active(pod))
+            .collect()
     }
 
     fn available(&self) -> usize {
@@ -72,7 +81,9 @@ impl Simulation {
                     meta["namespace"] = "n".into();
                     meta["uid"] = format!("uid-{}", self.serial).into();
                     meta["generation"] = 1.into();
-                    meta["creationTimestamp"] = crate::clock::after_seconds(self.now, self.serial as i64).to_string().into();
+                    meta["creationTimestamp"] = crate::clock::after_seconds(self.now, self.serial as i64)
+                        .to_string()
+                        .into();
                     self.scene.put(body);
                 }
                 Verb::Merge { patch, .. } => {
@@ -83,7 +94,8 @@ impl Simulation {
                         other => panic!("{other}"),
                     };
                     if patch.get("spec").is_some() {
-                        object["metadata"]["generation"] = (object["metadata"]["generation"].as_i64().unwrap() + 1).into();
+                        object["metadata"]["generation"] =
+                            (object["metadata"]["generation"].as_i64().unwrap() + 1).into();
                     }
                     apply(&mut object, patch);
                     self.scene.put(object);
@@ -121,7 +133,10 @@ impl Simulation {
     fn ready_one(&self, image_fails: Option<&str>) -> bool {
         let waiting = self.pods().into_iter().filter(|pod| !pods::is_ready(pod));
         let image = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.containers.first()?.image.clone());
-        let Some(pod) = waiting.filter(|pod| image(pod).as_deref() != image_fails).min_by_key(|p| p.metadata.name.clone()) else {
+        let Some(pod) = waiting
+            .filter(|pod| image(pod).as_deref() != image_fails)
+            .min_by_key(|p| p.metadata.name.clone())
+        else {
             return false;
         };
         let mut pod = merge::value(&*pod);
@@ -148,8 +163,24 @@ impl Simulation {
     }
 
     fn sizes(&self) -> BTreeMap<String, i32> {
-        let image = |rs: &ReplicaSet| rs.spec.as_ref()?.template.as_ref()?.spec.as_ref()?.containers.first()?.image.clone();
-        self.world().replica_sets.all().iter().map(|rs| (image(rs).unwrap(), replicas(rs))).collect()
+        let image = |rs: &ReplicaSet| {
+            rs.spec
+                .as_ref()?
+                .template
+                .as_ref()?
+                .spec
+                .as_ref()?
+                .containers
+                .first()?
+                .image
+                .clone()
+        };
+        self.world()
+            .replica_sets
+            .all()
+            .iter()
+            .map(|rs| (image(rs).unwrap(), replicas(rs)))
+            .collect()
     }
 
     fn condition(&self, type_: &str) -> Option<(String, String)> {
@@ -186,16 +217,38 @@ fn a_new_deployment_comes_up_and_says_so() {
     world.settle(None, |_| {});
     let d = world.deployment();
     let status = d.status.clone().unwrap();
-    assert_eq!((status.ready_replicas, status.updated_replicas, status.observed_generation), (Some(3), Some(3), Some(1)));
-    assert_eq!(world.condition("Available"), Some(("True".into(), "MinimumReplicasAvailable".into())));
-    assert_eq!(world.condition("Progressing"), Some(("True".into(), "NewReplicaSetAvailable".into())));
+    assert_eq!(
+        (
+            status.ready_replicas,
+            status.updated_replicas,
+            status.observed_generation
+        ),
+        (Some(3), Some(3), Some(1))
+    );
+    assert_eq!(
+        world.condition("Available"),
+        Some(("True".into(), "MinimumReplicasAvailable".into()))
+    );
+    assert_eq!(
+        world.condition("Progressing"),
+        Some(("True".into(), "NewReplicaSetAvailable".into()))
+    );
     assert_eq!(d.metadata.annotations.as_ref().unwrap()[REVISION], "1");
     let rs = world.world().replica_sets.all().pop().unwrap();
     let annotations = rs.metadata.annotations.as_ref().unwrap();
-    assert_eq!((annotations["note"].as_str(), annotations[DESIRED].as_str()), ("mine", "3"));
+    assert_eq!(
+        (annotations["note"].as_str(), annotations[DESIRED].as_str()),
+        ("mine", "3")
+    );
     let pod = world.pods().pop().unwrap();
-    assert_eq!(pod.metadata.labels.as_ref().unwrap()[HASH_LABEL], rs.metadata.labels.as_ref().unwrap()[HASH_LABEL]);
-    assert_eq!(owner::controller_key(&pod.metadata, &REPLICA_SETS), Some(Key::of(&rs.metadata)));
+    assert_eq!(
+        pod.metadata.labels.as_ref().unwrap()[HASH_LABEL],
+        rs.metadata.labels.as_ref().unwrap()[HASH_LABEL]
+    );
+    assert_eq!(
+        owner::controller_key(&pod.metadata, &REPLICA_SETS),
+        Some(Key::of(&rs.metadata))
+    );
 }
 
 #[test]
@@ -222,11 +275,17 @@ fn a_paused_deployment_scales_and_does_not_roll() {
     });
     world.settle(None, |_| {});
     assert_eq!(world.sizes(), BTreeMap::from([("a".into(), 4)]));
-    assert_eq!(world.condition("Progressing"), Some(("Unknown".into(), "DeploymentPaused".into())));
+    assert_eq!(
+        world.condition("Progressing"),
+        Some(("Unknown".into(), "DeploymentPaused".into()))
+    );
     world.edit(|d| d["spec"]["paused"] = false.into());
     world.settle(None, |_| {});
     assert_eq!(world.sizes()["b"], 4);
-    assert_eq!(world.condition("Progressing"), Some(("True".into(), "NewReplicaSetAvailable".into())));
+    assert_eq!(
+        world.condition("Progressing"),
+        Some(("True".into(), "NewReplicaSetAvailable".into()))
+    );
 }
 
 #[test]
@@ -235,8 +294,11 @@ fn recreate_never_runs_two_templates_at_once() {
     world.settle(None, |_| {});
     world.edit(|d| set_image(d, "b"));
     world.settle(None, |world| {
-        let images: std::collections::BTreeSet<_> =
-            world.pods().iter().map(|p| p.spec.as_ref().unwrap().containers[0].image.clone()).collect();
+        let images: std::collections::BTreeSet<_> = world
+            .pods()
+            .iter()
+            .map(|p| p.spec.as_ref().unwrap().containers[0].image.clone())
+            .collect();
         assert!(images.len() <= 1, "{images:?}");
     });
     assert_eq!(world.sizes(), BTreeMap::from([("a".into(), 0), ("b".into(), 3)]));
@@ -252,10 +314,16 @@ fn a_rollout_that_is_stuck_keeps_the_old_pods_and_times_out() {
     let plan = reconcile(&Key::new("n", "web"), world.world(), &Turn::at(world.now));
     world.now = plan.requeue_at.expect("a deadline");
     world.settle(Some("broken"), |_| {});
-    assert_eq!(world.condition("Progressing"), Some(("False".into(), "ProgressDeadlineExceeded".into())));
+    assert_eq!(
+        world.condition("Progressing"),
+        Some(("False".into(), "ProgressDeadlineExceeded".into()))
+    );
     world.edit(|d| set_image(d, "a"));
     world.settle(None, |_| {});
-    assert_eq!(world.condition("Progressing"), Some(("True".into(), "NewReplicaSetAvailable".into())));
+    assert_eq!(
+        world.condition("Progressing"),
+        Some(("True".into(), "NewReplicaSetAvailable".into()))
+    );
 }
 
 #[test]
@@ -286,15 +354,27 @@ fn a_taken_name_is_avoided() {
 #[test]
 fn what_a_server_refuses_is_told_in_the_status() {
     let world = Simulation::of(deployment(1, "a", rolling(1.into(), 0.into())));
-    let failure = crate::driver::Failure { creating: true, code: 403, message: "quota".into() };
-    let turn = Turn { now: world.now, failure: Some(&failure) };
+    let failure = crate::driver::Failure {
+        creating: true,
+        code: 403,
+        message: "quota".into(),
+    };
+    let turn = Turn {
+        now: world.now,
+        failure: Some(&failure),
+    };
     let plan = reconcile(&Key::new("n", "web"), world.world(), &turn);
-    let Verb::Merge { patch, .. } = &plan.reports[0].verb else { panic!("{plan:?}") };
+    let Verb::Merge { patch, .. } = &plan.reports[0].verb else {
+        panic!("{plan:?}")
+    };
     assert!(patch.to_string().contains("ReplicaSetCreateError"), "{patch}");
 }
 
 fn amount() -> impl Strategy<Value = Value> {
-    prop_oneof![(0..4_i32).prop_map(Value::from), (0..100_i32).prop_map(|p| format!("{p}%").into())]
+    prop_oneof![
+        (0..4_i32).prop_map(Value::from),
+        (0..100_i32).prop_map(|p| format!("{p}%").into())
+    ]
 }
 
 proptest! {

@@ -55,14 +55,19 @@ fn plan(scene: &Scene) -> Plan {
 fn listed(scene: &Scene) -> Vec<String> {
     let slices = scene.world().endpoint_slices.all();
     let endpoints = slices.iter().flat_map(|s| s.endpoints.iter().flatten());
-    let mut names: Vec<String> = endpoints.map(|e| e.target_ref.as_ref().unwrap().name.clone().unwrap()).collect();
+    let mut names: Vec<String> = endpoints
+        .map(|e| e.target_ref.as_ref().unwrap().name.clone().unwrap())
+        .collect();
     names.sort();
     names
 }
 
 #[test]
 fn pods_with_different_ports_get_different_slices() {
-    let scene = Scene::default().with(service()).with(pod("a", 8080, "True")).with(pod("bb", 9090, "False"));
+    let scene = Scene::default()
+        .with(service())
+        .with(pod("a", 8080, "True"))
+        .with(pod("bb", 9090, "False"));
     let mut serial = 0;
     let first = plan(&scene);
     carry_out(&scene, &first, &mut serial);
@@ -82,11 +87,17 @@ fn a_service_nobody_stands_behind_has_one_empty_slice_that_goes_when_pods_come()
     let scene = Scene::default().with(service());
     let mut serial = 0;
     carry_out(&scene, &plan(&scene), &mut serial);
-    assert_eq!((scene.world().endpoint_slices.all().len(), listed(&scene).len()), (1, 0));
+    assert_eq!(
+        (scene.world().endpoint_slices.all().len(), listed(&scene).len()),
+        (1, 0)
+    );
     assert!(plan(&scene).is_settled());
     scene.put(pod("a", 8080, "True"));
     carry_out(&scene, &plan(&scene), &mut serial);
-    assert_eq!((scene.world().endpoint_slices.all().len(), listed(&scene).len()), (1, 1));
+    assert_eq!(
+        (scene.world().endpoint_slices.all().len(), listed(&scene).len()),
+        (1, 1)
+    );
 }
 
 #[test]

@@ -8,13 +8,21 @@ use crate::candidate::Candidate;
 pub static PLUGIN: Plugin = Plugin {
     name: "NodeResourcesBalancedAllocation",
     filter: None,
-    score: Some(Score { score, scale: Scale::Ready, weight: 1 }),
+    score: Some(Score {
+        score,
+        scale: Scale::Ready,
+        weight: 1,
+    }),
     helped_by: &[],
 };
 
 fn score(pod: &Candidate, NodeView { info, .. }: NodeView<'_>) -> i64 {
     let part = |used: i64, offer: i64| {
-        if offer <= 0 { 1000 } else { (i128::from(used) * 1000 / i128::from(offer)).clamp(0, 1000) }
+        if offer <= 0 {
+            1000
+        } else {
+            (i128::from(used) * 1000 / i128::from(offer)).clamp(0, 1000)
+        }
     };
     let (want, used, offer) = (&pod.presumed, &info.presumed, &info.offer.resources);
     let cpu = part(used.cpu_milli.saturating_add(want.cpu_milli), offer.cpu_milli);
@@ -34,8 +42,12 @@ mod tests {
     fn even_use_is_liked_more() {
         let lopsided = node("b", json!({"status": {"allocatable": {"cpu": "2", "memory": "64Gi"}}}));
         let cluster = cluster([node("a", json!({})), lopsided]);
-        let asking = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "2Gi"}}}]}));
-        let scores: Vec<i64> = cluster.nodes().map(|(_, info, node)| score(&asking, NodeView { node, info })).collect();
+        let asking =
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "2Gi"}}}]}));
+        let scores: Vec<i64> = cluster
+            .nodes()
+            .map(|(_, info, node)| score(&asking, NodeView { node, info }))
+            .collect();
         assert_eq!(scores[0], 100);
         assert!(scores[1] < 80, "{scores:?}");
     }

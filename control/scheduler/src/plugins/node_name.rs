@@ -4,10 +4,18 @@ use super::{NODE_EVENTS, NodeView, Plugin, Reasons};
 use crate::candidate::Candidate;
 
 /// The plugin.
-pub static PLUGIN: Plugin = Plugin { name: "NodeName", filter: Some(filter), score: None, helped_by: NODE_EVENTS };
+pub static PLUGIN: Plugin = Plugin {
+    name: "NodeName",
+    filter: Some(filter),
+    score: None,
+    helped_by: NODE_EVENTS,
+};
 
 fn filter(pod: &Candidate, view: NodeView<'_>) -> Result<(), Reasons> {
-    let wanted = pod.spec().and_then(|s| s.node_name.as_deref()).filter(|name| !name.is_empty());
+    let wanted = pod
+        .spec()
+        .and_then(|s| s.node_name.as_deref())
+        .filter(|name| !name.is_empty());
     if wanted.is_none_or(|name| view.node.metadata.name.as_deref() == Some(name)) {
         Ok(())
     } else {

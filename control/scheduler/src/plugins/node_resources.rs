@@ -7,7 +7,11 @@ use crate::candidate::Candidate;
 pub static PLUGIN: Plugin = Plugin {
     name: "NodeResourcesFit",
     filter: Some(filter),
-    score: Some(Score { score, scale: Scale::Ready, weight: 1 }),
+    score: Some(Score {
+        score,
+        scale: Scale::Ready,
+        weight: 1,
+    }),
     helped_by: ROOM_EVENTS,
 };
 
@@ -35,7 +39,13 @@ fn filter(pod: &Candidate, NodeView { info, .. }: NodeView<'_>) -> Result<(), Re
 
 /// The part of cpu and memory that would be left, in percent.
 fn score(pod: &Candidate, NodeView { info, .. }: NodeView<'_>) -> i64 {
-    let left = |used: i64, offer: i64| if offer <= 0 || used > offer { 0 } else { (offer - used).saturating_mul(100) / offer };
+    let left = |used: i64, offer: i64| {
+        if offer <= 0 || used > offer {
+            0
+        } else {
+            (offer - used).saturating_mul(100) / offer
+        }
+    };
     let (want, used, offer) = (&pod.presumed, &info.presumed, &info.offer.resources);
     let cpu = left(used.cpu_milli.saturating_add(want.cpu_milli), offer.cpu_milli);
     let memory = left(used.memory_bytes.saturating_add(want.memory_bytes), offer.memory_bytes);
@@ -50,7 +60,10 @@ mod tests {
     use super::*;
 
     fn asking(name: &str, requests: Value) -> Candidate {
-        named_pod(name, json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}))
+        named_pod(
+            name,
+            json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}),
+        )
     }
 
     #[test]
@@ -59,8 +72,14 @@ mod tests {
         let half = asking("half", json!({"cpu": "1500m", "memory": "1Gi"}));
         assert!(fits(json!({"cpu": "2", "memory": "4Gi"}), &[]).is_ok());
         assert!(fits(json!({"cpu": "500m"}), std::slice::from_ref(&half)).is_ok());
-        assert_eq!(fits(json!({"cpu": "501m", "memory": "4Gi"}), std::slice::from_ref(&half)).unwrap_err(), ["Insufficient cpu", "Insufficient memory"]);
-        assert_eq!(fits(json!({"coracle.dev/fuel": "1"}), &[]).unwrap_err(), ["Insufficient coracle.dev/fuel"]);
+        assert_eq!(
+            fits(json!({"cpu": "501m", "memory": "4Gi"}), std::slice::from_ref(&half)).unwrap_err(),
+            ["Insufficient cpu", "Insufficient memory"]
+        );
+        assert_eq!(
+            fits(json!({"coracle.dev/fuel": "1"}), &[]).unwrap_err(),
+            ["Insufficient coracle.dev/fuel"]
+        );
         let small: Vec<Candidate> = (0..3).map(|i| asking(&i.to_string(), json!({}))).collect();
         assert_eq!(fits(json!({}), &small).unwrap_err(), ["Too many pods"]);
     }

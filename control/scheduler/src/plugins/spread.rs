@@ -7,7 +7,11 @@ use crate::candidate::Candidate;
 pub static PLUGIN: Plugin = Plugin {
     name: "PodTopologySpread",
     filter: None,
-    score: Some(Score { score, scale: Scale::Lowest, weight: 2 }),
+    score: Some(Score {
+        score,
+        scale: Scale::Lowest,
+        weight: 2,
+    }),
     helped_by: &[],
 };
 

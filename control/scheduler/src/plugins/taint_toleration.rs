@@ -9,7 +9,11 @@ use crate::candidate::Candidate;
 pub static PLUGIN: Plugin = Plugin {
     name: "TaintToleration",
     filter: Some(filter),
-    score: Some(Score { score, scale: Scale::Lowest, weight: 3 }),
+    score: Some(Score {
+        score,
+        scale: Scale::Lowest,
+        weight: 3,
+    }),
     helped_by: NODE_EVENTS,
 };
 
@@ -31,13 +35,21 @@ fn score(pod: &Candidate, view: NodeView<'_>) -> i64 {
 }
 
 fn taints<'a>(view: &NodeView<'a>) -> impl Iterator<Item = &'a Taint> + use<'a> {
-    view.node.spec.as_ref().and_then(|s| s.taints.as_ref()).into_iter().flatten()
+    view.node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.as_ref())
+        .into_iter()
+        .flatten()
 }
 
 /// Whether any of the pod's tolerations covers the taint.
 pub fn tolerates(pod: &Candidate, taint: &Taint) -> bool {
     let tolerations = pod.spec().and_then(|s| s.tolerations.as_ref());
-    tolerations.into_iter().flatten().any(|toleration| covers(toleration, taint))
+    tolerations
+        .into_iter()
+        .flatten()
+        .any(|toleration| covers(toleration, taint))
 }
 
 fn covers(toleration: &Toleration, taint: &Taint) -> bool {
@@ -49,7 +61,8 @@ fn covers(toleration: &Toleration, taint: &Taint) -> bool {
         Some("Exists") => true,
         None | Some("" | "Equal") => {
             let value = |v: &Option<String>| v.clone().unwrap_or_default();
-            toleration.key.as_deref().is_some_and(|key| !key.is_empty()) && value(&toleration.value) == value(&taint.value)
+            toleration.key.as_deref().is_some_and(|key| !key.is_empty())
+                && value(&toleration.value) == value(&taint.value)
         }
         Some(_) => false,
     }
@@ -66,12 +79,22 @@ mod tests {
     fn tolerations_cover_taints() {
         let tainted = |effect: &str| json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": effect}]}});
         let allows = |toleration: Value, effect: &str| {
-            filter(&PLUGIN, &pod(json!({"tolerations": [toleration]})), tainted(effect), &[]).is_ok()
+            filter(
+                &PLUGIN,
+                &pod(json!({"tolerations": [toleration]})),
+                tainted(effect),
+                &[],
+            )
+            .is_ok()
         };
         for (toleration, effect, expected) in [
             (json!({"key": "other", "operator": "Exists"}), "NoSchedule", false),
             (json!({"key": "gpu", "operator": "Exists"}), "NoSchedule", true),
-            (json!({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}), "NoSchedule", false),
+            (
+                json!({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}),
+                "NoSchedule",
+                false,
+            ),
             (json!({"key": "gpu", "value": "yes"}), "NoExecute", true),
             (json!({"key": "gpu", "value": "no"}), "NoExecute", false),
             (json!({"operator": "Exists"}), "NoExecute", true),

@@ -55,7 +55,11 @@ pub fn parse(line: &[u8]) -> Option<Record<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Record { time, full, text: fields.next()? })
+    Some(Record {
+        time,
+        full,
+        text: fields.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -69,7 +73,14 @@ mod tests {
         write(&mut out, now, Stream::Stderr, false, &[b"a b", b" c"]);
         assert_eq!(out, b"2023-11-14T22:13:20.000000005Z stderr P a b c\n");
         let record = parse(out.strip_suffix(b"\n").unwrap()).unwrap();
-        assert_eq!(record, Record { time: "2023-11-14T22:13:20.000000005Z", full: false, text: b"a b c" });
+        assert_eq!(
+            record,
+            Record {
+                time: "2023-11-14T22:13:20.000000005Z",
+                full: false,
+                text: b"a b c"
+            }
+        );
         assert_eq!(parse(b"2023-11-14T22:13:20Z stdout F ").unwrap().text, b"");
         assert_eq!(parse(b"2023-11-14T22:1"), None);
     }

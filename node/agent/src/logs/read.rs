@@ -26,8 +26,8 @@ pub struct LogOptions {
     pub previous: bool,
     /// Only what was written in the last so many seconds.
     pub since_seconds: Option<i64>,
-    /// Only what was written at this time or later.
-    pub since_time: Option<Timestamp>,
+    /// Only what was written at this time or later, in microseconds since 1970.
+    pub since_micros: Option<i64>,
     /// Put the time before each line.
     pub timestamps: bool,
     /// Only the last so many lines.
@@ -101,7 +101,10 @@ pub fn read(
     }
     drop(writers_wait);
     if let Some(lines) = options.tail_lines {
-        seek_to_tail(&mut files, lines).map_err(|source| LogError::Io { path: path.clone(), source })?;
+        seek_to_tail(&mut files, lines).map_err(|source| LogError::Io {
+            path: path.clone(),
+            source,
+        })?;
     }
     let follower = live.filter(|_| options.follow);
     let reader = Reader {
@@ -153,7 +156,9 @@ impl Reader {
                 changed.enable();
             }
             let ended = live.as_ref().is_none_or(|live| live.ended.load(Ordering::Acquire));
-            let generation = live.as_ref().map_or(self.generation, |live| live.generation.load(Ordering::Acquire));
+            let generation = live
+                .as_ref()
+                .map_or(self.generation, |live| live.generation.load(Ordering::Acquire));
             let read = self.read_chunk(generation)?;
             if read {
                 let out = self.filter.records(&mut self.pending);
@@ -184,7 +189,9 @@ impl Reader {
                 self.files.pop_front();
             } else if generation != self.generation || !self.opened_current {
                 // Rotated since, and the old file was read to its end after that; or there was no file yet.
-                let Some(file) = open(&self.path)? else { return Ok(false) };
+                let Some(file) = open(&self.path)? else {
+                    return Ok(false);
+                };
                 self.generation = generation;
                 self.opened_current = true;
                 self.files.clear();
@@ -219,7 +226,10 @@ impl Filter {
             .since_seconds
             .and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
         Self {
-            since: options.since_time.max(by_age),
+            since: options
+                .since_micros
+                .and_then(|at| Timestamp::from_microsecond(at).ok())
+                .max(by_age),
             timestamps: options.timestamps,
             left: options.limit_bytes,
             at_line_start: true,
@@ -228,7 +238,9 @@ impl Filter {
 
     /// Takes the complete records off the front of `pending`.
     fn records(&mut self, pending: &mut Vec<u8>) -> Vec<u8> {
-        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
+            return Vec::new();
+        };
         let later = pending.split_off(end + 1);
         let complete = std::mem::replace(pending, later);
         let mut out = Vec::with_capacity(complete.len());
@@ -288,7 +300,9 @@ fn tail_offset(file: &mut File, lines: u64) -> io::Result<(u64, u64)> {
         let size = position.min(CHUNK_BYTES as u64);
         position -= size;
         file.seek(SeekFrom::Start(position))?;
-        let Some(block) = block.get_mut(..usize::try_from(size).unwrap_or(CHUNK_BYTES)) else { break };
+        let Some(block) = block.get_mut(..usize::try_from(size).unwrap_or(CHUNK_BYTES)) else {
+            break;
+        };
         file.read_exact(block)?;
         for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
             let after = position + at as u64 + 1;

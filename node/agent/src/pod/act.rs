@@ -8,7 +8,7 @@ use crate::fields::Facts;
 use crate::hooks;
 use crate::logs::LogTarget;
 use crate::objects::{Known, Watched};
-use crate::observed::{Doom, Failure, Sandbox, State, Volumes};
+use crate::observed::{Cause, Doom, Failure, Sandbox, State, Volumes, waiting};
 use crate::plan::Action;
 use crate::probe::Purpose;
 use crate::spec;
@@ -30,7 +30,7 @@ impl PodTask {
     /// Acts; says whether what is observed has changed by it.
     pub(super) fn act(&mut self, action: Action, now: Timestamp) -> bool {
         match action {
-            Action::CreateSandbox => self.create_sandbox(now),
+            Action::CreateSandbox => self.admit(now),
             Action::Mount => self.mount(),
             Action::Start(index) => self.start(index, now),
             Action::Stop(index) => self.stop(index, now),
@@ -47,8 +47,29 @@ impl PodTask {
         true
     }
 
+    fn admit(&mut self, now: Timestamp) {
+        let fits =
+            self.node
+                .ledger
+                .lock()
+                .admit(&self.subject.uid, &self.pod, &self.shape, &self.node.identity.capacity);
+        match fits {
+            Ok(()) => self.create_sandbox(now),
+            Err(failure) => {
+                self.event(None, true, "FailedAdmission", failure.message.clone());
+                self.observed.doom = Some(Doom {
+                    cause: Cause::Failed,
+                    deadline: now,
+                });
+                self.observed.failure = Some(failure);
+            }
+        }
+    }
+
     fn create_sandbox(&mut self, now: Timestamp) {
-        let retry = Sandbox::Failed { retry_at: after(now, RETRY) };
+        let retry = Sandbox::Failed {
+            retry_at: after(now, RETRY),
+        };
         let Some(ip) = self.node.addresses.take(self.wanted_ip.take()) else {
             let message = "Failed to create pod sandbox: the node has no free address".to_owned();
             self.event(None, true, "FailedCreatePodSandBox", message);
@@ -75,7 +96,10 @@ impl PodTask {
     }
 
     pub(super) fn remove_sandbox(&mut self) {
-        let Sandbox::Ready(ips) = &self.observed.sandbox else { return };
+        self.node.ledger.lock().release(&self.subject.uid);
+        let Sandbox::Ready(ips) = &self.observed.sandbox else {
+            return;
+        };
         let ips = ips.clone();
         self.node.fabric.remove_pod(&self.subject.uid);
         for ip in &ips {
@@ -88,19 +112,40 @@ impl PodTask {
     fn mount(&mut self) {
         let objects = self.objects.get_or_insert_with(|| {
             let references = volume::references(&self.pod);
-            references.iter().map(|reference| self.node.objects.hold(reference, &self.cell.changed)).collect()
+            references
+                .iter()
+                .map(|reference| self.node.objects.hold(reference, &self.cell.changed))
+                .collect()
         });
         // The API's answer wakes the task: see `objects_changed`.
         self.observed.volumes = Volumes::Mounting;
         if objects.iter().any(|object| matches!(object.known(), Known::Nothing)) {
             return;
         }
-        if !volume::any(&self.pod) {
+        if volume::any(&self.pod) {
+            self.set_up_volumes();
+        } else {
             self.observed.volumes = Volumes::Ready;
+        }
+    }
+
+    /// Writes the files of all volumes; never twice at a time.
+    pub(super) fn set_up_volumes(&mut self) {
+        if !volume::any(&self.pod) {
             return;
         }
-        let (node, pod) = (self.node.clone(), self.pod.clone());
-        let (objects, ips) = (objects.clone(), self.observed.sandbox.ips().to_vec());
+        if self.mounting {
+            self.mount_again = true;
+            return;
+        }
+        self.mounting = true;
+        let objects = self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new()));
+        self.seen_revisions = revisions(&objects);
+        let (node, pod, ips) = (
+            self.node.clone(),
+            self.pod.clone(),
+            self.observed.sandbox.ips().to_vec(),
+        );
         self.later(async move {
             let work = tokio::task::spawn_blocking(move || {
                 let facts = Facts {
@@ -118,22 +163,27 @@ impl PodTask {
 
     /// Objects that the pod refers to changed, perhaps: what waits for them is tried again, and files are refreshed.
     pub(super) fn objects_changed(&mut self) {
-        let Some(objects) = &self.objects else { return };
-        if objects.is_empty() {
+        let Some(objects) = self.objects.as_ref().filter(|objects| !objects.is_empty()) else {
             return;
-        }
-        let revision = revisions(objects);
-        if self.observed.volumes == Volumes::Ready && self.runs_on == revision {
-            return;
-        }
-        self.runs_on = revision;
+        };
+        let revisions = revisions(objects);
+        let unchanged = self.seen_revisions == revisions;
+        self.seen_revisions = revisions;
         match self.observed.volumes {
-            Volumes::Ready if volume::any(&self.pod) => self.mount(),
+            Volumes::Ready if unchanged => return,
+            Volumes::Ready => self.set_up_volumes(),
+            Volumes::Mounting if self.mounting => self.mount_again = true,
             Volumes::Mounting | Volumes::Failed { .. } => self.observed.volumes = Volumes::Unmounted,
-            Volumes::Unmounted | Volumes::Ready => {}
+            Volumes::Unmounted => {}
         }
         for seen in &mut self.observed.containers {
-            if matches!(seen.state, State::Waiting { reason: crate::observed::waiting::CONFIG, .. }) {
+            if matches!(
+                seen.state,
+                State::Waiting {
+                    reason: waiting::CONFIG,
+                    ..
+                }
+            ) {
                 seen.due = None;
             }
         }
@@ -141,7 +191,9 @@ impl PodTask {
 
     fn start(&mut self, index: usize, now: Timestamp) {
         let name = self.container_name(index).to_owned();
-        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else {
+            return;
+        };
         let Some(net) = self.net.clone() else { return };
         if let State::Terminated(ended) = std::mem::replace(&mut seen.state, State::Starting) {
             seen.last = Some(ended);
@@ -158,7 +210,11 @@ impl PodTask {
         };
         let log = self.node.logs.start(&target, seen.restarts);
         let number = run.number + 1;
-        *run = Run { number, log: Some(log.clone()), ..Run::default() };
+        *run = Run {
+            number,
+            log: Some(log.clone()),
+            ..Run::default()
+        };
         let attempt = Attempt {
             node: self.node.clone(),
             pod: self.pod.clone(),
@@ -168,13 +224,21 @@ impl PodTask {
             objects: self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new())),
             log,
         };
-        self.later(async move { Done::Started { index, number, result: attempt.run().await } });
+        self.later(async move {
+            Done::Started {
+                index,
+                number,
+                result: attempt.run().await,
+            }
+        });
     }
 
     fn stop(&mut self, index: usize, now: Timestamp) {
         let deadline = self.stop_deadline(index, now);
         let name = self.container_name(index).to_owned();
-        let Some(seen) = self.observed.containers.get_mut(index) else { return };
+        let Some(seen) = self.observed.containers.get_mut(index) else {
+            return;
+        };
         seen.stop = Some(deadline);
         let message = match &seen.unhealthy {
             Some(why) if self.observed.doom.is_none() => format!("Container {name} {why}, will be restarted"),
@@ -182,7 +246,9 @@ impl PodTask {
         };
         self.event(Some(index), false, "Killing", message);
         let container = spec::container(&self.pod, index).cloned();
-        let hook = container.as_ref().and_then(|container| container.lifecycle.as_ref()?.pre_stop.clone());
+        let hook = container
+            .as_ref()
+            .and_then(|container| container.lifecycle.as_ref()?.pre_stop.clone());
         let ip = self.observed.sandbox.ips().first().copied();
         let (Some(hook), Some(ip), Some(container)) = (hook, ip, container) else {
             self.terminate(index);
@@ -207,21 +273,27 @@ impl PodTask {
         if let Some(doom) = &self.observed.doom {
             return doom.deadline;
         }
-        let of_probe = |purpose: Purpose| purpose.of(spec::container(&self.pod, index)?)?.termination_grace_period_seconds;
+        let of_probe = |purpose: Purpose| {
+            purpose
+                .of(spec::container(&self.pod, index)?)?
+                .termination_grace_period_seconds
+        };
         let own = of_probe(Purpose::Liveness).or_else(|| of_probe(Purpose::Startup));
-        let seconds = own.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(self.shape.grace_seconds);
+        let seconds = own
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(self.shape.grace_seconds);
         after(now, Duration::from_secs(seconds))
     }
 
     fn fail(&mut self, doom: Doom, failure: Failure) {
-        self.event(None, false, "DeadlineExceeded", failure.message.clone());
+        self.event(None, true, "DeadlineExceeded", failure.message.clone());
         self.observed.doom = Some(doom);
         self.observed.failure = Some(failure);
     }
 }
 
 /// What tells whether any of the objects changed.
-pub(super) fn revisions(objects: &[Arc<Watched>]) -> Vec<Option<String>> {
+fn revisions(objects: &[Arc<Watched>]) -> Vec<Option<String>> {
     let revision = |object: &Arc<Watched>| match object.known() {
         Known::Present(payload) => Some(payload.revision.clone()),
         Known::Absent | Known::Nothing => None,

@@ -1,6 +1,6 @@
 //! Takes in what came of the things that took time: starts, ends, probes, hooks, mounts.
 
-use super::{Done, PodTask, act::revisions};
+use super::{Done, PodTask};
 use crate::clock::after;
 use crate::hooks;
 use crate::observed::{State, Terminated, Volumes, waiting};
@@ -37,17 +37,32 @@ impl PodTask {
             Done::Exited { index, number, exit } if self.is_current(index, number) => self.exited(index, exit, now),
             Done::PreStop { index, number, result } if self.is_current(index, number) => {
                 if let Err(why) = result {
-                    self.event(Some(index), true, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
+                    self.event(
+                        Some(index),
+                        true,
+                        "FailedPreStopHook",
+                        format!("PreStopHook failed: {why}"),
+                    );
                 }
                 self.terminate(index);
             }
             Done::PostStart { index, number, result } if self.is_current(index, number) => {
                 if let Err(why) = result {
-                    self.event(Some(index), true, "FailedPostStartHook", format!("PostStartHook failed: {why}"));
+                    self.event(
+                        Some(index),
+                        true,
+                        "FailedPostStartHook",
+                        format!("PostStartHook failed: {why}"),
+                    );
                     self.unhealthy(index, "failed its postStart hook");
                 }
             }
-            Done::Probed { index, number, purpose, answer } if self.is_current(index, number) => {
+            Done::Probed {
+                index,
+                number,
+                purpose,
+                answer,
+            } if self.is_current(index, number) => {
                 self.probed(index, purpose, answer, now);
             }
             // Of an earlier start of the container.
@@ -64,22 +79,36 @@ impl PodTask {
     }
 
     fn mounted(&mut self, result: Result<(), String>, now: Timestamp) {
+        self.mounting = false;
+        if std::mem::take(&mut self.mount_again) {
+            self.set_up_volumes();
+            return;
+        }
         match result {
             Ok(()) => self.observed.volumes = Volumes::Ready,
             Err(message) => {
                 self.event(None, true, "FailedMount", message);
-                self.observed.volumes = Volumes::Failed { retry_at: after(now, MOUNT_RETRY) };
+                // Files that are there stay as they are when they cannot be brought up to date.
+                if self.observed.volumes != Volumes::Ready {
+                    self.observed.volumes = Volumes::Failed {
+                        retry_at: after(now, MOUNT_RETRY),
+                    };
+                }
             }
         }
-        self.runs_on = self.objects.as_deref().map(revisions).unwrap_or_default();
     }
 
     fn started(&mut self, index: usize, started: Started, now: Timestamp) {
         let name = self.container_name(index).to_owned();
-        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else {
+            return;
+        };
         seen.image_id = Some(started.image_id);
         seen.attempts = crate::backoff::Backoff::default();
-        seen.state = State::Running { since: now, id: format!("wasmtime://{:032x}", random::<u128>()).into() };
+        seen.state = State::Running {
+            since: now,
+            id: format!("wasmtime://{:032x}", random::<u128>()).into(),
+        };
         let container = started.container;
         run.container = Some(container.clone());
         let number = run.number;
@@ -88,12 +117,21 @@ impl PodTask {
             // The others begin when the startup probe has held.
             run.watches = match watch(Purpose::Startup) {
                 Some(startup) => vec![startup],
-                None => [Purpose::Readiness, Purpose::Liveness].into_iter().filter_map(watch).collect(),
+                None => [Purpose::Readiness, Purpose::Liveness]
+                    .into_iter()
+                    .filter_map(watch)
+                    .collect(),
             };
             seen.started = spec.startup_probe.is_none();
             seen.ready = seen.started && spec.readiness_probe.is_none();
         }
-        self.later(async move { Done::Exited { index, number, exit: container.wait().await } });
+        self.later(async move {
+            Done::Exited {
+                index,
+                number,
+                exit: container.wait().await,
+            }
+        });
         self.event(Some(index), false, "Pulled", started.pulled);
         self.event(Some(index), false, "Created", format!("Created container: {name}"));
         self.event(Some(index), false, "Started", format!("Started container {name}"));
@@ -101,9 +139,16 @@ impl PodTask {
     }
 
     fn post_start(&self, index: usize, number: u32) {
-        let Some(container) = spec::container(&self.pod, index) else { return };
-        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
-        let (Some(hook), Some(ip)) = (hook, self.observed.sandbox.ips().first().copied()) else { return };
+        let Some(container) = spec::container(&self.pod, index) else {
+            return;
+        };
+        let hook = container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.clone());
+        let (Some(hook), Some(ip)) = (hook, self.observed.sandbox.ips().first().copied()) else {
+            return;
+        };
         let (fabric, container) = (self.node.fabric.clone(), container.clone());
         self.later(async move {
             let result = hooks::run(fabric, ip, container, hook, POST_START).await;
@@ -113,10 +158,16 @@ impl PodTask {
 
     fn not_started(&mut self, index: usize, failure: Failure, now: Timestamp) {
         let limits = self.node.create_backoff;
-        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else {
+            return;
+        };
         seen.due = Some(seen.attempts.after_failure(&limits, now));
-        let repeated = matches!(&seen.state, State::Waiting { message: Some(before), .. } if **before == *failure.message);
-        seen.state = State::Waiting { reason: failure.reason, message: Some(cut(failure.message).into()) };
+        let repeated =
+            matches!(&seen.state, State::Waiting { message: Some(before), .. } if **before == *failure.message);
+        seen.state = State::Waiting {
+            reason: failure.reason,
+            message: Some(cut(failure.message).into()),
+        };
         if let Some(log) = run.log.take() {
             log.end();
         }
@@ -130,7 +181,9 @@ impl PodTask {
         let name = self.container_name(index).to_owned();
         let role = self.shape.roles.get(index).copied().unwrap_or(Role::Main);
         let again = self.observed.doom.is_none() && self.shape.restarts(role, exit.code);
-        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else {
+            return;
+        };
         run.container = None;
         run.watches = Vec::new();
         if let Some(log) = run.log.take() {
@@ -154,8 +207,7 @@ impl PodTask {
         if again && due > now {
             let delay = seen.backoff.current().as_secs_f64();
             let pod = format!("{}_{}({})", subject.name, subject.namespace, subject.uid);
-            seen.crash_message =
-                Some(format!("back-off {delay}s restarting failed container={name} pod={pod}").into());
+            seen.crash_message = Some(format!("back-off {delay}s restarting failed container={name} pod={pod}").into());
             let message = format!("Back-off restarting failed container {name} in pod {pod}");
             self.event(Some(index), true, "BackOff", message);
         }
@@ -172,14 +224,23 @@ impl PodTask {
                     next = Some(next.map_or(due, |next| next.min(due)));
                     continue;
                 }
-                let Some(container) = spec::container(&self.pod, index) else { continue };
-                let Some(probe) = watch.purpose.of(container) else { continue };
+                let Some(container) = spec::container(&self.pod, index) else {
+                    continue;
+                };
+                let Some(probe) = watch.purpose.of(container) else {
+                    continue;
+                };
                 watch.ask(now);
                 let (fabric, container, probe) = (self.node.fabric.clone(), container.clone(), probe.clone());
                 let (number, purpose, timeout) = (run.number, watch.purpose, watch.timeout());
                 self.work.push(Box::pin(async move {
                     let answer = probe::ask(fabric, ip, container, probe, timeout).await;
-                    Done::Probed { index, number, purpose, answer }
+                    Done::Probed {
+                        index,
+                        number,
+                        purpose,
+                        answer,
+                    }
                 }));
             }
         }
@@ -188,7 +249,9 @@ impl PodTask {
 
     fn probed(&mut self, index: usize, purpose: Purpose, answer: Answer, now: Timestamp) {
         let Some(run) = self.runs.get_mut(index) else { return };
-        let Some(watch) = run.watches.iter_mut().find(|watch| watch.purpose == purpose) else { return };
+        let Some(watch) = run.watches.iter_mut().find(|watch| watch.purpose == purpose) else {
+            return;
+        };
         let heard = watch.answer(answer == Answer::Good, now);
         match (&heard, answer) {
             (_, Answer::Unsupported(why)) => {
@@ -199,7 +262,12 @@ impl PodTask {
                 return;
             }
             (Heard::Counted | Heard::Verdict(_), Answer::Bad(why)) => {
-                self.event(Some(index), true, "Unhealthy", format!("{} probe failed: {why}", purpose.name()));
+                self.event(
+                    Some(index),
+                    true,
+                    "Unhealthy",
+                    format!("{} probe failed: {why}", purpose.name()),
+                );
             }
             _ => {}
         }
@@ -209,13 +277,20 @@ impl PodTask {
     }
 
     fn verdict(&mut self, index: usize, purpose: Purpose, verdict: Verdict, now: Timestamp) {
-        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else { return };
+        let Some((seen, run)) = self.observed.containers.get_mut(index).zip(self.runs.get_mut(index)) else {
+            return;
+        };
         match (purpose, verdict) {
             (Purpose::Readiness, verdict) => seen.ready = verdict == Verdict::Good,
             (Purpose::Startup, Verdict::Good) => {
-                let Some(spec) = spec::container(&self.pod, index) else { return };
+                let Some(spec) = spec::container(&self.pod, index) else {
+                    return;
+                };
                 let watch = |purpose: Purpose| Some(Watch::new(purpose, Timing::of(purpose.of(spec)?), now));
-                run.watches = [Purpose::Readiness, Purpose::Liveness].into_iter().filter_map(watch).collect();
+                run.watches = [Purpose::Readiness, Purpose::Liveness]
+                    .into_iter()
+                    .filter_map(watch)
+                    .collect();
                 seen.started = true;
                 seen.ready = spec.readiness_probe.is_none();
             }
@@ -235,9 +310,17 @@ impl PodTask {
     /// The API has been told of a failed pull: from now on the container waits for the next attempt.
     pub(super) fn back_off_pulls(&mut self) {
         for index in 0..self.observed.containers.len() {
-            let image = spec::container(&self.pod, index).and_then(|container| container.image.clone()).unwrap_or_default();
-            let Some(seen) = self.observed.containers.get_mut(index) else { continue };
-            if let State::Waiting { reason: reason @ waiting::IMAGE_PULL, message } = &mut seen.state {
+            let image = spec::container(&self.pod, index)
+                .and_then(|container| container.image.clone())
+                .unwrap_or_default();
+            let Some(seen) = self.observed.containers.get_mut(index) else {
+                continue;
+            };
+            if let State::Waiting {
+                reason: reason @ waiting::IMAGE_PULL,
+                message,
+            } = &mut seen.state
+            {
                 *reason = waiting::IMAGE_BACKOFF;
                 let text = format!("Back-off pulling image {image:?}");
                 *message = Some(format!("{text}: {}", message.as_deref().unwrap_or_default()).into());
@@ -249,7 +332,10 @@ impl PodTask {
 
 fn cut(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
-        let end = (0..=MAX_MESSAGE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end = (0..=MAX_MESSAGE_BYTES)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
         text.truncate(end);
     }
     text

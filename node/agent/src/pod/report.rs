@@ -31,7 +31,9 @@ impl PodTask {
         if let Some(hold_until) = self.held_back(now) {
             return Some(hold_until);
         }
-        let host = Host { ip: self.node.identity.ip };
+        let host = Host {
+            ip: self.node.identity.ip,
+        };
         let told = self.report.told.as_deref();
         let status = status::status(&self.pod, &self.shape, &self.observed, told, &host, now);
         self.observed.phase = status::phase(&self.shape, &self.observed);
@@ -46,13 +48,21 @@ impl PodTask {
     /// A start that is under way is usually over in a moment; its result is told and not its beginning.
     fn held_back(&self, now: Timestamp) -> Option<Timestamp> {
         let starting = self.observed.containers.iter().any(|seen| is_starting(&seen.state));
-        self.report.hold_until.filter(|until| starting && self.observed.doom.is_none() && *until > now)
+        self.report
+            .hold_until
+            .filter(|until| starting && self.observed.doom.is_none() && *until > now)
     }
 
     /// Whether the pod was asked to end and has.
     fn is_finished(&self) -> bool {
-        let asked = self.observed.doom.as_ref().is_some_and(|doom| doom.cause == Cause::Deleted);
-        asked && !matches!(self.observed.sandbox, Sandbox::Ready(_)) && !self.observed.containers.iter().any(Seen::is_running)
+        let asked = self
+            .observed
+            .doom
+            .as_ref()
+            .is_some_and(|doom| doom.cause == Cause::Deleted);
+        asked
+            && !matches!(self.observed.sandbox, Sandbox::Ready(_))
+            && !self.observed.containers.iter().any(Seen::is_running)
     }
 
     fn send_status(&mut self, status: Box<PodStatus>, patch: Value) {
@@ -95,7 +105,10 @@ impl PodTask {
     }
 
     fn path(&self) -> String {
-        format!("/api/v1/namespaces/{}/pods/{}", self.subject.namespace, self.subject.name)
+        format!(
+            "/api/v1/namespaces/{}/pods/{}",
+            self.subject.namespace, self.subject.name
+        )
     }
 
     pub(super) fn reported(&mut self, status: Box<PodStatus>, result: Result<(), kube::Error>, now: Timestamp) {
@@ -131,7 +144,9 @@ impl PodTask {
             self.report.deleted = true;
             return;
         }
-        let pause = RETRY_FIRST.saturating_mul(1 << self.report.failures.min(10)).min(RETRY_MAX);
+        let pause = RETRY_FIRST
+            .saturating_mul(1 << self.report.failures.min(10))
+            .min(RETRY_MAX);
         self.report.failures = self.report.failures.saturating_add(1);
         self.report.retry_at = Some(after(now, pause));
         tracing::warn!(namespace = %self.subject.namespace, pod = %self.subject.name, %error, "the API did not take a pod's status; trying again");

@@ -28,7 +28,9 @@ async fn attempt(
     action: &HTTPGetAction,
 ) -> Result<u16, Answer> {
     if action.scheme.as_deref() == Some("HTTPS") {
-        return Err(Answer::Unsupported("HTTPS probes are not available on this node yet; use scheme HTTP".to_owned()));
+        return Err(Answer::Unsupported(
+            "HTTPS probes are not available on this node yet; use scheme HTTP".to_owned(),
+        ));
     }
     let port = port(container, &action.port)
         .ok_or_else(|| Answer::Bad(format!("the container has no port {:?}", action.port)))?;
@@ -40,8 +42,9 @@ async fn attempt(
 
     let request = request(action, address, &format!("{slash}{path}")).map_err(|error| bad(&error))?;
     let stream = fabric.dial_pod(pod_ip, address).await.map_err(|error| bad(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| bad(&error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| bad(&error))?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -69,12 +69,16 @@ fn publish(dir: &Path, files: &Files) -> io::Result<()> {
 
 fn is_same(dir: &Path, files: &Files) -> bool {
     count(dir) == files.len()
-        && files.iter().all(|(path, content)| fs::read(dir.join(path)).is_ok_and(|found| found == *content))
+        && files
+            .iter()
+            .all(|(path, content)| fs::read(dir.join(path)).is_ok_and(|found| found == *content))
 }
 
 fn count(dir: &Path) -> usize {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
+    entries
+        .map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 })
+        .sum()
 }
 
 #[cfg(unix)]

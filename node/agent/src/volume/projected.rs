@@ -26,7 +26,12 @@ enum Part<'a> {
 
 fn parts(volume: &Volume) -> Vec<Part<'_>> {
     if let Some(source) = &volume.config_map {
-        return vec![object(Kind::ConfigMap, &source.name, source.items.as_deref(), source.optional)];
+        return vec![object(
+            Kind::ConfigMap,
+            &source.name,
+            source.items.as_deref(),
+            source.optional,
+        )];
     }
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
@@ -38,7 +43,9 @@ fn parts(volume: &Volume) -> Vec<Part<'_>> {
     if volume.empty_dir.is_some() {
         return Vec::new();
     }
-    let Some(projected) = &volume.projected else { return vec![Part::Unsupported] };
+    let Some(projected) = &volume.projected else {
+        return vec![Part::Unsupported];
+    };
     let sources = projected.sources.as_deref().unwrap_or_default().iter();
     sources
         .map(|source| {
@@ -56,7 +63,12 @@ fn parts(volume: &Volume) -> Vec<Part<'_>> {
 }
 
 fn object<'a>(kind: Kind, name: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> Part<'a> {
-    Part::Object(Source { kind, name, items: items.unwrap_or_default(), optional: optional == Some(true) })
+    Part::Object(Source {
+        kind,
+        name,
+        items: items.unwrap_or_default(),
+        optional: optional == Some(true),
+    })
 }
 
 /// The objects that a volume refers to.
@@ -78,18 +90,28 @@ pub fn files(volume: &Volume, facts: &Facts<'_>, lookup: &impl Lookup) -> Result
         match part {
             Part::Object(source) => add_object(&mut files, volume, &source, lookup)?,
             Part::Facts(items) => add_facts(&mut files, volume, items, facts)?,
-            Part::Unsupported => return Err(VolumeError::Unsupported { volume: volume.name.clone() }),
+            Part::Unsupported => {
+                return Err(VolumeError::Unsupported {
+                    volume: volume.name.clone(),
+                });
+            }
         }
     }
     match files.keys().find(|path| !is_inside(path)) {
-        Some(path) => Err(VolumeError::Path { volume: volume.name.clone(), path: path.clone() }),
+        Some(path) => Err(VolumeError::Path {
+            volume: volume.name.clone(),
+            path: path.clone(),
+        }),
         None => Ok(files),
     }
 }
 
 /// No way up, and no name that the volume itself uses.
 fn is_inside(path: &str) -> bool {
-    !path.starts_with("..") && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+    !path.starts_with("..")
+        && Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
 }
 
 fn add_object(
@@ -118,7 +140,12 @@ fn add_object(
                 files.insert(item.path.clone(), value.clone());
             }
             None if source.optional => {}
-            None => return Err(VolumeError::NoKey { volume: volume.name.clone(), key: item.key.clone() }),
+            None => {
+                return Err(VolumeError::NoKey {
+                    volume: volume.name.clone(),
+                    key: item.key.clone(),
+                });
+            }
         }
     }
     Ok(())
@@ -130,7 +157,10 @@ fn add_facts(
     items: &[DownwardAPIVolumeFile],
     facts: &Facts<'_>,
 ) -> Result<(), VolumeError> {
-    let wrong = |source| VolumeError::Field { volume: volume.name.clone(), source };
+    let wrong = |source| VolumeError::Field {
+        volume: volume.name.clone(),
+        source,
+    };
     for item in items {
         let text = match (&item.field_ref, &item.resource_field_ref) {
             (Some(field), _) => facts.field(&field.field_path).map_err(wrong)?,

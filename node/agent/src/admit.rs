@@ -1,0 +1,153 @@
+//! Whether a pod that was assigned to the node fits on it.
+//!
+//! The scheduler has looked already; this is for pods that name their node themselves, and for two schedulers that did not see
+//! each other. Only requests count. A pod that does not fit fails at once, with the reason that the kubelet gives.
+
+use crate::fields::Capacity;
+use crate::observed::Failure;
+use crate::quantity;
+use crate::spec::{self, Role, Shape};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use std::collections::HashMap;
+
+/// What pods asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Amounts {
+    cpu_milli: u64,
+    memory_bytes: u64,
+}
+
+/// Who was admitted with how much.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pods: HashMap<String, Amounts>,
+    used: Amounts,
+}
+
+impl Ledger {
+    /// Books a pod, or says why it does not fit.
+    ///
+    /// # Errors
+    /// With what the pod's status is to say.
+    pub fn admit(&mut self, uid: &str, pod: &Pod, shape: &Shape, capacity: &Capacity) -> Result<(), Failure> {
+        let asked = requests(pod, shape);
+        let pods = self.pods.len() as u64;
+        for (resource, asked, used, capacity) in [
+            ("pods", 1, pods, capacity.pods),
+            ("cpu", asked.cpu_milli, self.used.cpu_milli, capacity.cpu_milli),
+            (
+                "memory",
+                asked.memory_bytes,
+                self.used.memory_bytes,
+                capacity.memory_bytes,
+            ),
+        ] {
+            if asked > 0 && used.saturating_add(asked) > capacity {
+                return Err(Failure {
+                    reason: format!("OutOf{resource}"),
+                    message: format!(
+                        "Pod was rejected: Node didn't have enough resource: {resource}, requested: {asked}, used: {used}, capacity: {capacity}"
+                    ),
+                });
+            }
+        }
+        if self.pods.insert(uid.to_owned(), asked).is_none() {
+            self.used.cpu_milli = self.used.cpu_milli.saturating_add(asked.cpu_milli);
+            self.used.memory_bytes = self.used.memory_bytes.saturating_add(asked.memory_bytes);
+        }
+        Ok(())
+    }
+
+    /// The pod needs nothing more.
+    pub fn release(&mut self, uid: &str) {
+        if let Some(amounts) = self.pods.remove(uid) {
+            self.used.cpu_milli = self.used.cpu_milli.saturating_sub(amounts.cpu_milli);
+            self.used.memory_bytes = self.used.memory_bytes.saturating_sub(amounts.memory_bytes);
+        }
+    }
+}
+
+/// Containers that run together add up; an init container runs alone, beside the sidecars.
+fn requests(pod: &Pod, shape: &Shape) -> Amounts {
+    let (mut together, mut alone) = (Amounts::default(), Amounts::default());
+    for (container, role) in spec::containers(pod).zip(&shape.roles) {
+        let own = Amounts {
+            cpu_milli: request(container, "cpu", 1),
+            memory_bytes: request(container, "memory", 1000),
+        };
+        match role {
+            Role::Init => {
+                alone.cpu_milli = alone.cpu_milli.max(own.cpu_milli);
+                alone.memory_bytes = alone.memory_bytes.max(own.memory_bytes);
+            }
+            Role::Main | Role::Sidecar => {
+                together.cpu_milli = together.cpu_milli.saturating_add(own.cpu_milli);
+                together.memory_bytes = together.memory_bytes.saturating_add(own.memory_bytes);
+            }
+        }
+    }
+    Amounts {
+        cpu_milli: together.cpu_milli.max(alone.cpu_milli),
+        memory_bytes: together.memory_bytes.max(alone.memory_bytes),
+    }
+}
+
+fn request(container: &Container, resource: &str, unit_milli: i128) -> u64 {
+    let requests = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
+    let amount = requests.and_then(|requests| requests.get(resource));
+    amount
+        .and_then(|amount| quantity::milli(&amount.0))
+        .and_then(|milli| u64::try_from(milli / unit_milli).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+    use serde_json::json;
+
+    const CAPACITY: Capacity = Capacity {
+        cpu_milli: 1000,
+        memory_bytes: 1 << 30,
+        pods: 3,
+    };
+
+    #[test]
+    fn requests_are_booked_and_released() {
+        let mut ledger = Ledger::default();
+        let (big, shape, _) = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "600m"}}}]}));
+        let mut admit = |ledger: &mut Ledger, uid: &str| ledger.admit(uid, &big, &shape, &CAPACITY);
+        assert_eq!(admit(&mut ledger, "a"), Ok(()));
+        let failure = admit(&mut ledger, "b").unwrap_err();
+        assert_eq!(failure.reason, "OutOfcpu");
+        assert!(
+            failure.message.contains("requested: 600, used: 600, capacity: 1000"),
+            "{}",
+            failure.message
+        );
+        ledger.release("a");
+        assert_eq!(admit(&mut ledger, "b"), Ok(()));
+        let (small, shape, _) = pod(json!({"containers": [{"name": "a"}]}));
+        for uid in ["c", "d"] {
+            assert_eq!(ledger.admit(uid, &small, &shape, &CAPACITY), Ok(()));
+        }
+        assert_eq!(
+            ledger.admit("e", &small, &shape, &CAPACITY).unwrap_err().reason,
+            "OutOfpods"
+        );
+    }
+
+    #[test]
+    fn init_containers_do_not_add_up() {
+        let asks = |memory: &str| json!({"requests": {"memory": memory}});
+        let (pod, shape, _) = pod(json!({
+            "initContainers": [{"name": "i", "resources": asks("300Mi")}, {"name": "j", "resources": asks("200Mi")}],
+            "containers": [{"name": "a", "resources": asks("100Mi")}, {"name": "b", "resources": asks("100Mi")}],
+        }));
+        assert_eq!(requests(&pod, &shape).memory_bytes, 300 << 20);
+    }
+}
