@@ -30,8 +30,17 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let store = Store::open(Arc::new(MemoryEngine::new()), header_of, coracle_store::Config::default()).unwrap();
-        let server = Arc::new(Server::build(Config::new(store, Pki::ephemeral(&[]).unwrap())).await.unwrap());
+        let store = Store::open(
+            Arc::new(MemoryEngine::new()),
+            header_of,
+            coracle_store::Config::default(),
+        )
+        .unwrap();
+        let server = Arc::new(
+            Server::build(Config::new(store, Pki::ephemeral(&[]).unwrap()))
+                .await
+                .unwrap(),
+        );
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let client = |user: &str| Client::new(server.local(user, &[]), "default");
         let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
@@ -57,12 +66,20 @@ impl Cluster {
 
     async fn add_node(&self, name: &str) {
         let allocatable = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
-        let node: Node = self.create("", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+        let node: Node = self
+            .create(
+                "",
+                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}),
+            )
+            .await;
         let status = json!({"status": {"capacity": allocatable, "allocatable": allocatable,
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": jiff::Timestamp::now().to_string()}]}});
         let nodes: Api<Node> = Api::all(self.client.clone());
         let name = node.metadata.name.unwrap();
-        nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        nodes
+            .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap();
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -77,7 +94,10 @@ impl Cluster {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
     {
         let object: K = serde_json::from_value(body).unwrap();
-        self.api::<K>(namespace).create(&PostParams::default(), &object).await.unwrap()
+        self.api::<K>(namespace)
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
     }
 
     /// Waits until the objects of the kind in the namespace are as wanted.
@@ -99,19 +119,28 @@ impl Cluster {
         };
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(found) => found,
-            Err(_) => panic!("never: {what}: {:#?}", api.list(&ListParams::default()).await.unwrap().items),
+            Err(_) => panic!(
+                "never: {what}: {:#?}",
+                api.list(&ListParams::default()).await.unwrap().items
+            ),
         }
     }
 
     async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        tokio::time::timeout(PATIENCE, self.tasks.wait()).await.expect("everything stops");
+        tokio::time::timeout(PATIENCE, self.tasks.wait())
+            .await
+            .expect("everything stops");
     }
 }
 
 fn scope(namespace: &str) -> kube::core::Scope {
-    if namespace.is_empty() { kube::core::Scope::Cluster } else { kube::core::Scope::Namespaced(namespace.to_owned()) }
+    if namespace.is_empty() {
+        kube::core::Scope::Cluster
+    } else {
+        kube::core::Scope::Namespaced(namespace.to_owned())
+    }
 }
 
 /// What a kubelet would do, without running anything: bound pods get an address and become ready, ending ones go.
@@ -121,7 +150,9 @@ async fn pretend_to_run_pods(client: Client, stop: CancellationToken) {
         let mut version = "0".to_owned();
         let mut address = 0_u32;
         loop {
-            let Ok(events) = pods.watch(&WatchParams::default(), &version).await else { continue };
+            let Ok(events) = pods.watch(&WatchParams::default(), &version).await else {
+                continue;
+            };
             let mut events = pin!(events);
             while let Some(Ok(event)) = events.next().await {
                 if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event {
@@ -147,7 +178,10 @@ async fn pretend_to_run(client: &Client, pod: &Pod, address: u32) {
         let ip = format!("10.244.{}.{}", address / 250, address % 250 + 1);
         let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": jiff::Timestamp::now().to_string()}]}});
-        drop(pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await);
+        drop(
+            pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+                .await,
+        );
     }
 }
 
@@ -159,7 +193,12 @@ fn deployment(name: &str, replicas: i32, image: &str) -> Value {
 
 fn is_rolled_out(d: &Deployment, replicas: i32) -> bool {
     let Some(status) = &d.status else { return false };
-    let all = [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas];
+    let all = [
+        status.replicas,
+        status.updated_replicas,
+        status.ready_replicas,
+        status.available_replicas,
+    ];
     status.observed_generation == d.metadata.generation && all.iter().all(|n| n.unwrap_or(0) == replicas)
 }
 
@@ -167,32 +206,67 @@ fn is_rolled_out(d: &Deployment, replicas: i32) -> bool {
 async fn a_deployment_comes_up_rolls_scales_and_goes() {
     let cluster = Cluster::with_nodes(2).await;
     let _: Deployment = cluster.create("default", deployment("web", 4, "one")).await;
-    cluster.wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 4)).await;
+    cluster
+        .wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 4))
+        .await;
     let pods: Vec<Pod> = cluster.api("default").list(&ListParams::default()).await.unwrap().items;
-    let nodes: BTreeSet<_> = pods.iter().map(|p| p.spec.as_ref().unwrap().node_name.clone().unwrap()).collect();
+    let nodes: BTreeSet<_> = pods
+        .iter()
+        .map(|p| p.spec.as_ref().unwrap().node_name.clone().unwrap())
+        .collect();
     assert_eq!(nodes.len(), 2, "spread over both nodes");
     cluster
         .wait("default", "events", |events: &[Event]| {
             let has = |reason: &str| events.iter().any(|e| e.reason.as_deref() == Some(reason));
-            ["ScalingReplicaSet", "SuccessfulCreate", "Scheduled"].into_iter().all(has)
+            ["ScalingReplicaSet", "SuccessfulCreate", "Scheduled"]
+                .into_iter()
+                .all(has)
         })
         .await;
 
     let api: Api<Deployment> = cluster.api("default");
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
-    api.patch("web", &PatchParams::default(), &Patch::Merge(image)).await.unwrap();
-    cluster.wait("default", "rolled again", |all: &[Deployment]| is_rolled_out(&all[0], 4)).await;
-    let sets: Vec<ReplicaSet> = cluster.wait("default", "one active", |sets: &[ReplicaSet]| {
-        sets.len() == 2 && sets.iter().filter(|s| s.status.as_ref().is_some_and(|s| s.replicas > 0)).count() == 1
-    }).await;
-    let revisions: BTreeSet<_> = sets.iter().map(|s| s.metadata.annotations.as_ref().unwrap()["deployment.kubernetes.io/revision"].clone()).collect();
+    api.patch("web", &PatchParams::default(), &Patch::Merge(image))
+        .await
+        .unwrap();
+    cluster
+        .wait("default", "rolled again", |all: &[Deployment]| {
+            is_rolled_out(&all[0], 4)
+        })
+        .await;
+    let sets: Vec<ReplicaSet> = cluster
+        .wait("default", "one active", |sets: &[ReplicaSet]| {
+            sets.len() == 2
+                && sets
+                    .iter()
+                    .filter(|s| s.status.as_ref().is_some_and(|s| s.replicas > 0))
+                    .count()
+                    == 1
+        })
+        .await;
+    let revisions: BTreeSet<_> = sets
+        .iter()
+        .map(|s| s.metadata.annotations.as_ref().unwrap()["deployment.kubernetes.io/revision"].clone())
+        .collect();
     assert_eq!(revisions, BTreeSet::from(["1".to_owned(), "2".to_owned()]));
 
-    api.patch("web", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 1}}))).await.unwrap();
-    cluster.wait("default", "scaled down", |pods: &[Pod]| pods.len() == 1).await;
+    api.patch(
+        "web",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"spec": {"replicas": 1}})),
+    )
+    .await
+    .unwrap();
+    cluster
+        .wait("default", "scaled down", |pods: &[Pod]| pods.len() == 1)
+        .await;
     api.delete("web", &DeleteParams::background()).await.unwrap();
-    cluster.wait("default", "sets collected", |sets: &[ReplicaSet]| sets.is_empty()).await;
-    cluster.wait("default", "pods collected", |pods: &[Pod]| pods.is_empty()).await;
+    cluster
+        .wait("default", "sets collected", |sets: &[ReplicaSet]| sets.is_empty())
+        .await;
+    cluster
+        .wait("default", "pods collected", |pods: &[Pod]| pods.is_empty())
+        .await;
     cluster.stop().await;
 }
 
@@ -201,24 +275,58 @@ async fn dependents_go_first_in_the_foreground_and_stay_as_orphans() {
     let cluster = Cluster::with_nodes(1).await;
     let api: Api<Deployment> = cluster.api("default");
     let _: Deployment = cluster.create("default", deployment("web", 2, "one")).await;
-    cluster.wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 2)).await;
+    cluster
+        .wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 2))
+        .await;
     api.delete("web", &DeleteParams::foreground()).await.unwrap();
-    cluster.wait("default", "deployment gone", |all: &[Deployment]| all.is_empty()).await;
-    assert!(cluster.api::<ReplicaSet>("default").list(&ListParams::default()).await.unwrap().items.is_empty());
-    assert!(cluster.api::<Pod>("default").list(&ListParams::default()).await.unwrap().items.is_empty());
+    cluster
+        .wait("default", "deployment gone", |all: &[Deployment]| all.is_empty())
+        .await;
+    assert!(
+        cluster
+            .api::<ReplicaSet>("default")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(
+        cluster
+            .api::<Pod>("default")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 
     let _: Deployment = cluster.create("default", deployment("keep", 1, "one")).await;
-    cluster.wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 1)).await;
+    cluster
+        .wait("default", "rolled out", |all: &[Deployment]| is_rolled_out(&all[0], 1))
+        .await;
     api.delete("keep", &DeleteParams::orphan()).await.unwrap();
-    cluster.wait("default", "deployment gone", |all: &[Deployment]| all.is_empty()).await;
-    let sets = cluster.api::<ReplicaSet>("default").list(&ListParams::default()).await.unwrap().items;
+    cluster
+        .wait("default", "deployment gone", |all: &[Deployment]| all.is_empty())
+        .await;
+    let sets = cluster
+        .api::<ReplicaSet>("default")
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
     assert_eq!(sets.len(), 1);
     assert!(sets[0].metadata.owner_references.as_ref().is_none_or(Vec::is_empty));
     // A Deployment with the same selector takes the orphan in.
     let _: Deployment = cluster.create("default", deployment("keep", 1, "one")).await;
     cluster
         .wait("default", "adopted", |sets: &[ReplicaSet]| {
-            sets.len() == 1 && sets[0].metadata.owner_references.as_ref().is_some_and(|o| o[0].name == "keep")
+            sets.len() == 1
+                && sets[0]
+                    .metadata
+                    .owner_references
+                    .as_ref()
+                    .is_some_and(|o| o[0].name == "keep")
         })
         .await;
     cluster.stop().await;
@@ -227,21 +335,42 @@ async fn dependents_go_first_in_the_foreground_and_stay_as_orphans() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_furnished_and_takes_everything_along() {
     let cluster = Cluster::with_nodes(1).await;
-    let _: Namespace = cluster.create("", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}})).await;
-    cluster.wait("demo", "account", |all: &[ServiceAccount]| all.iter().any(|a| a.metadata.name.as_deref() == Some("default"))).await;
+    let _: Namespace = cluster
+        .create(
+            "",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}),
+        )
+        .await;
+    cluster
+        .wait("demo", "account", |all: &[ServiceAccount]| {
+            all.iter().any(|a| a.metadata.name.as_deref() == Some("default"))
+        })
+        .await;
     cluster
         .wait("demo", "authority", |all: &[ConfigMap]| {
-            all.iter().any(|m| m.data.as_ref().is_some_and(|d| d.get("ca.crt").is_some_and(|pem| pem == "pem")))
+            all.iter().any(|m| {
+                m.data
+                    .as_ref()
+                    .is_some_and(|d| d.get("ca.crt").is_some_and(|pem| pem == "pem"))
+            })
         })
         .await;
     let _: Deployment = cluster.create("demo", deployment("web", 2, "one")).await;
     let _: Service = cluster
-        .create("demo", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}))
+        .create(
+            "demo",
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}),
+        )
         .await;
     cluster
         .wait("demo", "slice", |slices: &[EndpointSlice]| {
-            slices.iter().flat_map(|s| s.endpoints.iter().flatten()).filter(|e| e.conditions.as_ref().unwrap().ready == Some(true)).count() == 2
+            slices
+                .iter()
+                .flat_map(|s| s.endpoints.iter().flatten())
+                .filter(|e| e.conditions.as_ref().unwrap().ready == Some(true))
+                .count()
+                == 2
         })
         .await;
     cluster
@@ -250,31 +379,70 @@ async fn a_namespace_is_furnished_and_takes_everything_along() {
             subsets.flat_map(|s| s.addresses.iter().flatten()).count() == 2
         })
         .await;
-    cluster.api::<Namespace>("").delete("demo", &DeleteParams::default()).await.unwrap();
-    cluster.wait("", "namespace gone", |all: &[Namespace]| !all.iter().any(|n| n.metadata.name.as_deref() == Some("demo"))).await;
-    assert!(cluster.api::<Pod>("demo").list(&ListParams::default()).await.unwrap().items.is_empty());
-    assert!(cluster.api::<Event>("demo").list(&ListParams::default()).await.unwrap().items.is_empty());
+    cluster
+        .api::<Namespace>("")
+        .delete("demo", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster
+        .wait("", "namespace gone", |all: &[Namespace]| {
+            !all.iter().any(|n| n.metadata.name.as_deref() == Some("demo"))
+        })
+        .await;
+    assert!(
+        cluster
+            .api::<Pod>("demo")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(
+        cluster
+            .api::<Event>("demo")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_fits_nowhere_says_why_and_goes_when_a_node_comes() {
     let cluster = Cluster::with_nodes(1).await;
-    let pod = |name: &str, cpu: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]}});
+    let pod = |name: &str, cpu: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]}})
+    };
     let _: Pod = cluster.create("default", pod("first", "3")).await;
-    cluster.wait("default", "first bound", |pods: &[Pod]| pods[0].spec.as_ref().unwrap().node_name.is_some()).await;
+    cluster
+        .wait("default", "first bound", |pods: &[Pod]| {
+            pods[0].spec.as_ref().unwrap().node_name.is_some()
+        })
+        .await;
     let _: Pod = cluster.create("default", pod("second", "3")).await;
     let is_second = |p: &&Pod| p.metadata.name.as_deref() == Some("second");
     cluster
         .wait("default", "told", |pods: &[Pod]| {
-            let conditions = pods.iter().find(is_second).and_then(|p| p.status.as_ref()?.conditions.clone()).unwrap_or_default();
+            let conditions = pods
+                .iter()
+                .find(is_second)
+                .and_then(|p| p.status.as_ref()?.conditions.clone())
+                .unwrap_or_default();
             conditions.iter().any(|c| {
-                c.type_ == "PodScheduled" && c.message.as_deref() == Some("0/1 nodes are available: 1 Insufficient cpu.")
+                c.type_ == "PodScheduled"
+                    && c.message.as_deref() == Some("0/1 nodes are available: 1 Insufficient cpu.")
             })
         })
         .await;
-    cluster.wait("default", "event", |all: &[Event]| all.iter().any(|e| e.reason.as_deref() == Some("FailedScheduling"))).await;
+    cluster
+        .wait("default", "event", |all: &[Event]| {
+            all.iter().any(|e| e.reason.as_deref() == Some("FailedScheduling"))
+        })
+        .await;
     cluster.add_node("late").await;
     cluster
         .wait("default", "second bound", |pods: &[Pod]| {

@@ -53,7 +53,10 @@ impl Target {
     /// Why a connection failed, in the words that clients print.
     pub(super) fn explain(&self, port: u16, error: &ApiError) -> String {
         let PodTarget { namespace, pod, uid } = &self.pod;
-        format!("error forwarding port {port} to pod {namespace}/{pod}, uid {uid}: {}", error.message)
+        format!(
+            "error forwarding port {port} to pod {namespace}/{pod}, uid {uid}: {}",
+            error.message
+        )
     }
 }
 
@@ -71,7 +74,9 @@ pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) ->
 
 /// A GET opens a connection as much as a POST does, so it needs the same right.
 fn may_connect(call: &Call<'_>) -> Result<(), ApiError> {
-    let Some(path) = call.info.resource.as_ref().filter(|_| call.info.verb == "get") else { return Ok(()) };
+    let Some(path) = call.info.resource.as_ref().filter(|_| call.info.verb == "get") else {
+        return Ok(());
+    };
     let attributes = Attributes {
         verb: "create",
         path: None,
@@ -88,7 +93,9 @@ fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiEr
     let pod = document::tree(&*scope.record(name)?)?;
     let node = object::text(&pod, "spec.nodeName");
     if node.is_empty() {
-        return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
+        return Err(ApiError::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
     }
     Ok(Target {
         nodes: call.core.nodes.clone(),
@@ -105,7 +112,9 @@ fn spdy(call: &mut Call<'_>, target: Target, stop: CancellationToken) -> Result<
     let offered: Vec<&str> = upgrade::tokens(&call.parts.headers, &STREAM_PROTOCOL).collect();
     if !offered.is_empty() && !offered.contains(&PROTOCOL) {
         let mut answer = respond::text(StatusCode::FORBIDDEN, "no stream protocol in common\n");
-        answer.headers_mut().insert(ACCEPTED_PROTOCOLS, HeaderValue::from_static(PROTOCOL));
+        answer
+            .headers_mut()
+            .insert(ACCEPTED_PROTOCOLS, HeaderValue::from_static(PROTOCOL));
         return Ok(answer);
     }
     let upgrade = upgrade::take(call.parts)?;
@@ -125,7 +134,9 @@ fn spdy(call: &mut Call<'_>, target: Target, stop: CancellationToken) -> Result<
         }
     });
     let mut answer = upgrade::switching("SPDY/3.1");
-    answer.headers_mut().insert(STREAM_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    answer
+        .headers_mut()
+        .insert(STREAM_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     Ok(answer)
 }
 
@@ -187,7 +198,10 @@ async fn pair(mut opened: mpsc::Receiver<Incoming>, target: Target) {
 async fn forward(target: Target, error: Incoming, data: Incoming) {
     let port = data.header("port").parse::<u16>().ok().filter(|port| *port > 0);
     let connected = match port {
-        Some(port) => target.connect(port).await.map_err(|failed| target.explain(port, &failed)),
+        Some(port) => target
+            .connect(port)
+            .await
+            .map_err(|failed| target.explain(port, &failed)),
         None => Err(format!("invalid port {:?}", data.header("port"))),
     };
     match connected {

@@ -27,7 +27,11 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// The ports that a query names, each once or in comma-separated lists.
 pub(super) fn parse(query: &Query) -> Result<Vec<u16>, ApiError> {
     let mut ports = Vec::new();
-    for text in query.all("ports").flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
+    for text in query
+        .all("ports")
+        .flat_map(|list| list.split(','))
+        .filter(|text| !text.is_empty())
+    {
         let port = text.parse::<u16>().ok().filter(|port| *port > 0);
         ports.push(port.ok_or_else(|| ApiError::bad_request(format!("invalid port {text:?}")))?);
     }
@@ -56,7 +60,9 @@ pub(super) async fn serve(
     drop(messages);
     let receive = async {
         while let Some(Ok(message)) = incoming.next().await {
-            let Some((channel, bytes)) = message.split_first() else { continue };
+            let Some((channel, bytes)) = message.split_first() else {
+                continue;
+            };
             let writer = writers.get_mut(usize::from(channel / 2)).filter(|_| channel % 2 == 0);
             if let Some(Some(writer)) = writer
                 && writer.send(message.slice_ref(bytes)).await.is_err()
@@ -98,7 +104,9 @@ async fn one(target: Target, port: u16, channel: u8, mut pieces: mpsc::Receiver<
         Ok(connection) => connection,
         Err(error) => {
             // A client that went away needs no explanation.
-            let _ = messages.send(message(channel + 1, target.explain(port, &error).as_bytes())).await;
+            let _ = messages
+                .send(message(channel + 1, target.explain(port, &error).as_bytes()))
+                .await;
             return;
         }
     };

@@ -55,7 +55,9 @@ pub(super) fn switching(protocol: &'static str) -> Answer {
         ResponseBody::empty(),
     );
     answer.headers_mut().clear();
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
     answer
 }

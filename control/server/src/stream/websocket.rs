@@ -30,21 +30,26 @@ pub(super) fn offered(headers: &HeaderMap) -> Vec<&str> {
 
 /// Agrees to a WebSocket, with a subprotocol unless it is empty.
 pub(super) fn accept(headers: &HeaderMap, protocol: &'static str) -> Result<Answer, ApiError> {
-    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key is missing"))?;
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key is missing"))?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
         .map_err(|error| ApiError::internal(error.to_string()))?;
     let mut answer = upgrade::switching("websocket");
     answer.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
     if !protocol.is_empty() {
-        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        answer
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
     Ok(answer)
 }
 
 /// The socket over an upgraded connection.
 pub(super) async fn socket(upgraded: Upgraded) -> Socket {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES)).max_frame_size(Some(MESSAGE_BYTES));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES))
+        .max_frame_size(Some(MESSAGE_BYTES));
     WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await
 }
 

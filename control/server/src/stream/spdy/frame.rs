@@ -48,7 +48,10 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        Self { buffer: BytesMut::new(), inflater: Inflater::new() }
+        Self {
+            buffer: BytesMut::new(),
+            inflater: Inflater::new(),
+        }
     }
 
     /// Takes in bytes as they come.
@@ -58,7 +61,9 @@ impl Decoder {
 
     /// The next whole frame, if it is there.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some((head, _)) = self.buffer.split_first_chunk::<8>() else { return Ok(None) };
+        let Some((head, _)) = self.buffer.split_first_chunk::<8>() else {
+            return Ok(None);
+        };
         let first = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         let second = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
         let flags = (second >> 24) as u8;
@@ -73,7 +78,11 @@ impl Decoder {
         let body = self.buffer.split_to(length).freeze();
         let fin = flags & FIN != 0;
         if first & 0x8000_0000 == 0 {
-            return Ok(Some(Frame::Data { stream: first, bytes: body, fin }));
+            return Ok(Some(Frame::Data {
+                stream: first,
+                bytes: body,
+                fin,
+            }));
         }
         let version = (first >> 16) as u16 & 0x7fff;
         if version != VERSION {
@@ -89,7 +98,11 @@ impl Decoder {
                 let stream = number()? & 0x7fff_ffff;
                 number()?;
                 let block = body.get(2..).ok_or(FrameError::Short(kind))?;
-                Ok(Frame::Open { stream, headers: self.inflater.headers(block)?, fin })
+                Ok(Frame::Open {
+                    stream,
+                    headers: self.inflater.headers(block)?,
+                    fin,
+                })
             }
             // Headers that nobody asked for must be inflated all the same: the context spans them.
             2 | 8 => {
@@ -97,7 +110,9 @@ impl Decoder {
                 self.inflater.headers(&body)?;
                 Ok(Frame::Other)
             }
-            3 => Ok(Frame::Reset { stream: number()? & 0x7fff_ffff }),
+            3 => Ok(Frame::Reset {
+                stream: number()? & 0x7fff_ffff,
+            }),
             6 => Ok(Frame::Ping { id: number()? }),
             7 => Ok(Frame::GoAway),
             _ => Ok(Frame::Other),
@@ -112,7 +127,9 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new() -> Result<Self, FrameError> {
-        Ok(Self { deflater: Deflater::new()? })
+        Ok(Self {
+            deflater: Deflater::new()?,
+        })
     }
 
     /// Accepts a stream.
@@ -179,13 +196,30 @@ mod tests {
             decoder.push(&[byte]);
             frames.extend(decoder.next().unwrap());
         }
-        let text = |texts: &[(&str, &str)]| texts.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Headers>();
+        let text = |texts: &[(&str, &str)]| {
+            texts
+                .iter()
+                .map(|(a, b)| ((*a).into(), (*b).into()))
+                .collect::<Headers>()
+        };
         assert_eq!(
             frames,
             [
-                Frame::Open { stream: 1, headers: text(&[("streamtype", "error"), ("port", "80")]), fin: false },
-                Frame::Data { stream: 1, bytes: Bytes::from_static(b"hello"), fin: true },
-                Frame::Open { stream: 3, headers: text(&[("streamtype", "data")]), fin: false },
+                Frame::Open {
+                    stream: 1,
+                    headers: text(&[("streamtype", "error"), ("port", "80")]),
+                    fin: false
+                },
+                Frame::Data {
+                    stream: 1,
+                    bytes: Bytes::from_static(b"hello"),
+                    fin: true
+                },
+                Frame::Open {
+                    stream: 3,
+                    headers: text(&[("streamtype", "data")]),
+                    fin: false
+                },
                 Frame::Ping { id: 7 },
             ]
         );

@@ -147,8 +147,18 @@ async fn read(
                         streams.insert(stream, sender);
                     }
                     out.send(Out::Reply(stream)).await.map_err(|_| gone(()))?;
-                    let writer = Writer { stream, out: out.clone() };
-                    opened.send(Incoming { headers, reader, writer }).await.map_err(|_| gone(()))?;
+                    let writer = Writer {
+                        stream,
+                        out: out.clone(),
+                    };
+                    opened
+                        .send(Incoming {
+                            headers,
+                            reader,
+                            writer,
+                        })
+                        .await
+                        .map_err(|_| gone(()))?;
                 }
                 Frame::Data { stream, bytes, fin } => {
                     if let Some(sender) = streams.get(&stream).filter(|_| !bytes.is_empty()) {
