@@ -45,7 +45,8 @@ async fn api_service(core: &Arc<Core>) -> Result<(), BuildError> {
         },
     });
     create(core, "/api/v1/namespaces/default/services", service).await?;
-    let Some((address, port)) = core.advertise else {
+    // Pods have a loopback of their own, so an API on the host's is no endpoint for them; Kubernetes refuses one too.
+    let Some((address, port)) = core.advertise.filter(|(address, _)| !address.is_loopback()) else {
         return Ok(());
     };
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
