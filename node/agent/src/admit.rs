@@ -120,7 +120,7 @@ mod tests {
     fn requests_are_booked_and_released() {
         let mut ledger = Ledger::default();
         let (big, shape, _) = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "600m"}}}]}));
-        let mut admit = |ledger: &mut Ledger, uid: &str| ledger.admit(uid, &big, &shape, &CAPACITY);
+        let admit = |ledger: &mut Ledger, uid: &str| ledger.admit(uid, &big, &shape, &CAPACITY);
         assert_eq!(admit(&mut ledger, "a"), Ok(()));
         let failure = admit(&mut ledger, "b").unwrap_err();
         assert_eq!(failure.reason, "OutOfcpu");
