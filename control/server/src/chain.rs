@@ -1,6 +1,6 @@
 //! The chain that every request goes through, from a socket or from a caller in this process:
 //!
-//! trace, timeout, authorise, route, decode, normalise, default, prepare, admit, validate, commit, encode.
+//! trace, timeout, impersonate, authorise, route, decode, normalise, default, prepare, admit, validate, commit, encode.
 //!
 //! Who asks is settled before: by the connection's certificate, or by the holder of a [`crate::LocalService`].
 
@@ -26,7 +26,7 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authz, logs, negotiate, review, stream, view};
+use crate::{authn, authz, logs, negotiate, review, stream, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -93,6 +93,11 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
 }
 
 async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    let other = authn::impersonate(&call.core.policies, call.identity, &call.parts.headers)?;
+    let call = Call {
+        identity: other.as_ref().unwrap_or(call.identity),
+        ..call
+    };
     authz::authorise(&call.core.policies, call.identity, call.info)?;
     match &call.info.resource {
         Some(path) => call.resource(path, body).await,

@@ -7,6 +7,7 @@
 
 mod admission;
 mod allocate;
+mod authn;
 mod authz;
 mod body;
 mod bootstrap;
