@@ -459,7 +459,7 @@ mod tests {
         for number in 0..15_000 {
             log.stdout().write(&line);
             if number % 256 == 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                tokio::task::yield_now().await;
             }
         }
         log.end();

@@ -145,8 +145,7 @@ impl PodTask {
     /// Runs until the pod is gone from the API, or the shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let cell = self.cell.clone();
-        loop {
-            let Some(wake_at) = self.advance() else { break };
+        while let Some(wake_at) = self.advance() {
             let now = self.node.clock.now();
             tokio::select! {
                 biased;

@@ -59,11 +59,10 @@ pub async fn heartbeat(client: Client, identity: Identity, clock: Arc<dyn Clock>
 }
 
 async fn try_register(api: &Api<Node>, identity: &Identity, now: Timestamp) -> Result<String, kube::Error> {
-    let wanted = node(identity, now);
-    let object: Node = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
+    let object: Node = serde_json::from_value(node(identity, now)).map_err(kube::Error::SerdeError)?;
     let found = match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let patch = json!({ "metadata": { "labels": wanted["metadata"]["labels"] }, "spec": { "podCIDR": identity.pod_cidr } });
+            let patch = json!({ "metadata": { "labels": labels(identity) }, "spec": { "podCIDR": identity.pod_cidr } });
             api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await?
         }
@@ -80,25 +79,27 @@ async fn try_register(api: &Api<Node>, identity: &Identity, now: Timestamp) -> R
     Ok(found.uid().unwrap_or_default())
 }
 
-fn node(identity: &Identity, now: Timestamp) -> Value {
-    let mut labels = Map::new();
-    for (key, value) in [
+fn labels(identity: &Identity) -> Map<String, Value> {
+    let own = [
         ("kubernetes.io/hostname", identity.name.as_str()),
         ("kubernetes.io/os", std::env::consts::OS),
         ("kubernetes.io/arch", ARCHITECTURE),
-    ] {
-        labels.insert(key.to_owned(), value.into());
-    }
-    labels.extend(
-        identity
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.as_str().into())),
-    );
+    ];
+    let further = identity
+        .labels
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
+    own.into_iter()
+        .chain(further)
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect()
+}
+
+fn node(identity: &Identity, now: Timestamp) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": identity.name, "labels": labels },
+        "metadata": { "name": identity.name, "labels": labels(identity) },
         "spec": { "podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr], "taints": identity.taints },
         "status": status(identity, Some(now), now),
     })

@@ -80,7 +80,7 @@ impl Attempt {
         };
         let image = self.image(container)?;
         let fuel = limit(container, FUEL)
-            .and_then(|fuel| quantity::whole(fuel))
+            .and_then(quantity::whole)
             .and_then(|fuel| u64::try_from(fuel).ok());
         let module = match self.node.module(&image, fuel.is_some()).await {
             Ok(module) => module,

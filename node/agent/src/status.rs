@@ -150,7 +150,7 @@ fn container_status(
         started: Some(seen.is_running() && seen.started),
         restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
         state: Some(state),
-        last_state: last.map(|ended| terminated_state(ended)),
+        last_state: last.map(terminated_state),
         ..ContainerStatus::default()
     }
 }

@@ -268,7 +268,9 @@ mod tests {
     use crate::objects::Payload;
     use serde_json::json;
 
-    struct Objects(Vec<(Kind, &'static str, Vec<(&'static str, &'static str)>)>);
+    type Row = (Kind, &'static str, Vec<(&'static str, &'static str)>);
+
+    struct Objects(Vec<Row>);
 
     impl Lookup for Objects {
         fn find(&self, kind: Kind, name: &str) -> Option<Arc<Payload>> {

@@ -1,6 +1,13 @@
 //! An agent with the real runtime, network and built-in images, against an API in memory.
 
-#![allow(missing_docs)]
+// The allowances for tests cover functions marked as tests only.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod api;
 
@@ -254,9 +261,14 @@ async fn a_crashing_container_backs_off_and_counts() {
     .await;
     // Gone without a grace period.
     api.remove(PODS, "loop");
-    while node.handle.pods() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let forgotten = async {
+        while node.handle.pods() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), forgotten)
+        .await
+        .expect("the agent forgets the pod");
     node.stop().await;
 }
 
