@@ -23,7 +23,9 @@ pub fn patch(uid: &str, before: Option<&PodStatus>, after: &PodStatus) -> Option
         match old.get(&name) {
             Some(old_value) if *old_value == value => {}
             Some(old_value) => {
-                changed.insert(name.clone(), replacing(&name, old_value, value));
+                if let Some(value) = replacing(&name, old_value, value) {
+                    changed.insert(name, value);
+                }
             }
             None => {
                 changed.insert(name, value);
@@ -41,20 +43,23 @@ fn members(status: &PodStatus) -> Map<String, Value> {
     }
 }
 
-/// Conditions merge by type, so only those that changed go out; addresses merge too and have to be told to replace.
-fn replacing(name: &str, old: &Value, new: Value) -> Value {
+/// Conditions merge by type and are in no order, so only those that changed go out; addresses merge too and have to be told to
+/// replace.
+fn replacing(name: &str, old: &Value, new: Value) -> Option<Value> {
     match (name, old, new) {
-        ("conditions", Value::Array(old), Value::Array(new)) => Value::Array(
-            new.into_iter()
+        ("conditions", Value::Array(old), Value::Array(new)) => {
+            let changed: Vec<Value> = new
+                .into_iter()
                 .filter(|condition| !old.contains(condition))
                 .map(with_nulls)
-                .collect(),
-        ),
+                .collect();
+            (!changed.is_empty()).then_some(Value::Array(changed))
+        }
         ("podIPs" | "hostIPs", _, Value::Array(mut new)) => {
             new.push(json!({ "$patch": "replace" }));
-            Value::Array(new)
+            Some(Value::Array(new))
         }
-        (_, _, new) => new,
+        (_, _, new) => Some(new),
     }
 }
 
@@ -89,6 +94,24 @@ mod tests {
             ..PodStatus::default()
         };
         assert_eq!(patch("u", Some(&status), &status), None);
+    }
+
+    #[test]
+    fn conditions_in_another_order_are_the_same() {
+        let (ready, scheduled) = (
+            condition("Ready", "True", None),
+            condition("PodScheduled", "True", None),
+        );
+        let of = |conditions| PodStatus {
+            conditions: Some(conditions),
+            ..PodStatus::default()
+        };
+        let before = of(vec![
+            scheduled.clone(),
+            condition("example.com/gate", "True", None),
+            ready.clone(),
+        ]);
+        assert_eq!(patch("u", Some(&before), &of(vec![ready, scheduled])), None);
     }
 
     #[test]
