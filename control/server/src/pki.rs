@@ -47,6 +47,12 @@ pub enum PkiError {
         /// What the system said.
         source: io::Error,
     },
+    /// More than one group was asked for.
+    #[error("certificate of {subject}: only one group fits into a certificate")]
+    Groups {
+        /// Whose certificate.
+        subject: String,
+    },
     /// A certificate could not be made, or a stored one could not be used.
     #[error("certificate of {subject}: {source}")]
     Certificate {
@@ -131,7 +137,7 @@ impl Pki {
         (&self.inner.admin.0, &self.inner.admin.1)
     }
 
-    /// Issues a client certificate for `user` in `groups`: the certificate and its private key, PEM. Nothing is kept.
+    /// Issues a client certificate for `user` in `groups`, of which there may be one: the certificate and its private key, PEM. Nothing is kept.
     pub fn issue_client(&self, user: &str, groups: &[&str]) -> Result<(String, String), PkiError> {
         make_client(&self.inner.issuer, user, groups)
     }
@@ -200,6 +206,10 @@ fn parameters(subject: &str, groups: &[&str], names: &[String], days: u64) -> Re
         source,
     };
     let mut parameters = CertificateParams::new(names).map_err(failed)?;
+    // The certificate library's names hold one value of a type; a second group would silently replace the first.
+    if groups.len() > 1 {
+        return Err(PkiError::Groups { subject: subject.to_owned() });
+    }
     let mut distinguished = DistinguishedName::new();
     for group in groups {
         distinguished.push(DnType::OrganizationName, *group);
@@ -366,11 +376,12 @@ mod tests {
     #[test]
     fn a_client_certificate_names_user_and_groups() {
         let pki = Pki::ephemeral(&[]).unwrap();
-        let (certificate, _) = pki.issue_client("ann", &["dev", "ops"]).unwrap();
+        let (certificate, _) = pki.issue_client("ann", &["dev"]).unwrap();
         assert_eq!(
             Identity::from_certificate(&der(&certificate)),
-            Some(Identity::new("ann", &["dev", "ops"]))
+            Some(Identity::new("ann", &["dev"]))
         );
+        assert!(matches!(pki.issue_client("ann", &["dev", "ops"]), Err(PkiError::Groups { .. })));
         let admin = Identity::from_certificate(&der(pki.admin().0)).unwrap();
         assert!(admin.is_master());
         assert_eq!(&*admin.user, "coracle-admin");

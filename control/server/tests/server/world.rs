@@ -1,0 +1,131 @@
+//! A server of its own for every test, and requests as plain JSON.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use coracle_server::{
+    Config, ContainerTarget, Duplex, LocalService, LogOptions, LogStream, NodeDialer, Pki, PodTarget, Server, header_of,
+};
+use coracle_store::{MemoryEngine, Store};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// A node on which every pod echoes what it is sent on port 7, and logs its own name.
+pub struct Echo;
+
+#[async_trait]
+impl NodeDialer for Echo {
+    async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
+        let text = format!("{node} {} {} {:?}\n", target.pod, target.container, options.tail_lines);
+        Ok(Box::pin(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(text))])))
+    }
+
+    async fn connect(&self, _: &str, _: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
+        if port != 7 {
+            return Err(ApiError::service_unavailable("connection refused"));
+        }
+        let (near, far) = tokio::io::duplex(4096);
+        tokio::spawn(async move {
+            let (mut reader, mut writer) = tokio::io::split(far);
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
+        });
+        Ok(Box::new(near))
+    }
+}
+
+pub struct World {
+    pub server: Server,
+    pub pki: Pki,
+}
+
+pub async fn world() -> World {
+    let pki = Pki::ephemeral(&[]).unwrap();
+    let store = Store::open(
+        Arc::new(MemoryEngine::new()),
+        header_of,
+        coracle_store::Config::default(),
+    )
+    .unwrap();
+    let mut config = Config::new(store, pki.clone());
+    config.nodes = Arc::new(Echo);
+    World {
+        server: Server::build(config).await.unwrap(),
+        pki,
+    }
+}
+
+impl World {
+    pub fn admin(&self) -> LocalService {
+        self.server.local_admin()
+    }
+
+    pub async fn ok(&self, method: Method, path: &str, body: Value) -> Value {
+        let (status, answer) = send(self.admin(), method.clone(), path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    pub async fn fails(&self, method: Method, path: &str, body: Value) -> (u16, String) {
+        let (status, answer) = send(self.admin(), method.clone(), path, body).await;
+        assert!(!status.is_success(), "{method} {path}: {status} {answer}");
+        assert_eq!(answer["kind"], "Status", "{answer}");
+        (
+            status.as_u16(),
+            answer["message"].as_str().unwrap_or_default().to_owned(),
+        )
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.ok(Method::GET, path, Value::Null).await
+    }
+}
+
+fn content_type(method: &Method, body: &Value) -> &'static str {
+    match (method, body) {
+        (&Method::PATCH, Value::Array(_)) => "application/json-patch+json",
+        (&Method::PATCH, _) => "application/strategic-merge-patch+json",
+        _ => "application/json",
+    }
+}
+
+pub async fn send(service: LocalService, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+    let content_type = content_type(&method, &body);
+    let bytes = if body.is_null() {
+        Bytes::new()
+    } else {
+        Bytes::from(body.to_string())
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content_type);
+    let answer = service.oneshot(request.body(Full::new(bytes)).unwrap()).await.unwrap();
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    let value = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
+    (status, value)
+}
+
+pub fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "hello"}]}})
+}
+
+pub fn deployment(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": "hello"}]},
+            },
+        },
+    })
+}
