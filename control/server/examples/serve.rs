@@ -1,4 +1,5 @@
-//! An API server alone, to point kubectl at: no nodes, no controllers.
+//! An API server alone, to point kubectl at: no nodes, no controllers. Port-forward to any pod that has a node name
+//! reaches the same port of this machine.
 //!
 //! `cargo run -p coracle-server --example serve -- [DIR [PORT]]` keeps its state in DIR (in memory without one), writes
 //! DIR/kubeconfig (or ./kubeconfig), and serves until Ctrl-C.
@@ -7,9 +8,30 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_server::{Config, Pki, Server, header_of};
+use async_trait::async_trait;
+use coracle_api::status::ApiError;
+use coracle_server::{
+    Config, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, Pki, PodTarget, Server, Unconnected, header_of,
+};
 use coracle_store::{Engine, MemoryEngine, SledEngine, Store};
 use tokio_util::sync::CancellationToken;
+
+/// Every pod is this machine.
+struct ThisMachine;
+
+#[async_trait]
+impl NodeDialer for ThisMachine {
+    async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
+        NodeDialer::logs(&Unconnected, node, target, options).await
+    }
+
+    async fn connect(&self, _: &str, _: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
+        let stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        Ok(Box::new(
+            stream.map_err(|error| ApiError::service_unavailable(error.to_string()))?,
+        ))
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,6 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(engine, header_of, coracle_store::Config::default())?;
     let mut config = Config::new(store, pki);
     config.advertise = Some((address.ip(), address.port()));
+    config.nodes = Arc::new(ThisMachine);
     let server = Server::build(config).await?;
     println!("https://{address}, kubeconfig in {}", kubeconfig.display());
     let shutdown = CancellationToken::new();

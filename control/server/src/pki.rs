@@ -208,7 +208,9 @@ fn parameters(subject: &str, groups: &[&str], names: &[String], days: u64) -> Re
     let mut parameters = CertificateParams::new(names).map_err(failed)?;
     // The certificate library's names hold one value of a type; a second group would silently replace the first.
     if groups.len() > 1 {
-        return Err(PkiError::Groups { subject: subject.to_owned() });
+        return Err(PkiError::Groups {
+            subject: subject.to_owned(),
+        });
     }
     let mut distinguished = DistinguishedName::new();
     for group in groups {
@@ -381,7 +383,10 @@ mod tests {
             Identity::from_certificate(&der(&certificate)),
             Some(Identity::new("ann", &["dev"]))
         );
-        assert!(matches!(pki.issue_client("ann", &["dev", "ops"]), Err(PkiError::Groups { .. })));
+        assert!(matches!(
+            pki.issue_client("ann", &["dev", "ops"]),
+            Err(PkiError::Groups { .. })
+        ));
         let admin = Identity::from_certificate(&der(pki.admin().0)).unwrap();
         assert!(admin.is_master());
         assert_eq!(&*admin.user, "coracle-admin");
