@@ -39,6 +39,8 @@ pub struct ClusterConfig {
     pub dns_listen: SocketAddr,
     /// How many virtual nodes run.
     pub nodes: u16,
+    /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
+    pub cache: Option<PathBuf>,
 }
 
 impl ClusterConfig {
@@ -51,6 +53,7 @@ impl ClusterConfig {
             listen: any,
             dns_listen: any,
             nodes: 1,
+            cache: None,
         }
     }
 }
@@ -112,7 +115,8 @@ impl Cluster {
         cluster.serve(&server, listener);
         cluster.start_control_plane(&server, &pki);
         cluster.start_network(dns_udp, dns_tcp);
-        cluster.start_nodes(&server, &nodes, config.nodes).await?;
+        let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
+        cluster.start_nodes(&server, &nodes, config.nodes, cache).await?;
         kubeconfig::write(&cluster.kubeconfig_path(), &cluster.access)?;
         ready.set(true);
         Ok(cluster)
@@ -151,10 +155,10 @@ impl Cluster {
         self.clients.spawn(ports.run(self.stop_clients.clone()));
     }
 
-    async fn start_nodes(&self, server: &Server, nodes: &Nodes, count: u16) -> anyhow::Result<()> {
+    async fn start_nodes(&self, server: &Server, nodes: &Nodes, count: u16, cache_dir: PathBuf) -> anyhow::Result<()> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Runtime::new(RuntimeConfig {
-            cache_dir: self.data.join("cache"),
+            cache_dir,
             worker_threads: threads,
         })?;
         let images = Arc::new(ImageStore::open(self.data.join("images"))?);

@@ -20,7 +20,7 @@ use kube::{
     runtime::wait::{Condition, await_condition},
 };
 
-use crate::{args::DemoArgs, cluster::Cluster, manifest, up};
+use crate::{args::DemoArgs, manifest, up};
 
 /// The example that the demo applies; part of the binary, so that an installed one needs no repository.
 const EXAMPLE: &str = include_str!("../../examples/sidecar.yaml");

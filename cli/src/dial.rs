@@ -32,7 +32,7 @@ impl NodeDialer for Nodes {
             follow: options.follow,
             previous: options.previous,
             since_seconds: options.since_seconds,
-            since_time: options.since_micros,
+            since_micros: options.since_micros,
             timestamps: options.timestamps,
             tail_lines: options.tail_lines,
             limit_bytes: options.limit_bytes,

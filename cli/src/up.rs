@@ -44,6 +44,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         listen: args.listen,
         dns_listen: args.dns_listen,
         nodes: args.nodes,
+        cache: None,
     };
     Cluster::start(config).await
 }

@@ -1,1 +1,1 @@
-//! See ARCHITECTURE.md.
+//! End-to-end tests of whole clusters; they are in `e2e/`.

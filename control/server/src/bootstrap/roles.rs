@@ -205,13 +205,18 @@ fn components() -> Vec<(Value, Vec<Value>)> {
             ],
             READ,
         ),
-        Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
         Rule(&["node.k8s.io", "storage.k8s.io"], &["*"], READ),
         Rule(
             &["coordination.k8s.io"],
             &["leases"],
             &["create", "delete", "get", "list", "patch", "update", "watch"],
         ),
+        events(),
+    ];
+    // What turns Services into a data path reads Services and their endpoints, on every node under this one name.
+    let proxier: &[Rule] = &[
+        Rule(&[""], &["nodes", "services", "endpoints"], READ),
+        Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
         events(),
     ];
     let user = |name| [("User", name)];
@@ -230,6 +235,14 @@ fn components() -> Vec<(Value, Vec<Value>)> {
                 "system:kube-scheduler",
                 "system:kube-scheduler",
                 &user("system:kube-scheduler"),
+            )],
+        ),
+        (
+            role("system:node-proxier", &[proxier]),
+            vec![binding(
+                "system:node-proxier",
+                "system:node-proxier",
+                &user("system:kube-proxy"),
             )],
         ),
         (

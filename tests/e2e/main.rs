@@ -1,0 +1,19 @@
+//! Whole clusters in the process, on free ports and in directories of their own, driven over TLS as their users drive them.
+
+// The allowances for tests cover functions marked as tests only.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod examples;
+mod kubectl;
+mod network;
+mod pods;
+mod refused;
+mod restart;
+mod workloads;
+mod world;
