@@ -176,6 +176,7 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080
                 slice
                     .endpoints
                     .iter()
+                    .flatten()
                     .any(|endpoint| endpoint.conditions.as_ref().is_some_and(|c| c.ready == Some(true)))
             },
         )

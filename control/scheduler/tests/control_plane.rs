@@ -14,6 +14,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -21,6 +22,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Far more than any of these states needs; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn create<K>(api: &Api<K>, body: Value) -> K
+where
+    K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+{
+    let object: K = serde_json::from_value(body).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap()
+}
 
 struct Cluster {
     client: Client,
@@ -66,15 +75,14 @@ impl Cluster {
 
     async fn add_node(&self, name: &str) {
         let allocatable = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
-        let node: Node = self
-            .create(
-                "",
-                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}),
-            )
-            .await;
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = create(
+            &nodes,
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}),
+        )
+        .await;
         let status = json!({"status": {"capacity": allocatable, "allocatable": allocatable,
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": jiff::Timestamp::now().to_string()}]}});
-        let nodes: Api<Node> = Api::all(self.client.clone());
         let name = node.metadata.name.unwrap();
         nodes
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
@@ -84,28 +92,35 @@ impl Cluster {
 
     fn api<K>(&self, namespace: &str) -> Api<K>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        Api::dynamic(self.client.clone(), &(), &scope(namespace))
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     async fn create<K>(&self, namespace: &str, body: Value) -> K
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
     {
-        let object: K = serde_json::from_value(body).unwrap();
-        self.api::<K>(namespace)
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
+        create(&self.api(namespace), body).await
     }
 
     /// Waits until the objects of the kind in the namespace are as wanted.
-    async fn wait<K>(&self, namespace: &str, what: &str, mut wanted: impl FnMut(&[K]) -> bool) -> Vec<K>
+    async fn wait<K>(&self, namespace: &str, what: &str, wanted: impl FnMut(&[K]) -> bool) -> Vec<K>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let api = self.api::<K>(namespace);
+        Self::wait_for(&self.api(namespace), what, wanted).await
+    }
+
+    /// Waits until the objects that this finds are as wanted.
+    async fn wait_for<K>(api: &Api<K>, what: &str, mut wanted: impl FnMut(&[K]) -> bool) -> Vec<K>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
         let wait = async {
             loop {
                 let list = api.list(&ListParams::default()).await.unwrap();
@@ -132,14 +147,6 @@ impl Cluster {
         tokio::time::timeout(PATIENCE, self.tasks.wait())
             .await
             .expect("everything stops");
-    }
-}
-
-fn scope(namespace: &str) -> kube::core::Scope {
-    if namespace.is_empty() {
-        kube::core::Scope::Cluster
-    } else {
-        kube::core::Scope::Namespaced(namespace.to_owned())
     }
 }
 
@@ -335,12 +342,12 @@ async fn dependents_go_first_in_the_foreground_and_stay_as_orphans() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_furnished_and_takes_everything_along() {
     let cluster = Cluster::with_nodes(1).await;
-    let _: Namespace = cluster
-        .create(
-            "",
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}),
-        )
-        .await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    create(
+        &namespaces,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}),
+    )
+    .await;
     cluster
         .wait("demo", "account", |all: &[ServiceAccount]| {
             all.iter().any(|a| a.metadata.name.as_deref() == Some("default"))
@@ -379,16 +386,11 @@ async fn a_namespace_is_furnished_and_takes_everything_along() {
             subsets.flat_map(|s| s.addresses.iter().flatten()).count() == 2
         })
         .await;
-    cluster
-        .api::<Namespace>("")
-        .delete("demo", &DeleteParams::default())
-        .await
-        .unwrap();
-    cluster
-        .wait("", "namespace gone", |all: &[Namespace]| {
-            !all.iter().any(|n| n.metadata.name.as_deref() == Some("demo"))
-        })
-        .await;
+    namespaces.delete("demo", &DeleteParams::default()).await.unwrap();
+    Cluster::wait_for(&namespaces, "namespace gone", |all| {
+        !all.iter().any(|n| n.metadata.name.as_deref() == Some("demo"))
+    })
+    .await;
     assert!(
         cluster
             .api::<Pod>("demo")
