@@ -35,12 +35,15 @@ kind: Pod
 metadata: {name: pair}
 spec:
   containers:
-  - {name: inside, image: probe, args: [echo, '127.0.0.1:7100']}
-  - {name: main, image: caller, args: ['http://127.0.0.1:7100/', --every, '0.1']}
+  - {name: private, image: probe, args: [echo, '127.0.0.1:7100']}
+  - {name: app, image: hello, env: [{name: PORT, value: '7200'}]}
+  - {name: main, image: caller, args: ['http://127.0.0.1:7200/', --every, '0.1']}
 ",
         )
         .await;
-    world.says("pair", "main", "answered").await;
+    world.says("pair", "private", "listening").await;
+    let said = world.says("pair", "main", "you asked").await;
+    assert!(said.contains("Hello from pair"), "{said}");
     let pair = pod_ip(&world.pod("pair", ready).await);
 
     let third = world
@@ -53,12 +56,14 @@ spec:
                 &format!("{second}:7000"),
                 "127.0.0.1:7000",
                 &format!("{pair}:7100"),
+                &format!("{pair}:7200"),
             ],
         )
         .await;
     assert!(third.contains(&format!("{first}:7000: reached")), "{third}");
     assert!(third.contains(&format!("{second}:7000: reached")), "{third}");
     assert!(third.contains("127.0.0.1:7000: ConnectionRefused"), "{third}");
+    assert!(third.contains(&format!("{pair}:7200: reached")), "{third}");
     assert!(third.contains(&format!("{pair}:7100: ConnectionRefused")), "{third}");
 }
 

@@ -78,7 +78,9 @@ spec:
 async fn containers_restart_as_the_policy_says() {
     let world = World::start().await;
     world.load_probe();
-    world.run("once", "probe", &["exit", "3"], "").await;
+    // Only WASI 0.1 tells the host more than that a program failed.
+    world.load("module", coracle_fixtures::preview1("probe").unwrap());
+    world.run("once", "module", &["exit", "3"], "").await;
     world
         .apply(
             "apiVersion: v1
@@ -86,7 +88,7 @@ kind: Pod
 metadata: {name: again}
 spec:
   restartPolicy: OnFailure
-  containers: [{name: main, image: probe, args: [exit, '7']}]
+  containers: [{name: main, image: module, args: [exit, '7']}]
 ---
 apiVersion: v1
 kind: Pod
@@ -203,7 +205,7 @@ async fn a_liveness_probe_restarts_and_readiness_follows_the_probe() {
     // restartPolicy is Never, so the pod ends where another would restart.
     world.event("Liveness probe failed").await;
     let dead = world.pod("dead", ended).await;
-    assert_eq!(end(&dead).unwrap().1, 137);
+    assert_eq!(end(&dead).unwrap().1, 143, "ended when it was asked to");
 }
 
 #[tokio::test(flavor = "multi_thread")]
