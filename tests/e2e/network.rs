@@ -6,8 +6,11 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
 };
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::DeleteParams;
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::api::{DeleteParams, ListParams};
 
 use crate::world::{World, pod_ip, ready};
 
@@ -168,23 +171,15 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080
 
     world.run("web", "hello", &["hello"], "").await;
     world.pod("web", ready).await;
-    let slices: kube::Api<k8s_openapi::api::discovery::v1::EndpointSlice> = world.all();
-    let slices = slices
-        .list(&kube::api::ListParams::default().labels("kubernetes.io/service-name=web"))
-        .await
-        .unwrap();
+    let slices: kube::Api<EndpointSlice> = world.all();
+    let of_web = ListParams::default().labels("kubernetes.io/service-name=web");
+    let slices_of_web = slices.list(&of_web).await.unwrap();
+    let slice = slices_of_web.items[0].metadata.name.clone().unwrap();
     world
-        .until::<k8s_openapi::api::discovery::v1::EndpointSlice>(
-            &world.all(),
-            slices.items[0].metadata.name.as_deref().unwrap(),
-            |slice| {
-                slice
-                    .endpoints
-                    .iter()
-                    .flatten()
-                    .any(|endpoint| endpoint.conditions.as_ref().is_some_and(|c| c.ready == Some(true)))
-            },
-        )
+        .until(&slices, &slice, |slice| {
+            let mut endpoints = slice.endpoints.iter().flatten();
+            endpoints.any(|endpoint| endpoint.conditions.as_ref().is_some_and(|c| c.ready == Some(true)))
+        })
         .await;
     let said = world.output("late", "caller", &["http://web/"]).await;
     assert!(said.contains("Hello from web"), "{said}");

@@ -28,7 +28,7 @@ pub async fn deletable(client: &Client) -> kube::Result<Vec<Resource>> {
 fn read(group: &str, version: &str, list: &APIResourceList) -> Vec<Resource> {
     let usable = list.resources.iter().filter(|r| {
         let offers = |verb: &&str| r.verbs.iter().any(|v| v == verb);
-        !r.name.contains('/') && r.kind != "Event" && NEEDED_VERBS.iter().all(|verb| offers(&verb))
+        !r.name.contains('/') && r.kind != "Event" && NEEDED_VERBS.iter().all(offers)
     });
     usable
         .map(|r| Resource {

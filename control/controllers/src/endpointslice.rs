@@ -132,6 +132,7 @@ fn arrange(service: &Service, family: &str, slices: Vec<Arc<EndpointSlice>>, wor
         by_ports.insert(Vec::new(), BTreeMap::new());
     }
     let mut free = slices;
+    let mut wanted = Vec::new();
     for (ports, backends) in by_ports {
         let (same, others) = free.into_iter().partition(|slice| ports_of(slice) == ports);
         free = others;
@@ -140,9 +141,13 @@ fn arrange(service: &Service, family: &str, slices: Vec<Arc<EndpointSlice>>, wor
         let keep_empty = usize::from(drafts.iter().all(|draft| draft.endpoints.is_empty()));
         let (empty, filled): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.endpoints.is_empty());
         free.extend(empty.iter().skip(keep_empty).filter_map(|draft| draft.slice.clone()));
-        for draft in filled.into_iter().chain(empty.into_iter().take(keep_empty)) {
-            write(service, family, &ports, draft, plan);
-        }
+        let kept = filled.into_iter().chain(empty.into_iter().take(keep_empty));
+        wanted.extend(kept.map(|draft| (ports.clone(), draft)));
+    }
+    for (ports, mut draft) in wanted {
+        // A slice that nobody needs any more is filled anew before another is made.
+        draft.slice = draft.slice.or_else(|| free.pop());
+        write(service, family, &ports, draft, plan);
     }
     plan.batch(
         free.iter()
@@ -209,9 +214,10 @@ fn endpoint(backend: Backend) -> Endpoint {
 fn write(service: &Service, family: &str, ports: &[Port], draft: Draft, plan: &mut Plan) {
     let labels = labels(service);
     let endpoints = merge::value(&draft.endpoints);
+    let written_ports: Vec<EndpointPort> = ports.iter().map(port).collect();
     match draft.slice {
         Some(slice) => {
-            let same = slice.endpoints.as_deref().unwrap_or_default() == draft.endpoints;
+            let same = slice.endpoints.as_deref().unwrap_or_default() == draft.endpoints && ports_of(&slice) == ports;
             let has = slice.metadata.labels.as_ref();
             if same
                 && labels
@@ -222,7 +228,7 @@ fn write(service: &Service, family: &str, ports: &[Port], draft: Draft, plan: &m
             }
             let patch = json!({"metadata": {
                 "uid": slice.metadata.uid, "resourceVersion": slice.metadata.resource_version, "labels": labels,
-            }, "endpoints": endpoints});
+            }, "endpoints": endpoints, "ports": written_ports});
             plan.change(Action::merge(Target::of(&ENDPOINT_SLICES, &slice.metadata), patch));
         }
         None => {
@@ -239,7 +245,7 @@ fn write(service: &Service, family: &str, ports: &[Port], draft: Draft, plan: &m
                 },
                 "addressType": family,
                 "endpoints": endpoints,
-                "ports": ports.iter().map(port).collect::<Vec<_>>(),
+                "ports": written_ports,
             });
             plan.change(Action::create(&ENDPOINT_SLICES, namespace, body));
         }

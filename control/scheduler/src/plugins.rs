@@ -51,12 +51,15 @@ pub struct Score {
     pub weight: i64,
 }
 
+/// Whether a pod can go to a node, and else why not.
+pub type Filter = fn(&Candidate, NodeView<'_>) -> Result<(), Reasons>;
+
 /// A plugin.
 pub struct Plugin {
     /// Its name, as in Kubernetes.
     pub name: &'static str,
     /// Whether the pod can go to the node.
-    pub filter: Option<fn(&Candidate, NodeView<'_>) -> Result<(), Reasons>>,
+    pub filter: Option<Filter>,
     /// How much it likes the node.
     pub score: Option<Score>,
     /// What may make a pod fit that this plugin turned away.

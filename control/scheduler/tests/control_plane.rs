@@ -1,6 +1,15 @@
 //! The whole control plane in one process: API server, controllers and scheduler, with a node that only pretends to run
 //! pods. Every test has a cluster of its own and waits for states.
 
+// The allowances for tests cover functions marked as tests only.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use std::{collections::BTreeSet, net::TcpListener, pin::pin, sync::Arc, time::Duration};
 
 use coracle_server::{Config, Pki, Server, header_of};

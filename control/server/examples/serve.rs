@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (pki, engine): (Pki, Arc<dyn Engine>) = match &dir {
         Some(dir) => (
             Pki::load_or_create(&dir.join("pki"), &[])?,
-            Arc::new(SledEngine::open(&dir.join("store"))?),
+            Arc::new(SledEngine::open(dir.join("store"))?),
         ),
         None => (Pki::ephemeral(&[])?, Arc::new(MemoryEngine::new())),
     };

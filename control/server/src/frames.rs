@@ -28,9 +28,16 @@ impl Change {
     }
 }
 
-/// The frames of recent events. The event is held with its frame, so that its address means it and nothing else.
+/// The frames of recent events.
 pub(crate) struct Frames {
-    slots: Vec<Mutex<Option<(Arc<Event>, Change, Bytes)>>>,
+    slots: Vec<Mutex<Option<Framed>>>,
+}
+
+/// A frame with the event that it shows, which is held so that its address means it and nothing else.
+struct Framed {
+    event: Arc<Event>,
+    change: Change,
+    bytes: Bytes,
 }
 
 impl Default for Frames {
@@ -51,15 +58,19 @@ impl Frames {
             return frame(change.name(), &event.record.json);
         };
         let mut slot = slot.lock();
-        if let Some((known, said, frame)) = slot.as_ref()
-            && Arc::ptr_eq(known, event)
-            && *said == change
+        if let Some(framed) = slot.as_ref()
+            && Arc::ptr_eq(&framed.event, event)
+            && framed.change == change
         {
-            return frame.clone();
+            return framed.bytes.clone();
         }
-        let made = frame(change.name(), &event.record.json);
-        *slot = Some((event.clone(), change, made.clone()));
-        made
+        let bytes = frame(change.name(), &event.record.json);
+        *slot = Some(Framed {
+            event: event.clone(),
+            change,
+            bytes: bytes.clone(),
+        });
+        bytes
     }
 }
 

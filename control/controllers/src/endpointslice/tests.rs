@@ -37,6 +37,7 @@ fn carry_out(scene: &Scene, plan: &Plan, serial: &mut u32) {
             Verb::Merge { patch, .. } => {
                 let mut body = merge::value(&*scene.world().endpoint_slices.get(key).unwrap());
                 body["endpoints"] = patch["endpoints"].clone();
+                body["ports"] = patch["ports"].clone();
                 scene.put(body);
             }
             Verb::Delete { .. } => {
@@ -83,7 +84,7 @@ fn pods_with_different_ports_get_different_slices() {
 }
 
 #[test]
-fn a_service_nobody_stands_behind_has_one_empty_slice_that_goes_when_pods_come() {
+fn a_service_nobody_stands_behind_has_one_empty_slice_that_pods_fill() {
     let scene = Scene::default().with(service());
     let mut serial = 0;
     carry_out(&scene, &plan(&scene), &mut serial);
@@ -92,12 +93,15 @@ fn a_service_nobody_stands_behind_has_one_empty_slice_that_goes_when_pods_come()
         (1, 0)
     );
     assert!(plan(&scene).is_settled());
+    let empty = scene.world().endpoint_slices.all()[0].metadata.name.clone();
     scene.put(pod("a", 8080, "True"));
     carry_out(&scene, &plan(&scene), &mut serial);
     assert_eq!(
         (scene.world().endpoint_slices.all().len(), listed(&scene).len()),
         (1, 1)
     );
+    assert_eq!(scene.world().endpoint_slices.all()[0].metadata.name, empty);
+    assert!(plan(&scene).is_settled());
 }
 
 #[test]

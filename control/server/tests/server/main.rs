@@ -1,5 +1,14 @@
 //! A whole server in memory, driven from the outside: through the chain in this process, and over TLS.
 
+// The allowances for tests cover functions marked as tests only.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod access;
 mod forward;
 mod kinds;

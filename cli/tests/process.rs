@@ -1,0 +1,261 @@
+//! The binary as a process: started, interrupted, killed, started again, refused.
+
+// The allowances for tests cover functions marked as tests only.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod},
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::wait::await_condition,
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// How long a state may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn coracle(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// A cluster in a process of its own, on a directory that outlives it.
+struct Up {
+    process: Child,
+    client: Client,
+}
+
+impl Up {
+    async fn start(data: &Path) -> Self {
+        let data_dir = data.to_str().unwrap();
+        let mut process = coracle(&["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--no-merge"])
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.starts_with("ready") {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(
+            tokio::time::timeout(PATIENCE, ready).await.unwrap(),
+            "it ended: {:?}",
+            process.wait_with_output().await
+        );
+        let kubeconfig = Kubeconfig::read_from(data.join("kubeconfig")).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        Self {
+            process,
+            client: Client::try_from(config).unwrap(),
+        }
+    }
+
+    fn all<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    async fn available(&self, name: &str) {
+        let available = |deployment: Option<&Deployment>| {
+            let status = deployment.and_then(|deployment| deployment.status.as_ref());
+            status.is_some_and(|status| status.available_replicas == Some(2))
+        };
+        let wait = await_condition(self.all::<Deployment>(), name, available);
+        tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+    }
+
+    /// Waits until a pod is ready with its container started so many times before.
+    async fn restarted(&self, name: &str, times: i32) -> Pod {
+        let restarted = |pod: Option<&Pod>| {
+            let statuses = pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref());
+            statuses.is_some_and(|statuses| statuses[0].ready && statuses[0].restart_count == times)
+        };
+        let wait = await_condition(self.all::<Pod>(), name, restarted);
+        let pod = tokio::time::timeout(PATIENCE, wait).await;
+        pod.unwrap_or_else(|_| panic!("{name} did not run again"))
+            .unwrap()
+            .unwrap()
+    }
+}
+
+#[cfg(unix)]
+async fn signal(process: &Child, name: &str) {
+    let id = process.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+    assert!(sent.success());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn interrupted_or_killed_it_comes_back_as_it_was() {
+    let data = tempfile::tempdir().unwrap();
+    let mut up = Up::start(data.path()).await;
+    let deployment = serde_json::from_value(json!({
+        "metadata": {"name": "hello"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "hello"}},
+            "template": {
+                "metadata": {"labels": {"app": "hello"}},
+                "spec": {"containers": [{"name": "hello", "image": "hello"}]},
+            },
+        },
+    }));
+    let create = PostParams::default();
+    up.all::<Deployment>()
+        .create(&create, &deployment.unwrap())
+        .await
+        .unwrap();
+    up.available("hello").await;
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "kept"}, "data": {"a": "b"}})).unwrap();
+    let map = up.all::<ConfigMap>().create(&create, &map).await.unwrap();
+    let list = ListParams::default();
+    let pods = up.all::<Pod>().list(&list).await.unwrap();
+    assert_eq!(pods.items.len(), 2);
+
+    for (round, ending) in ["INT", "KILL", "TERM", "KILL"].into_iter().enumerate() {
+        signal(&up.process, ending).await;
+        let ended = up.process.wait().await.unwrap();
+        assert_eq!(ended.success(), ending != "KILL", "{ending}: {ended}");
+        up = Up::start(data.path()).await;
+        assert_eq!(up.all::<ConfigMap>().get("kept").await.unwrap(), map, "after {ending}");
+        for pod in &pods {
+            let again = up.restarted(&pod.name_any(), i32::try_from(round).unwrap() + 1).await;
+            assert_eq!(again.uid(), pod.uid(), "after {ending}");
+        }
+        up.available("hello").await;
+        assert_eq!(
+            up.all::<Pod>().list(&list).await.unwrap().items.len(),
+            2,
+            "after {ending}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused_and_its_cluster_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let up = Up::start(data.path()).await;
+    let second = coracle(&[
+        "up",
+        "--data-dir",
+        data.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--no-merge",
+    ])
+    .output()
+    .await
+    .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let message = String::from_utf8(second.stderr).unwrap();
+    let id = up.process.id().unwrap();
+    assert!(
+        message.contains(&format!("in use by another coracle (process {id})")),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+    up.all::<ConfigMap>().list(&ListParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_demo_proves_itself_and_ends() {
+    let output = coracle(&["demo", "--exit", "--ephemeral", "--listen", "127.0.0.1:0", "--no-merge"])
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{errors}");
+    assert_eq!(errors, "", "nothing to complain about");
+    for part in ["x-coracle-sidecar:", "Ahoy from web-", "kubectl get pods -n demo"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_loaded_listed_run_and_removed_and_other_files_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let script = data.path().join("script.wasm");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let refused = coracle(&["image", "load", "--data-dir", dir, script.to_str().unwrap(), "mine"])
+        .output()
+        .await
+        .unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(message.contains("is not WebAssembly"), "{message}");
+
+    let up = Up::start(data.path()).await;
+    // The smallest program: an empty WASI 0.1 command.
+    let good = data.path().join("good.wasm");
+    std::fs::write(
+        &good,
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b",
+    )
+    .unwrap();
+    let loaded = coracle(&["image", "load", "--data-dir", dir, good.to_str().unwrap(), "mine:v1"])
+        .output()
+        .await
+        .unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+    let listed = coracle(&["image", "ls", "--data-dir", dir]).output().await.unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("mine:v1") && listed.contains("hello"), "{listed}");
+
+    let pod = json!({
+        "metadata": {"name": "mine"},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "mine:v1"}]},
+    });
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    up.all::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
+    let succeeded = |pod: Option<&Pod>| {
+        let phase = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref());
+        phase == Some("Succeeded")
+    };
+    let wait = await_condition(up.all::<Pod>(), "mine", succeeded);
+    tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+
+    let removed = coracle(&["image", "rm", "--data-dir", dir, "mine:v1"])
+        .output()
+        .await
+        .unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+    let again = coracle(&["image", "rm", "--data-dir", dir, "mine:v1"])
+        .output()
+        .await
+        .unwrap();
+    let message = String::from_utf8(again.stderr).unwrap();
+    assert!(!again.status.success() && message.contains("mine:v1"), "{message}");
+}
