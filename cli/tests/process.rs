@@ -218,13 +218,9 @@ async fn an_image_is_loaded_listed_run_and_removed_and_other_files_are_refused()
     assert!(message.contains("is not WebAssembly"), "{message}");
 
     let up = Up::start(data.path()).await;
-    // The smallest program: an empty WASI 0.1 command.
     let good = data.path().join("good.wasm");
-    std::fs::write(
-        &good,
-        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b",
-    )
-    .unwrap();
+    let smallest = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    std::fs::write(&good, smallest).unwrap();
     let loaded = coracle(&["image", "load", "--data-dir", dir, good.to_str().unwrap(), "mine:v1"])
         .output()
         .await

@@ -342,6 +342,12 @@ async fn pods_run_again_in_a_new_process() {
         json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "worker", "args": ["10"]}]}),
     );
     let before = pod_until(&api, "stays", "the pod to run", is_ready).await;
+    let follow = LogOptions {
+        follow: true,
+        ..LogOptions::default()
+    };
+    let mut log = node.handle.logs("ns", "stays", "", "c", &follow).await.unwrap();
+    log.next().await.unwrap().unwrap();
     pod_until(&api, "done", "the job", |pod| phase(pod) == "Succeeded").await;
     node.stop().await;
     let patches = api.patches().len();
