@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::MAX_NODES;
+
 /// Kubernetes for WebAssembly in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "coracle", version, about, propagate_version = true)]
@@ -53,7 +55,7 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub dns_listen: SocketAddr,
     /// How many virtual nodes run in this process.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_NODES)))]
     pub nodes: u16,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]

@@ -41,7 +41,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         up::start(&args.cluster),
     )
     .await?;
-    let shown = show(&cluster.client()).await;
+    let client = cluster.client();
+    let shown = tokio::select! {
+        shown = show(&client) => shown,
+        interrupted = up::wait_for_end() => interrupted.and_then(|()| bail!("interrupted")),
+    };
     if shown.is_ok() {
         println!();
         up::describe(&cluster, &args.cluster)?;
@@ -53,7 +57,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
             up::wait_for_end().await?;
         }
     }
-    cluster.shutdown().await;
+    up::stop(cluster).await?;
     shown
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::{
     args::{ClusterArgs, DataDirArgs},
@@ -24,9 +24,19 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
         "\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
     );
     wait_for_end().await?;
-    println!("stopping");
-    cluster.shutdown().await;
-    Ok(())
+    println!("stopping; Ctrl-C again stops at once");
+    stop(cluster).await
+}
+
+/// Stops a cluster in order, or at once when the user asks again. What was acknowledged is on disk either way.
+///
+/// # Errors
+/// When signals cannot be awaited, or the user asked again.
+pub async fn stop(cluster: Cluster) -> anyhow::Result<()> {
+    tokio::select! {
+        _ = cluster.shutdown() => Ok(()),
+        again = wait_for_end() => again.and_then(|()| bail!("stopped at once")),
+    }
 }
 
 /// Starts a cluster as the arguments say.
