@@ -21,8 +21,8 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
 };
 
 const STARTS: usize = 11;
@@ -52,6 +52,8 @@ fn row(what: &str, promise: &str, measured: &str) {
 /// A cluster in a process of its own.
 struct Up {
     process: Child,
+    /// Held open, for the process goes on writing to it.
+    _output: Lines<BufReader<ChildStdout>>,
     client: Client,
     /// From the start of the process until `/readyz` had answered ok.
     ready: Duration,
@@ -84,6 +86,7 @@ impl Up {
         ensure!(answer == "ok", "/readyz says {answer}");
         Ok(Self {
             process,
+            _output: lines,
             client,
             ready: started.elapsed(),
             started,

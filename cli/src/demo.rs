@@ -20,7 +20,7 @@ use kube::{
     runtime::wait::{Condition, await_condition},
 };
 
-use crate::{args::DemoArgs, manifest, up};
+use crate::{args::DemoArgs, manifest, say::say, up};
 
 /// The example that the demo applies; part of the binary, so that an installed one needs no repository.
 const EXAMPLE: &str = include_str!("../../examples/sidecar.yaml");
@@ -47,13 +47,15 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         interrupted = up::wait_for_end() => interrupted.and_then(|()| bail!("interrupted")),
     };
     if shown.is_ok() {
-        println!();
+        say("");
         up::describe(&cluster, &args.cluster)?;
-        println!(
+        say(format_args!(
             "\nNext:  kubectl get pods -n {NAMESPACE} -o wide\n       kubectl logs -n {NAMESPACE} deployment/{APP} -c proxy\n       kubectl scale -n {NAMESPACE} deployment/{APP} --replicas=5"
-        );
+        ));
         if !args.exit {
-            println!("\nCtrl-C stops the cluster; `coracle up` brings it back as it was.");
+            say(format_args!(
+                "\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
+            ));
             up::wait_for_end().await?;
         }
     }
@@ -73,14 +75,14 @@ async fn show(client: &Client) -> anyhow::Result<()> {
     .await?;
     let from_pod = step("call it from another pod, by its name in DNS", call_from_pod(client)).await?;
     let (port, from_host) = step("call it from the host, through its node port", call_from_host(client)).await?;
-    println!("\nA pod called {URL} and got:\n\n{}", indented(&from_pod));
-    println!(
+    say(format_args!("\nA pod called {URL} and got:\n\n{}", indented(&from_pod)));
+    say(format_args!(
         "\nThe host called http://127.0.0.1:{port}/ and got:\n\n{}",
         indented(&from_host)
-    );
-    println!(
+    ));
+    say(format_args!(
         "\nThe headers x-coracle-sidecar and via were added by the sidecar, which reached the application on the pod's own 127.0.0.1."
-    );
+    ));
     Ok(())
 }
 
@@ -199,7 +201,7 @@ async fn step<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> a
     let result = work.await.with_context(|| format!("could not {what}"));
     progress.finish_and_clear();
     if result.is_ok() {
-        println!("✓ {what} ({} ms)", started.elapsed().as_millis());
+        say(format_args!("✓ {what} ({} ms)", started.elapsed().as_millis()));
     }
     result
 }

@@ -10,4 +10,5 @@ mod dial;
 pub mod image;
 pub mod kubeconfig;
 pub mod manifest;
+pub mod say;
 pub mod up;

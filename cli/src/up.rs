@@ -9,6 +9,7 @@ use crate::{
     cluster::{Cluster, ClusterConfig},
     data_dir::DataDir,
     image, kubeconfig,
+    say::say,
 };
 
 /// Runs a cluster until the process is told to stop.
@@ -18,13 +19,13 @@ use crate::{
 pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let cluster = start(&args).await?;
-    println!("ready in {} ms", started.elapsed().as_millis());
+    say(format_args!("ready in {} ms", started.elapsed().as_millis()));
     describe(&cluster, &args)?;
-    println!(
+    say(format_args!(
         "\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
-    );
+    ));
     wait_for_end().await?;
-    println!("stopping; Ctrl-C again stops at once");
+    say(format_args!("stopping; Ctrl-C again stops at once"));
     stop(cluster).await
 }
 
@@ -64,18 +65,18 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
 /// # Errors
 /// When the user's kubeconfig cannot be written.
 pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
-    println!("API         {}", cluster.access().server);
-    println!("DNS         {} (UDP and TCP)", cluster.dns());
-    println!("data        {}", cluster.data().path().display());
+    say(format_args!("API         {}", cluster.access().server));
+    say(format_args!("DNS         {} (UDP and TCP)", cluster.dns()));
+    say(format_args!("data        {}", cluster.data().path().display()));
     if args.no_merge {
-        println!("kubeconfig  {}", cluster.kubeconfig_path().display());
+        say(format_args!("kubeconfig  {}", cluster.kubeconfig_path().display()));
     } else {
         let file = kubeconfig::merge_into_users(cluster.access())?;
-        println!(
+        say(format_args!(
             "kubeconfig  context \"{}\" in {}, now the current one",
             kubeconfig::NAME,
             file.display()
-        );
+        ));
     }
     Ok(())
 }
