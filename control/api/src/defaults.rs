@@ -3,11 +3,19 @@
 //! Defaults are applied to what a client sent, before admission and again after it. They only fill gaps and never change
 //! what is there, so applying them twice changes nothing more.
 
+pub mod admission;
 pub mod apps;
+pub mod autoscaling;
+pub mod batch;
 pub mod core;
+pub mod devices;
+pub mod flowcontrol;
+pub mod networking;
 pub mod pod;
+pub mod quota;
 pub mod rbac;
 pub mod service;
+pub mod storage;
 
 use crate::kinds::Kind;
 use crate::object;

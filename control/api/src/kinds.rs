@@ -4,9 +4,11 @@
 //! the same type. A set of kinds is built once and then only read; a changed set is a new one.
 
 pub mod apps;
+pub mod batch;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod policy;
 pub mod rbac;
 pub mod reviews;
 #[cfg(test)]
@@ -81,6 +83,25 @@ pub struct Kind {
     pub propagation: Propagation,
     /// What is particular to the kind.
     pub strategy: Strategy,
+    /// Set when objects are stored as those of another row; this one then only says how they are shown and taken.
+    pub conversion: Option<Conversion>,
+}
+
+/// How a kind that is served in several versions, or in several groups, is stored once.
+///
+/// A request for the row is brought into its own form, given its own defaults and rules, and then turned into the stored
+/// row's object, which decides all else; an answer is turned back. Both functions keep what the other version has no
+/// field for, so that a round trip loses nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversion {
+    /// Group, version and plural of the row that stores the objects.
+    pub stored_as: (&'static str, &'static str, &'static str),
+    /// The labels of field selectors whose names differ: this row's, the stored row's.
+    pub labels: &'static [(&'static str, &'static str)],
+    /// Turns a stored object into one of this row.
+    pub from_stored: fn(&mut Value),
+    /// Turns an object of this row, normalised and completed, into a stored one.
+    pub to_stored: fn(&mut Value),
 }
 
 /// What becomes of an object's dependents when it is deleted.
@@ -167,6 +188,8 @@ pub enum NameRule {
     ServiceName,
     /// Anything that fits into a path.
     PathSegment,
+    /// An IP address in its canonical form.
+    IpAddress,
 }
 
 /// What is particular to a kind. Every function is pure.
@@ -184,6 +207,8 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value),
     /// Keeps what a client may not change, new and old.
     pub prepare_update: fn(&mut Value, &Value),
+    /// Keeps what a write to `status` may not change of the status itself, new and old.
+    pub prepare_status: fn(&mut Value, &Value),
 }
 
 impl Strategy {
@@ -195,6 +220,7 @@ impl Strategy {
         validate_update: |_, _, _| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},
+        prepare_status: |_, _| {},
     };
 }
 
@@ -229,6 +255,7 @@ impl Kind {
             graceful: false,
             propagation: Propagation::Background,
             strategy: Strategy::NONE,
+            conversion: None,
         }
     }
 
@@ -441,9 +468,11 @@ impl Kinds {
             core::kinds(),
             apps::kinds(),
             reviews::kinds(),
+            batch::kinds(),
+            policy::kinds(),
+            rbac::kinds(),
             coordination::kinds(),
             discovery::kinds(),
-            rbac::kinds(),
         ];
         groups.into_iter().flatten().map(Arc::new).collect()
     }
@@ -458,6 +487,15 @@ impl Kinds {
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Kind>> {
         let mut named = self.by_kind.get(kind)?.iter();
         named.find(|row| row.group == group && row.version == version)
+    }
+
+    /// The kind in whose form the objects of a kind are stored: itself, unless it is another version of one.
+    pub fn stored<'a>(&'a self, kind: &'a Arc<Kind>) -> &'a Arc<Kind> {
+        let found = kind.conversion.and_then(|conversion| {
+            let (group, version, plural) = conversion.stored_as;
+            self.find(group, version, plural)
+        });
+        found.unwrap_or(kind)
     }
 
     /// All kinds, in discovery order.

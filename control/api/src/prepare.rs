@@ -1,6 +1,11 @@
 //! What a client may not choose: status, generation, and what else belongs to the system is set or kept here, whatever the
 //! request says. Time, names and uids are the server's to set; nothing here needs them.
 
+pub mod certificates;
+pub mod networking;
+pub mod storage;
+pub mod workloads;
+
 use crate::kinds::Kind;
 use crate::object;
 use serde_json::{Value, json};
@@ -56,6 +61,7 @@ pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
     for field in fields {
         keep_in(&mut kept, new, "metadata", field);
     }
+    (kind.strategy.prepare_status)(&mut kept, old);
     *new = kept;
 }
 

@@ -2,13 +2,22 @@
 //!
 //! Cells never fail: what is missing in an object prints as kubectl users know it, `<none>` or `<unknown>`.
 
+pub mod admission;
 pub mod apps;
+pub mod autoscaling;
+pub mod batch;
+pub mod certificates;
 pub mod core;
 pub mod event;
+pub mod flowcontrol;
+pub mod networking;
 pub mod node;
 pub mod pod;
+pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod service;
+pub mod storage;
 
 use crate::kinds::{Column, Kind, Printer};
 use crate::object;
@@ -128,6 +137,50 @@ fn name(item: &Value) -> Value {
 
 fn age(item: &Value, now: i64) -> Value {
     Value::from(time::age_of(now, object::creation_timestamp(item)))
+}
+
+/// A text field; `<none>` when it is empty.
+fn text_or_none(object: &Value, path: &str) -> Value {
+    text_or(object, path, "<none>")
+}
+
+/// A text field, or something else when it is empty.
+fn text_or(object: &Value, path: &str, absent: &str) -> Value {
+    match object::text(object, path) {
+        "" => Value::from(absent),
+        found => Value::from(found),
+    }
+}
+
+/// The texts of a list with commas between.
+fn joined(list: &[Value]) -> String {
+    let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+    texts.join(",")
+}
+
+/// A number field; zero when it is missing.
+fn count(object: &Value, path: &str) -> Value {
+    Value::from(object::integer(object, path).unwrap_or_default())
+}
+
+/// How many items a list has.
+fn length(object: &Value, path: &str) -> Value {
+    Value::from(object::list(object, path).len())
+}
+
+/// Whether an object has a condition of this type that is true.
+fn is_true(object: &Value, condition: &str) -> bool {
+    object::list(object, "status.conditions")
+        .iter()
+        .any(|one| object::text(one, "type") == condition && object::text(one, "status") == "True")
+}
+
+/// How long ago something was; `absent` when it never was.
+fn since(object: &Value, path: &str, now: i64, absent: &str) -> Value {
+    match object::text(object, path) {
+        "" => Value::from(absent),
+        then => Value::from(time::age_of(now, then)),
+    }
 }
 
 fn or_none(text: String) -> Value {

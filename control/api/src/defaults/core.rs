@@ -1,6 +1,6 @@
 //! Defaults of the small kinds of the core group.
 
-use super::fill_text;
+use super::{fill, fill_text};
 use crate::object;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,6 +34,11 @@ pub fn secret(secret: &mut Value) {
     for (key, text) in plain {
         data.insert(key, Value::from(STANDARD.encode(text.as_str().unwrap_or_default())));
     }
+}
+
+/// A priority class puts others out to make room.
+pub fn priority_class(class: &mut Value) {
+    fill(class, "preemptionPolicy", "PreemptLowerPriority");
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The rows of the core group.
 
-use super::{Body, CREATE, Kind, NO_COLLECTION, NameRule, Strategy};
+use super::{Body, CREATE, Kind, NO_COLLECTION, NameRule, Propagation, Strategy};
 use crate::{defaults, prepare, table, validate};
 
 const GET: &[&str] = &["get"];
@@ -23,7 +23,97 @@ pub fn kinds() -> Vec<Kind> {
         secret(),
         service_account(),
         event(),
+        limit_range(),
+        persistent_volume(),
+        persistent_volume_claim(),
+        pod_template(),
+        replication_controller(),
+        resource_quota(),
     ]
+}
+
+fn limit_range() -> Kind {
+    row("LimitRange", "limitranges", "k8s.io/api/core/v1.LimitRange")
+        .short(&["limits"])
+        .created_on_update()
+        .with(Strategy {
+            default: defaults::quota::limit_range,
+            ..Strategy::NONE
+        })
+}
+
+fn resource_quota() -> Kind {
+    row("ResourceQuota", "resourcequotas", "k8s.io/api/core/v1.ResourceQuota")
+        .short(&["quota"])
+        .with_status()
+        .printed(table::core::RESOURCE_QUOTA, table::core::resource_quota)
+        .with(Strategy { ..Strategy::NONE })
+}
+
+fn persistent_volume() -> Kind {
+    row(
+        "PersistentVolume",
+        "persistentvolumes",
+        "k8s.io/api/core/v1.PersistentVolume",
+    )
+    .cluster()
+    .short(&["pv"])
+    .with_status()
+    .selectable_as("name", &["metadata.name"], "")
+    .printed(table::storage::PERSISTENT_VOLUME, table::storage::persistent_volume)
+    .with(Strategy {
+        default: defaults::storage::persistent_volume,
+        prepare_create: prepare::storage::create_persistent_volume,
+        ..Strategy::NONE
+    })
+}
+
+fn persistent_volume_claim() -> Kind {
+    row(
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        "k8s.io/api/core/v1.PersistentVolumeClaim",
+    )
+    .short(&["pvc"])
+    .with_status()
+    .selectable_as("name", &["metadata.name"], "")
+    .printed(table::storage::CLAIM, table::storage::claim)
+    .with(Strategy {
+        default: defaults::storage::claim,
+        prepare_create: prepare::storage::create_claim,
+        ..Strategy::NONE
+    })
+}
+
+fn pod_template() -> Kind {
+    row("PodTemplate", "podtemplates", "k8s.io/api/core/v1.PodTemplate")
+        .with_generation()
+        .printed(table::apps::POD_TEMPLATE, table::apps::pod_template)
+        .with(Strategy {
+            default: defaults::apps::pod_template,
+            validate: validate::apps::pod_template,
+            ..Strategy::NONE
+        })
+}
+
+fn replication_controller() -> Kind {
+    let go_type = "k8s.io/api/core/v1.ReplicationController";
+    let mut controller = row("ReplicationController", "replicationcontrollers", go_type)
+        .short(&["rc"])
+        .in_all()
+        .with_status()
+        .with_scale()
+        .with_generation()
+        .selectable_as("status.replicas", &["status.replicas"], "0")
+        .printed(table::apps::REPLICA_SET, table::apps::replication_controller)
+        .with(Strategy {
+            default: defaults::apps::replication_controller,
+            validate: validate::apps::replication_controller,
+            prepare_create: prepare::workloads::create_replicated,
+            ..Strategy::NONE
+        });
+    controller.propagation = Propagation::Orphan;
+    controller
 }
 
 fn namespace() -> Kind {
@@ -129,6 +219,7 @@ fn service() -> Kind {
             validate_update: validate::service::update,
             prepare_create: prepare::create_service,
             prepare_update: prepare::update_service,
+            ..Strategy::NONE
         })
 }
 

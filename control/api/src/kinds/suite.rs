@@ -17,7 +17,7 @@ fn every_kind_is_found_by_its_names_and_no_name_twice() {
         let names = kind.short_names.iter().chain([&kind.plural, &kind.singular]);
         for name in names.map(|name| name.to_string()).collect::<HashSet<_>>() {
             assert!(
-                seen.insert((kind.group.clone(), name.clone())),
+                seen.insert((kind.group.clone(), kind.version.clone(), name.clone())),
                 "{name} names two kinds"
             );
         }

@@ -57,6 +57,13 @@ pub fn cells(event: &Value, now: i64) -> Vec<Value> {
     ]
 }
 
+/// Cells of an event of `events.k8s.io`: the same facts under other names.
+pub fn newer(event: &Value, now: i64) -> Vec<Value> {
+    let mut stored = event.clone();
+    crate::convert::event::to_stored(&mut stored);
+    cells(&stored, now)
+}
+
 fn target(event: &Value) -> String {
     let kind = object::text(event, "involvedObject.kind").to_lowercase();
     match object::text(event, "involvedObject.name") {

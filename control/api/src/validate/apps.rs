@@ -1,6 +1,6 @@
 //! Rules of workloads: the selector chooses the template's pods, and never changes.
 
-use super::check::not_negative;
+use super::check::{at_most_all, count_or_percent, label_selector, not_negative};
 use super::{immutable, pod};
 use crate::field_error::{FieldError, Path};
 use crate::object;
@@ -32,6 +32,122 @@ pub fn replica_set(set: &Value, faults: &mut Vec<FieldError>) {
     workload(set, faults);
 }
 
+/// Checks a daemon set.
+pub fn daemon_set(set: &Value, faults: &mut Vec<FieldError>) {
+    let path = Path::root("spec");
+    let nothing = Value::Null;
+    let spec = set.get("spec").unwrap_or(&nothing);
+    let template = spec.get("template").unwrap_or(&nothing);
+    match object::get(spec, "selector") {
+        None => faults.push(FieldError::required(path.child("selector"), "")),
+        Some(found) => selector(found, template, "daemonset", path, faults),
+    }
+    pod::lasting_template(template, "DaemonSet", path.child("template"), faults);
+    not_negative(spec, "minReadySeconds", path, faults);
+    not_negative(spec, "revisionHistoryLimit", path, faults);
+    let strategy = spec.get("updateStrategy").unwrap_or(&nothing);
+    let here = path.child("updateStrategy");
+    match object::text(strategy, "type") {
+        "OnDelete" => {}
+        "RollingUpdate" => daemon_set_rolling(strategy, here.child("rollingUpdate"), faults),
+        other => faults.push(FieldError::not_supported(
+            here.child("type"),
+            other,
+            &["RollingUpdate", "OnDelete"],
+        )),
+    }
+}
+
+fn daemon_set_rolling(strategy: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let Some(rolling) = object::get(strategy, "rollingUpdate") else {
+        faults.push(FieldError::required(path, ""));
+        return;
+    };
+    let [unavailable, surge] = ["maxUnavailable", "maxSurge"].map(|field| {
+        let value = object::get(rolling, field)?;
+        at_most_all(value, path.child(field), faults);
+        count_or_percent(value, path.child(field), faults)
+    });
+    let value = |field: &str| object::get(rolling, field).cloned().unwrap_or_default();
+    match (unavailable.unwrap_or_default(), surge.unwrap_or_default()) {
+        (0, 0) => faults.push(FieldError::invalid(
+            path.child("maxUnavailable"),
+            value("maxUnavailable"),
+            "cannot be 0 when maxSurge is 0",
+        )),
+        (1.., 1..) => faults.push(FieldError::invalid(
+            path.child("maxSurge"),
+            value("maxSurge"),
+            "may not be set when maxUnavailable is non-zero",
+        )),
+        _ => {}
+    }
+}
+
+/// Checks a replication controller, whose selector is a plain map.
+pub fn replication_controller(controller: &Value, faults: &mut Vec<FieldError>) {
+    let path = Path::root("spec");
+    let nothing = Value::Null;
+    let spec = controller.get("spec").unwrap_or(&nothing);
+    not_negative(spec, "minReadySeconds", path, faults);
+    let selector = object::map(spec, "selector").filter(|selector| !selector.is_empty());
+    if selector.is_none() {
+        faults.push(FieldError::required(path.child("selector"), ""));
+    }
+    not_negative(spec, "replicas", path, faults);
+    let Some(template) = object::get(spec, "template") else {
+        faults.push(FieldError::required(path.child("template"), ""));
+        return;
+    };
+    let chosen = |(key, value): (&String, &Value)| object::label(template, key) == value.as_str();
+    if !selector.into_iter().flatten().all(chosen) {
+        mismatch(template, path, faults);
+    }
+    pod::lasting_template(template, "ReplicationController", path.child("template"), faults);
+}
+
+/// Checks a pod template.
+pub fn pod_template(template: &Value, faults: &mut Vec<FieldError>) {
+    let nothing = Value::Null;
+    pod::any_template(
+        template.get("template").unwrap_or(&nothing),
+        Path::root("template"),
+        faults,
+    );
+}
+
+/// Checks a controller revision.
+pub fn controller_revision(revision: &Value, faults: &mut Vec<FieldError>) {
+    let count = object::integer(revision, "revision").unwrap_or_default();
+    if count < 0 {
+        faults.push(FieldError::invalid(
+            Path::root("revision"),
+            count,
+            super::check::NOT_NEGATIVE,
+        ));
+    }
+    if object::get(revision, "data").is_none() {
+        faults.push(FieldError::required(Path::root("data"), "data is mandatory"));
+    }
+}
+
+/// What a revision remembers never changes.
+pub fn controller_revision_update(new: &Value, old: &Value, faults: &mut Vec<FieldError>) {
+    immutable(new.get("data"), old.get("data"), Path::root("data"), faults);
+}
+
+fn mismatch(template: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let labels = object::get(template, "metadata.labels")
+        .cloned()
+        .unwrap_or_else(|| serde_json::json!({}));
+    let at = path.child("template.metadata.labels");
+    faults.push(FieldError::invalid(
+        at,
+        labels,
+        "`selector` does not match template `labels`",
+    ));
+}
+
 fn workload(workload: &Value, faults: &mut Vec<FieldError>) {
     let path = Path::root("spec");
     let nothing = Value::Null;
@@ -41,36 +157,27 @@ fn workload(workload: &Value, faults: &mut Vec<FieldError>) {
     let template = spec.get("template").unwrap_or(&nothing);
     match object::get(spec, "selector") {
         None => faults.push(FieldError::required(path.child("selector"), "")),
-        Some(found) => selector(found, template, path, faults),
+        Some(found) => selector(found, template, "deployment", path, faults),
     }
     pod::template(template, path.child("template"), faults);
 }
 
-fn selector(selector: &Value, template: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+/// Checks that a selector chooses the template's pods, and not all there are. The words name the kind.
+pub(super) fn selector(selector: &Value, template: &Value, kind: &str, path: Path<'_>, faults: &mut Vec<FieldError>) {
     let here = path.child("selector");
-    let read = match LabelSelector::from_object(selector) {
-        Ok(read) => read,
-        Err(error) => {
-            faults.push(FieldError::invalid(here, selector.clone(), error.message));
-            return;
-        }
+    let before = faults.len();
+    label_selector(selector, here, faults);
+    if faults.len() > before {
+        return;
+    }
+    let Ok(read) = LabelSelector::from_object(selector) else {
+        return;
     };
     if read.is_everything() {
-        faults.push(FieldError::invalid(
-            here,
-            selector.clone(),
-            "empty selector is invalid for deployment",
-        ));
+        let words = format!("empty selector is invalid for {kind}");
+        faults.push(FieldError::invalid(here, selector.clone(), words));
     } else if !read.matches_object(template) {
-        let labels = object::get(template, "metadata.labels")
-            .cloned()
-            .unwrap_or_else(|| serde_json::json!({}));
-        let at = path.child("template.metadata.labels");
-        faults.push(FieldError::invalid(
-            at,
-            labels,
-            "`selector` does not match template `labels`",
-        ));
+        mismatch(template, path, faults);
     }
 }
 
@@ -111,33 +218,9 @@ fn rolling_update(rolling: &Value, path: Path<'_>, faults: &mut Vec<FieldError>)
         let value = rolling.get("maxUnavailable").cloned().unwrap_or_default();
         faults.push(FieldError::invalid(here, value, "may not be 0 when `maxSurge` is 0"));
     }
-    if rolling.get("maxUnavailable").is_some_and(Value::is_string) && unavailable.is_some_and(|percent| percent > 100) {
-        let value = rolling.get("maxUnavailable").cloned().unwrap_or_default();
-        faults.push(FieldError::invalid(
-            path.child("maxUnavailable"),
-            value,
-            "must not be greater than 100%",
-        ));
+    if let Some(value) = rolling.get("maxUnavailable") {
+        at_most_all(value, path.child("maxUnavailable"), faults);
     }
-}
-
-fn count_or_percent(value: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) -> Option<i64> {
-    if let Some(text) = value.as_str() {
-        let digits = text
-            .strip_suffix('%')
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-        let percent = digits.and_then(|digits| digits.parse().ok());
-        if percent.is_none() {
-            let words = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-            faults.push(FieldError::invalid(path, text, words));
-        }
-        return percent;
-    }
-    let count = value.as_i64()?;
-    if count < 0 {
-        faults.push(FieldError::invalid(path, count, super::check::NOT_NEGATIVE));
-    }
-    Some(count)
 }
 
 /// A workload's selector never changes: it would leave its pods behind.

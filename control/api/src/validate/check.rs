@@ -32,6 +32,76 @@ pub(super) fn not_negative(owner: &Value, field: &str, path: Path<'_>, faults: &
     }
 }
 
+/// A number or a percentage, which must not be below zero; answers with the number in it.
+pub(super) fn count_or_percent(value: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) -> Option<i64> {
+    if let Some(text) = value.as_str() {
+        let digits = text
+            .strip_suffix('%')
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        let percent = digits.and_then(|digits| digits.parse().ok());
+        if percent.is_none() {
+            let words = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+            faults.push(FieldError::invalid(path, text, words));
+        }
+        return percent;
+    }
+    let count = value.as_i64()?;
+    if count < 0 {
+        faults.push(FieldError::invalid(path, count, NOT_NEGATIVE));
+    }
+    Some(count)
+}
+
+/// A share of a whole must not be more than all of it.
+pub(super) fn at_most_all(value: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let percent = value
+        .as_str()
+        .and_then(|text| text.strip_suffix('%')?.parse::<i64>().ok());
+    if percent.is_some_and(|percent| percent > 100) {
+        faults.push(FieldError::invalid(
+            path,
+            value.clone(),
+            "must not be greater than 100%",
+        ));
+    }
+}
+
+/// A label selector must be readable, its keys and values of their forms.
+pub(super) fn label_selector(selector: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    super::metadata::labels(object::map(selector, "matchLabels"), path.child("matchLabels"), faults);
+    let list = path.child("matchExpressions");
+    for (index, expression) in object::list(selector, "matchExpressions").iter().enumerate() {
+        let here = list.index(index);
+        let values = object::list(expression, "values");
+        match object::text(expression, "operator") {
+            "In" | "NotIn" if values.is_empty() => faults.push(FieldError::required(
+                here.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => faults.push(FieldError::forbidden(
+                here.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => faults.push(FieldError::invalid(
+                here.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
+        }
+        let key = object::text(expression, "key");
+        for fault in names::qualified_name(key) {
+            faults.push(FieldError::invalid(here.child("key"), key, fault));
+        }
+        let at = here.child("values");
+        for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            for fault in names::label_value(value) {
+                faults.push(FieldError::invalid(at.index(index), value, fault));
+            }
+        }
+    }
+}
+
 /// A text must be set and have a form.
 pub(super) fn named(text: &str, form: fn(&str) -> Vec<String>, path: Path<'_>, faults: &mut Vec<FieldError>) {
     if text.is_empty() {

@@ -66,6 +66,7 @@ fn name_faults(rule: NameRule, name: &str) -> Vec<String> {
         NameRule::Label => names::dns_label(name),
         NameRule::ServiceName => names::service_name(name),
         NameRule::PathSegment => names::path_segment(name),
+        NameRule::IpAddress => names::ip_address(name),
     }
 }
 

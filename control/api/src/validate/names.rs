@@ -76,6 +76,15 @@ pub fn path_segment(text: &str) -> Vec<String> {
     found.map(|part| format!("may not contain '{part}'")).collect()
 }
 
+/// An IP address as it is written most shortly.
+pub fn ip_address(text: &str) -> Vec<String> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) if address.to_string() == text => Vec::new(),
+        Ok(_) => vec!["must be a canonical form IP address".to_owned()],
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+    }
+}
+
 /// A key of a label, an annotation or a finalizer: `name` or `example.com/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut faults = Vec::new();

@@ -17,11 +17,14 @@ pub fn pod(pod: &Value, faults: &mut Vec<FieldError>) {
 
 /// Checks the template of a workload whose pods run until they are deleted; `path` is where the template stands.
 pub(super) fn template(template: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    lasting_template(template, "ReplicaSet", path, faults);
+}
+
+/// The same for workloads of another kind, which the words name.
+pub(super) fn lasting_template(template: &Value, kind: &str, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    any_template(template, path, faults);
     let nothing = Value::Null;
     let pod_spec = template.get("spec").unwrap_or(&nothing);
-    let labels = path.child("metadata.labels");
-    metadata::labels(object::map(template, "metadata.labels"), labels, faults);
-    spec(pod_spec, path.child("spec"), faults);
     let here = path.child("spec");
     let policy = object::text(pod_spec, "restartPolicy");
     if RESTART_POLICIES.contains(&policy) && policy != "Always" {
@@ -32,9 +35,17 @@ pub(super) fn template(template: &Value, path: Path<'_>, faults: &mut Vec<FieldE
         ));
     }
     if object::get(pod_spec, "activeDeadlineSeconds").is_some() {
-        let words = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        let words = format!("activeDeadlineSeconds in {kind} is not Supported");
         faults.push(FieldError::forbidden(here.child("activeDeadlineSeconds"), words));
     }
+}
+
+/// Checks what holds for every template.
+pub(super) fn any_template(template: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let nothing = Value::Null;
+    let labels = path.child("metadata.labels");
+    metadata::labels(object::map(template, "metadata.labels"), labels, faults);
+    spec(template.get("spec").unwrap_or(&nothing), path.child("spec"), faults);
 }
 
 fn spec(spec: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {

@@ -31,11 +31,10 @@ impl Scope<'_> {
     /// Creates an object that is in the stored form already, but for what creation gives it.
     pub(crate) async fn create_normalised(
         &self,
-        mut value: Value,
+        value: Value,
         options: WriteOptions,
         warnings: Vec<String>,
     ) -> Result<Written, ApiError> {
-        self.settle(&mut value)?;
         let generate = object::generate_name(&value).to_owned();
         let generated = object::name(&value).is_empty() && !generate.is_empty();
         let mut names = 0;
@@ -45,6 +44,8 @@ impl Scope<'_> {
             if generated {
                 object::set_name(&mut attempt, &generated_name(&generate));
             }
+            // The name comes first: what the system adds may be made from it, as the labels of a job's pods are.
+            self.settle(&mut attempt)?;
             match self.try_create(attempt, options).await {
                 Ok(json) => {
                     return Ok(Written {

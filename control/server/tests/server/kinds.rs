@@ -12,7 +12,17 @@ fn example(kind: &Kind, name: &str) -> Value {
     let reference = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "view"});
     let mut object = match kind.kind.as_ref() {
         "Pod" => pod(name),
-        "Deployment" | "ReplicaSet" => deployment(name),
+        "Deployment" | "ReplicaSet" | "StatefulSet" => deployment(name),
+        "DaemonSet" => {
+            let mut set = deployment(name);
+            set["spec"].as_object_mut().unwrap().remove("replicas");
+            set
+        }
+        "ReplicationController" => json!({"spec": {"template": labelled()}}),
+        "PodTemplate" => json!({"template": labelled()}),
+        "ControllerRevision" => json!({"data": {"a": 1}, "revision": 1}),
+        "Job" => json!({"spec": {"template": once()}}),
+        "CronJob" => json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once()}}}}),
         "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
         "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": [], "ports": []}),
         "Event" => json!({"involvedObject": {"kind": "Pod", "name": "x", "namespace": "default"}, "type": "Normal"}),
@@ -22,6 +32,14 @@ fn example(kind: &Kind, name: &str) -> Value {
     };
     object["metadata"]["name"] = json!(name);
     object
+}
+
+fn labelled() -> Value {
+    json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "hello"}]}})
+}
+
+fn once() -> Value {
+    json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "hello"}]}})
 }
 
 fn collection(kind: &Kind) -> String {
@@ -91,7 +109,14 @@ async fn every_kind_lives_and_dies() {
             json!([patched])
         );
 
-        world.ok(Method::DELETE, &one, Value::Null).await;
+        // Jobs and replication controllers would leave their pods behind, and wait for that.
+        world
+            .ok(
+                Method::DELETE,
+                &format!("{one}?propagationPolicy=Background"),
+                Value::Null,
+            )
+            .await;
         if kind.kind != "Namespace" {
             assert_eq!(world.fails(Method::GET, &one, Value::Null).await.0, 404, "{list}");
         }
