@@ -17,6 +17,7 @@ use futures::stream::select_all;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::Core;
 use crate::identity::Identity;
 use crate::request::RequestInfo;
 pub(crate) use rules::{Attributes, Policy, Subject};
@@ -91,16 +92,21 @@ impl Policies {
 }
 
 /// Refuses a request that no role allows, in the words of Kubernetes.
-pub(crate) fn authorise(policies: &Policies, identity: &Identity, info: &RequestInfo) -> Result<(), ApiError> {
-    check(policies, identity, &attributes(info))
+pub(crate) fn authorise(core: &Core, identity: &Identity, info: &RequestInfo) -> Result<(), ApiError> {
+    check(core, identity, &attributes(info))
 }
 
 /// The same for something that a request needs besides what its path says.
-pub(crate) fn check(policies: &Policies, identity: &Identity, attributes: &Attributes<'_>) -> Result<(), ApiError> {
-    if identity.is_master() || policies.current().allows(&Subject::of(identity), attributes) {
+pub(crate) fn check(core: &Core, identity: &Identity, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+    if allows(core, identity, attributes) {
         return Ok(());
     }
     Err(denied(identity, attributes))
+}
+
+/// Whether somebody may do it.
+pub(crate) fn allows(core: &Core, identity: &Identity, attributes: &Attributes<'_>) -> bool {
+    identity.is_master() || core.policies.current().allows(&Subject::of(identity), attributes)
 }
 
 fn attributes(info: &RequestInfo) -> Attributes<'_> {

@@ -1,8 +1,8 @@
 //! The chain that every request goes through, from a socket or from a caller in this process:
 //!
-//! trace, timeout, impersonate, authorise, route, decode, normalise, default, prepare, admit, validate, commit, encode.
+//! trace, timeout, authenticate, impersonate, authorise, route, decode, normalise, default, prepare, admit, validate, commit, encode.
 //!
-//! Who asks is settled before: by the connection's certificate, or by the holder of a [`crate::LocalService`].
+//! A connection's certificate says who asks, a token in the request, or the holder of a [`crate::LocalService`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, logs, negotiate, review, stream, view};
+use crate::{authn, authz, logs, negotiate, oidc, review, stream, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -93,12 +93,12 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
 }
 
 async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    let other = authn::impersonate(&call.core.policies, call.identity, &call.parts.headers)?;
+    let identity = authn::authenticate(call.core, call.identity, &mut call.parts.headers)?;
     let call = Call {
-        identity: other.as_ref().unwrap_or(call.identity),
+        identity: &identity,
         ..call
     };
-    authz::authorise(&call.core.policies, call.identity, call.info)?;
+    authz::authorise(call.core, call.identity, call.info)?;
     match &call.info.resource {
         Some(path) => call.resource(path, body).await,
         None => call.other(),
@@ -129,7 +129,8 @@ impl Call<'_> {
                 self.core.metrics.text(self.core.store.snapshot().revision()),
             )),
             path => {
-                let found = self.core.discovery.answer(path, headers);
+                let found = oidc::answer(&self.core.tokens, path);
+                let found = found.or_else(|| self.core.discovery.answer(path, headers));
                 let found = found.or_else(|| self.core.openapi.answer(path, headers, self.query));
                 Ok(found.unwrap_or_else(respond::page_not_found))
             }
@@ -154,6 +155,7 @@ impl Call<'_> {
             core: &core,
             kind,
             namespace,
+            identity: self.identity,
         };
         match (path.name.as_deref(), path.subresource.as_deref()) {
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
@@ -278,6 +280,12 @@ impl Call<'_> {
                     StatusCode::CREATED,
                     &scope.evict(name, document, self.query).await?,
                 ))
+            }
+            ("token", _) => {
+                let document = self.document(body).await?;
+                let options = WriteOptions::parse(self.query)?;
+                let issued = scope.issue_token(name, document, options)?;
+                Ok(respond::json(StatusCode::CREATED, &issued))
             }
             ("log", _) => logs::answer(self, scope, name).await,
             ("portforward", _) => stream::forward::answer(self, scope, name).await,

@@ -14,13 +14,16 @@ use crate::frames::Frames;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
-use crate::{Config, NodeDialer, Version};
+use crate::tokens::Tokens;
+use crate::{Config, NodeDialer, Pki, Version};
 
 /// The state of one server. Nothing in it is held locked across an await.
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) policies: Policies,
+    pub(crate) tokens: Tokens,
+    pub(crate) pki: Pki,
     pub(crate) addresses: Addresses,
     pub(crate) nodes: Arc<dyn NodeDialer>,
     pub(crate) version: Version,
@@ -35,12 +38,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, tokens: Tokens) -> Self {
         let kinds = crate::document::kinds().clone();
         let snapshot = config.store.snapshot();
         Self {
             policies: Policies::new(&snapshot),
             addresses: Addresses::new(&config, &snapshot),
+            tokens,
+            pki: config.pki,
             nodes: config.nodes,
             discovery: Discovery::new(&kinds),
             openapi: OpenApi::new(kinds.clone(), &config.version),

@@ -26,6 +26,7 @@ mod local;
 mod logs;
 mod metrics;
 mod negotiate;
+mod oidc;
 mod openapi;
 pub mod pki;
 mod query;
@@ -36,6 +37,8 @@ mod review;
 mod server;
 mod stream;
 mod tls;
+mod token_request;
+mod tokens;
 mod view;
 
 pub use body::ResponseBody;

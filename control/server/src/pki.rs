@@ -74,6 +74,8 @@ struct Inner {
     issuer: Issuer<'static, KeyPair>,
     serving: (String, String),
     admin: (String, String),
+    /// The key that signs tokens of service accounts, PEM. Not the authority's: a token is no certificate.
+    token_key: String,
 }
 
 impl Pki {
@@ -96,12 +98,14 @@ impl Pki {
             renewed
         };
         let admin = load_or_make(dir, "admin", || make_client(&issuer, ADMIN, &["system:masters"]))?;
+        let token_key = load_or_make_key(dir, "service-account")?;
         Ok(Self {
             inner: Arc::new(Inner {
                 ca_pem: ca.0,
                 issuer,
                 serving,
                 admin,
+                token_key,
             }),
         })
     }
@@ -118,6 +122,7 @@ impl Pki {
                 issuer,
                 serving,
                 admin,
+                token_key: key("service-account")?.serialize_pem(),
             }),
         })
     }
@@ -135,6 +140,11 @@ impl Pki {
     /// The administrator's certificate and private key, PEM.
     pub fn admin(&self) -> (&str, &str) {
         (&self.inner.admin.0, &self.inner.admin.1)
+    }
+
+    /// The private key that signs tokens of service accounts, PEM.
+    pub(crate) fn token_key(&self) -> &str {
+        &self.inner.token_key
     }
 
     /// Issues a client certificate for `user` in `groups`, of which there may be one: the certificate and its private key, PEM. Nothing is kept.
@@ -307,6 +317,17 @@ fn load_or_make(
     }
 }
 
+/// The same for a key that has no certificate.
+fn load_or_make_key(dir: &Path, name: &str) -> Result<String, PkiError> {
+    let path = dir.join(format!("{name}.key"));
+    if let Some(key) = read(&path)? {
+        return Ok(key);
+    }
+    let key = key(name)?.serialize_pem();
+    write_private(&path, key.as_bytes()).map_err(|source| PkiError::File { path, source })?;
+    Ok(key)
+}
+
 fn paths(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
     (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")))
 }
@@ -360,6 +381,7 @@ mod tests {
         assert_eq!(first.ca_pem(), second.ca_pem());
         assert_eq!(first.serving(), second.serving());
         assert_eq!(first.admin(), second.admin());
+        assert_eq!(first.token_key(), second.token_key());
     }
 
     #[test]
@@ -398,7 +420,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         Pki::load_or_create(dir.path(), &[]).unwrap();
-        for name in ["ca", "server", "admin"] {
+        for name in ["ca", "server", "admin", "service-account"] {
             let mode = fs::metadata(dir.path().join(format!("{name}.key")))
                 .unwrap()
                 .permissions()

@@ -18,10 +18,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::kinds::Kind;
 use coracle_api::status::ApiError;
-use coracle_store::{Change, CommitError, Expect, Key, Record, Transaction};
+use coracle_store::{Change, CommitError, Expect, Key, Record, Snapshot, Transaction};
 use serde_json::Value;
 
+use crate::admission::Request;
 use crate::core::Core;
+use crate::identity::Identity;
 use crate::{authz, document};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
@@ -35,6 +37,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) kind: &'a Arc<Kind>,
     /// `None` for cluster-wide kinds and for requests across all namespaces.
     pub(crate) namespace: Option<&'a str>,
+    /// Who asks; that it may ask has been decided before.
+    pub(crate) identity: &'a Identity,
 }
 
 /// What a write came to.
@@ -84,6 +88,16 @@ impl<'a> Scope<'a> {
     /// Whether this is the service kind, whose addresses are handed out.
     pub(crate) fn is_service(&self) -> bool {
         self.kind.group.is_empty() && self.kind.kind == "Service"
+    }
+
+    /// What admission is asked about a write of this kind here.
+    pub(crate) fn request<'b>(&'b self, snapshot: &'b Snapshot, name: &'b str, old: Option<&'b Value>) -> Request<'b> {
+        Request {
+            scope: *self,
+            snapshot,
+            name,
+            old,
+        }
     }
 
     /// Writes an object. `also` are further conditions.

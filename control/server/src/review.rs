@@ -1,4 +1,8 @@
-//! Kinds that are questions: who am I, and may somebody do this? A create is answered, nothing is stored.
+//! Kinds that are questions: who am I, whose token is this, and may somebody do this? A create is answered, nothing is
+//! stored.
+
+mod access;
+mod rules;
 
 use coracle_api::kinds::Kind;
 use coracle_api::object;
@@ -6,10 +10,10 @@ use coracle_api::status::ApiError;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::authz::{self, Attributes, Subject};
+use crate::authn::{self, AUDIENCE};
 use crate::chain::Call;
+use crate::core::Core;
 use crate::decode::{self, RequestBody};
-use crate::identity::{Identity, MASTERS};
 use crate::negotiate;
 use crate::query::WriteOptions;
 use crate::respond::{self, Answer};
@@ -21,63 +25,44 @@ pub(crate) async fn answer(call: &Call<'_>, kind: &Kind, body: RequestBody) -> R
     let api_version = kind.api_version();
     let document = call.document(body).await?;
     let (mut review, warnings) = decode::normalise(document, decode::expected(kind, &api_version), options.validation)?;
+    let namespace = call.info.resource.as_ref().and_then(|path| path.namespace.as_deref());
+    decode::settle_namespace(&mut review, namespace.filter(|_| kind.namespaced))?;
     let status = match kind.kind.as_ref() {
-        "SelfSubjectReview" => json!({"userInfo": user_info(call.identity)}),
-        "SelfSubjectAccessReview" => access(call, &Subject::of(call.identity), &review),
-        "SubjectAccessReview" => {
-            let spec = review.get("spec").cloned().unwrap_or_default();
-            let groups: Vec<String> = object::list(&spec, "groups")
-                .iter()
-                .filter_map(|group| group.as_str().map(str::to_owned))
-                .collect();
-            let user = object::text(&spec, "user");
-            if user.is_empty() && groups.is_empty() {
-                return Err(ApiError::bad_request("at least one of user or group must be specified"));
-            }
-            access(call, &Subject { user, groups: &groups }, &review)
-        }
+        "SelfSubjectReview" => json!({"userInfo": call.identity.user_info()}),
+        "TokenReview" => token(call.core, &review)?,
+        "SelfSubjectAccessReview" => access::answer(call.core, call.identity, &review)?,
+        "SubjectAccessReview" => access::answer(call.core, &access::subject(&review)?, &review)?,
+        "LocalSubjectAccessReview" => access::local(call.core, &review, namespace.unwrap_or_default())?,
+        "SelfSubjectRulesReview" => rules::answer(call.core, call.identity, &review)?,
         _ => return Err(ApiError::no_such_resource()),
     };
     object::set(&mut review, "status", status);
+    if kind.kind == "TokenReview" {
+        // The answer goes through more hands than the question; it does not repeat the secret.
+        object::remove(&mut review, "spec.token");
+    }
     let mut answer = respond::json(StatusCode::CREATED, &review);
     respond::warn(&mut answer, &warnings);
     Ok(answer)
 }
 
-fn user_info(identity: &Identity) -> Value {
-    json!({"username": &*identity.user, "groups": identity.groups.to_vec()})
-}
-
-fn access(call: &Call<'_>, subject: &Subject<'_>, review: &Value) -> Value {
-    let resource = object::get(review, "spec.resourceAttributes");
-    let path = object::get(review, "spec.nonResourceAttributes");
-    let attributes = match (resource, path) {
-        (Some(resource), _) => {
-            let optional = |field: &str| Some(object::text(resource, field)).filter(|text| !text.is_empty());
-            Attributes {
-                verb: object::text(resource, "verb"),
-                path: None,
-                group: object::text(resource, "group"),
-                resource: object::text(resource, "resource"),
-                subresource: optional("subresource"),
-                namespace: optional("namespace"),
-                name: optional("name"),
-            }
-        }
-        (None, Some(path)) => Attributes {
-            verb: object::text(path, "verb"),
-            path: Some(object::text(path, "path")),
-            ..Attributes::default()
-        },
-        (None, None) => return json!({"allowed": false, "reason": "nothing was asked"}),
-    };
-    let master = subject.groups.iter().any(|group| group == MASTERS);
-    if master || call.core.policies.current().allows(subject, &attributes) {
-        return json!({"allowed": true});
+fn token(core: &Core, review: &Value) -> Result<Value, ApiError> {
+    let token = object::text(review, "spec.token");
+    if token.is_empty() {
+        return Err(ApiError::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
     }
-    let identity = Identity {
-        user: subject.user.into(),
-        groups: subject.groups.into(),
-    };
-    json!({"allowed": false, "reason": authz::refusal(&identity, &attributes)})
+    let audiences: Vec<&str> = object::list(review, "spec.audiences")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let asked = !audiences.is_empty();
+    let audiences = if asked { audiences } else { vec![AUDIENCE] };
+    Ok(match authn::verify(core, token, &audiences) {
+        Ok(verified) => json!({
+            "authenticated": true, "user": verified.identity.user_info(), "audiences": verified.audiences,
+        }),
+        Err(_) => json!({"user": {}, "error": "invalid bearer token"}),
+    })
 }

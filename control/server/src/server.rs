@@ -11,6 +11,7 @@ use crate::health::ReadyCheck;
 use crate::identity::{Identity, MASTERS};
 use crate::local::LocalService;
 use crate::tls::{self, TlsError};
+use crate::tokens::{TokenError, Tokens};
 use crate::{Config, bootstrap, listen};
 
 /// Why a server could not be built.
@@ -19,6 +20,9 @@ pub enum BuildError {
     /// The certificates cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// Tokens of service accounts cannot be signed.
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// The objects that every cluster has could not be written.
     #[error("bootstrap of {object}: {source}")]
     Bootstrap {
@@ -41,7 +45,8 @@ impl Server {
     /// [`Server::local`] serves; [`Server::run`] serves the network.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let tls = Arc::new(tls::server_config(&config.pki)?);
-        let core = Arc::new(Core::new(config));
+        let tokens = Tokens::new(config.pki.token_key())?;
+        let core = Arc::new(Core::new(config, tokens));
         bootstrap::run(&core).await?;
         Ok(Self { core, tls })
     }
@@ -54,6 +59,11 @@ impl Server {
     /// A client in this process to whom everything is allowed.
     pub fn local_admin(&self) -> LocalService {
         self.local("coracle-admin", &[MASTERS])
+    }
+
+    /// A client in this process that has proved nothing; a token in its requests says who it is.
+    pub fn local_anonymous(&self) -> LocalService {
+        LocalService::new(self.core.clone(), Identity::anonymous())
     }
 
     /// Adds a condition to `/readyz`, which fails until the condition is set.

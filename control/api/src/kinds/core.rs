@@ -261,6 +261,16 @@ fn secret() -> Kind {
 fn service_account() -> Kind {
     row("ServiceAccount", "serviceaccounts", "k8s.io/api/core/v1.ServiceAccount")
         .short(&["sa"])
+        .sub_of(
+            "token",
+            CREATE,
+            Body::new(
+                "authentication.k8s.io",
+                "v1",
+                "TokenRequest",
+                "k8s.io/api/authentication/v1.TokenRequest",
+            ),
+        )
         .printed(table::core::SERVICE_ACCOUNT, table::core::service_account)
 }
 

@@ -14,6 +14,18 @@ pub fn kinds() -> Vec<Kind> {
             "k8s.io/api/authentication/v1.SelfSubjectReview",
         ),
         (
+            authentication,
+            "TokenReview",
+            "tokenreviews",
+            "k8s.io/api/authentication/v1.TokenReview",
+        ),
+        (
+            authorization,
+            "SelfSubjectRulesReview",
+            "selfsubjectrulesreviews",
+            "k8s.io/api/authorization/v1.SelfSubjectRulesReview",
+        ),
+        (
             authorization,
             "SelfSubjectAccessReview",
             "selfsubjectaccessreviews",
@@ -31,5 +43,13 @@ pub fn kinds() -> Vec<Kind> {
             .cluster()
             .with_verbs(CREATE)
     };
-    rows.into_iter().map(review).collect()
+    let local = Kind::new(
+        authorization,
+        "v1",
+        "LocalSubjectAccessReview",
+        "localsubjectaccessreviews",
+        "k8s.io/api/authorization/v1.LocalSubjectAccessReview",
+    )
+    .with_verbs(CREATE);
+    rows.into_iter().map(review).chain([local]).collect()
 }

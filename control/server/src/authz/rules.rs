@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use coracle_api::object;
 use coracle_store::Snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::PREFIXES;
 use crate::document::{parse, place};
@@ -43,8 +43,8 @@ impl<'a> Subject<'a> {
 }
 
 /// One rule of a role.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Rule {
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
     verbs: Vec<String>,
     groups: Vec<String>,
     resources: Vec<String>,
@@ -128,6 +128,21 @@ impl Policy {
         }
     }
 
+    /// The rules that a subject has in a namespace, those from everywhere included.
+    pub(crate) fn rules_in<'a>(&'a self, subject: &Subject<'_>, namespace: &'a str) -> impl Iterator<Item = &'a Rule> {
+        let grants = self.grants(subject);
+        grants
+            .filter(move |grant| grant.namespace.as_deref().is_none_or(|own| own == namespace))
+            .flat_map(|grant| grant.rules.iter())
+    }
+
+    fn grants<'a>(&'a self, subject: &Subject<'_>) -> impl Iterator<Item = &'a Grant> + use<'a> {
+        let own = self.users.get(subject.user).into_iter();
+        let shared = subject.groups.iter().filter_map(|group| self.groups.get(group));
+        let found: Vec<&Vec<Grant>> = own.chain(shared).collect();
+        found.into_iter().flatten()
+    }
+
     /// Whether some rule allows it.
     pub(crate) fn allows(&self, subject: &Subject<'_>, attributes: &Attributes<'_>) -> bool {
         let own = self.users.get(subject.user).into_iter();
@@ -147,6 +162,23 @@ impl Grant {
 }
 
 impl Rule {
+    /// As it stands in a role; a rule for every path has no resources.
+    pub(crate) fn to_value(&self) -> Value {
+        let mut rule = json!({"verbs": self.verbs});
+        let lists = [
+            ("apiGroups", &self.groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.names),
+            ("nonResourceURLs", &self.paths),
+        ];
+        for (field, list) in lists {
+            if !list.is_empty() {
+                object::set(&mut rule, field, json!(list));
+            }
+        }
+        rule
+    }
+
     fn allows(&self, attributes: &Attributes<'_>) -> bool {
         if !listed(&self.verbs, attributes.verb) {
             return false;
@@ -202,7 +234,6 @@ fn rules(role: &Value) -> Arc<[Rule]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn policy(bindings: &[(Option<&str>, Value, Value)]) -> Policy {
         let mut policy = Policy::default();

@@ -106,7 +106,6 @@ impl Scope<'_> {
         object::set_uid(value, &uuid::Uuid::new_v4().to_string());
         defaults::apply(self.kind, value);
         prepare::create(self.kind, value);
-        admission::mutate_create(self.kind, value);
         Ok(())
     }
 
@@ -123,6 +122,8 @@ impl Scope<'_> {
         if !name.is_empty() && snapshot.get(key.as_str()).is_some() {
             return Err(Lost::Race { key });
         }
+        let request = self.request(&snapshot, &name, None);
+        admission::mutate(&request, &mut value).map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
         let reservation = match self.is_service() {
             true => Some(

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{Lost, RETRIES, Scope, Written, deletion};
 use crate::decode::{self, Document};
-use crate::document;
 use crate::query::WriteOptions;
+use crate::{admission, document};
 
 /// Which part of an object a write may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +269,12 @@ impl Scope<'_> {
     ) -> Result<Bytes, Lost> {
         carry_over(&mut new, old);
         match part {
-            Part::Main => prepare::update(self.kind, &mut new, old),
+            Part::Main => {
+                prepare::update(self.kind, &mut new, old);
+                let snapshot = self.core.store.snapshot();
+                let request = self.request(&snapshot, name, Some(old));
+                admission::mutate(&request, &mut new).map_err(Lost::Failed)?;
+            }
             Part::Status => prepare::update_status(self.kind, &mut new, old),
             Part::Finalize => prepare::finalize(&mut new, old),
         }

@@ -86,7 +86,7 @@ fn may_connect(call: &Call<'_>) -> Result<(), ApiError> {
         namespace: path.namespace.as_deref(),
         name: path.name.as_deref(),
     };
-    authz::check(&call.core.policies, call.identity, &attributes)
+    authz::check(call.core, call.identity, &attributes)
 }
 
 fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiError> {

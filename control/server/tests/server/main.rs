@@ -12,6 +12,7 @@
 mod access;
 mod forward;
 mod kinds;
+mod tokens;
 mod watching;
 mod wire;
 mod world;
