@@ -3,6 +3,7 @@
 //! Everything here is a pure function over `serde_json::Value`. Nothing reads a clock, draws a random number, waits, or
 //! opens a file: the time and identifiers come in as arguments, so that every decision can be tested by its inputs alone.
 
+pub mod apply;
 pub mod convert;
 pub mod defaults;
 pub mod field_error;

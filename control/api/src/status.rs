@@ -224,6 +224,11 @@ impl ApiError {
         )
     }
 
+    /// 409: an apply would take fields from other managers; `message` names them.
+    pub fn apply_conflict(message: impl Into<String>) -> Self {
+        Self::new(409, "Conflict", message)
+    }
+
     /// 403: the user may not, or admission refuses; `name` may be empty.
     pub fn forbidden(resource: &GroupResource, name: &str, message: &str) -> Self {
         let words = match (resource.resource.is_empty(), name.is_empty()) {
@@ -336,6 +341,11 @@ impl ApiError {
             message,
             field: String::new(),
         })
+    }
+
+    /// 500 without a reason, for what Kubernetes answers so.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// 501: Kubernetes knows this, the server does not.

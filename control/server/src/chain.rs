@@ -187,7 +187,8 @@ impl Call<'_> {
         match self.info.verb {
             "create" => {
                 let document = self.document(body).await?;
-                let written = scope.create(document, WriteOptions::parse(self.query)?).await?;
+                let options = self.write_options("CreateOptions")?;
+                let written = scope.create(document, options).await?;
                 view::written(scope, view, self.query, written)
             }
             "list" => {
@@ -241,7 +242,7 @@ impl Call<'_> {
         subresource: &str,
         body: RequestBody,
     ) -> Result<Answer, ApiError> {
-        let dry_run = WriteOptions::parse(self.query)?.dry_run;
+        let dry_run = self.write_options("UpdateOptions")?.dry_run;
         match (subresource, self.info.verb) {
             ("status", "get") => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;
@@ -258,13 +259,19 @@ impl Call<'_> {
             ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
             ("scale", "get") => Ok(respond::json(StatusCode::OK, &scope.scale(name)?)),
             ("scale", verb) => {
-                let source = match verb {
-                    "patch" => ScaleSource::Patch(self.read_patch(body).await?),
-                    _ => ScaleSource::Body(self.document(body).await?),
+                let (source, options) = match verb {
+                    "patch" => {
+                        let (patch, options) = self.read_patch(body).await?;
+                        (ScaleSource::Patch(patch), options)
+                    }
+                    _ => (
+                        ScaleSource::Body(self.document(body).await?),
+                        self.write_options("UpdateOptions")?,
+                    ),
                 };
                 Ok(respond::json(
                     StatusCode::OK,
-                    &scope.rescale(name, source, dry_run).await?,
+                    &scope.rescale(name, source, options).await?,
                 ))
             }
             ("binding", _) => {
@@ -283,7 +290,7 @@ impl Call<'_> {
             }
             ("token", _) => {
                 let document = self.document(body).await?;
-                let options = WriteOptions::parse(self.query)?;
+                let options = self.write_options("CreateOptions")?;
                 let issued = scope.issue_token(name, document, options)?;
                 Ok(respond::json(StatusCode::CREATED, &issued))
             }
@@ -301,8 +308,8 @@ impl Call<'_> {
         body: RequestBody,
     ) -> Result<Answer, ApiError> {
         let view = negotiate::view(&self.parts.headers, self.query)?;
-        let options = WriteOptions::parse(self.query)?;
         let document = self.document(body).await?;
+        let options = self.write_options("UpdateOptions")?;
         view::written(
             scope,
             view,
@@ -313,9 +320,17 @@ impl Call<'_> {
 
     async fn patch(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {
         let view = negotiate::view(&self.parts.headers, self.query)?;
-        let options = WriteOptions::parse(self.query)?;
-        let patch = self.read_patch(body).await?;
-        view::written(scope, view, self.query, scope.patch(name, part, patch, options).await?)
+        let (patch, options) = self.read_patch(body).await?;
+        let written = match patch.is_apply() {
+            true => scope.apply(name, part, patch, options).await?,
+            false => scope.patch(name, part, patch, options).await?,
+        };
+        view::written(scope, view, self.query, written)
+    }
+
+    /// The options of a write; `kind` is what errors call them.
+    pub(crate) fn write_options(&self, kind: &str) -> Result<WriteOptions<'_>, ApiError> {
+        WriteOptions::parse(kind, self.query, &self.parts.headers, self.identity)
     }
 
     pub(crate) async fn document(&self, body: RequestBody) -> Result<decode::Document, ApiError> {
@@ -323,9 +338,12 @@ impl Call<'_> {
         decode::parse(&self.parts.headers, &bytes)
     }
 
-    async fn read_patch(&self, body: RequestBody) -> Result<Patch, ApiError> {
+    async fn read_patch(&self, body: RequestBody) -> Result<(Patch, WriteOptions<'_>), ApiError> {
         let bytes = decode::read(body).await?;
-        Patch::parse(decode::content_type(&self.parts.headers), bytes)
+        let patch = Patch::parse(decode::content_type(&self.parts.headers), bytes)?;
+        let options = self.write_options("PatchOptions")?;
+        options.check_patch(patch.is_apply())?;
+        Ok((patch, options))
     }
 
     async fn delete_options(&self, body: RequestBody) -> Result<DeleteOptions, ApiError> {

@@ -87,6 +87,18 @@ impl Identity {
         (!user.is_empty()).then(|| Self::new(user, &groups))
     }
 
+    /// What the program is called that uses this identity, when it does not say so itself.
+    pub(crate) fn program(&self) -> &str {
+        let user = &*self.user;
+        if user.starts_with("system:node:") {
+            return "kubelet";
+        }
+        match user.strip_prefix("system:") {
+            Some(rest) => rest.rsplit(':').next().unwrap_or(rest),
+            None => user,
+        }
+    }
+
     /// Whether everything is allowed to this identity, whatever the roles say.
     pub fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)

@@ -1,8 +1,12 @@
 //! The options that travel in a query string, parsed once and strictly.
 
+use coracle_api::field_error::FieldError;
 use coracle_api::normalise::Strictness;
 use coracle_api::selector::{FieldSelector, LabelSelector};
 use coracle_api::status::ApiError;
+use http::HeaderMap;
+
+use crate::identity::Identity;
 
 /// A query string's pairs, decoded, in order.
 #[derive(Debug, Clone, Default)]
@@ -199,29 +203,38 @@ fn refused(field: &str, text: String) -> ApiError {
     ApiError::unprocessable(format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: {text}"))
 }
 
-/// The longest accepted name of a field manager, in characters, as in Kubernetes.
-const FIELD_MANAGER_CHARS: usize = 128;
+/// The longest accepted name of a field manager, in bytes, as in Kubernetes.
+const FIELD_MANAGER_BYTES: usize = 128;
 
 /// The options of every write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WriteOptions {
+pub(crate) struct WriteOptions<'a> {
     /// Do everything but commit.
     pub(crate) dry_run: bool,
     pub(crate) validation: Strictness,
+    /// To whom the fields belong that this writes.
+    pub(crate) manager: &'a str,
+    /// The manager was named, not guessed.
+    pub(crate) named: bool,
+    /// Take fields from other managers.
+    pub(crate) force: Option<bool>,
 }
 
-impl WriteOptions {
-    /// Reads the options from a query.
-    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
+impl<'a> WriteOptions<'a> {
+    /// Reads the options from a query. `kind` is what errors call them: `CreateOptions` and so on. Who does not say who
+    /// writes is known by the program that asks, or else by the identity.
+    pub(crate) fn parse(
+        kind: &str,
+        query: &'a Query,
+        headers: &'a HeaderMap,
+        identity: &'a Identity,
+    ) -> Result<Self, ApiError> {
+        let mut faults = Vec::new();
         let mut dry_run = false;
         for value in query.all("dryRun").filter(|value| !value.is_empty()) {
             match value {
                 "All" => dry_run = true,
-                other => {
-                    return Err(ApiError::bad_request(format!(
-                        "invalid value {other:?} of query parameter dryRun: supported values: \"All\""
-                    )));
-                }
+                other => faults.push(FieldError::not_supported("dryRun", other, &["All"])),
             }
         }
         let validation = match query.get("fieldValidation") {
@@ -229,20 +242,54 @@ impl WriteOptions {
             Some("Ignore") => Strictness::Ignore,
             Some("Strict") => Strictness::Strict,
             Some(other) => {
-                return Err(ApiError::bad_request(format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
+                faults.push(FieldError::not_supported(
+                    "fieldValidation",
+                    other,
+                    &["Ignore", "Strict", "Warn"],
+                ));
+                Strictness::Warn
             }
         };
-        if let Some(manager) = query.get("fieldManager")
-            && (manager.chars().count() > FIELD_MANAGER_CHARS || manager.chars().any(char::is_control))
-        {
-            return Err(ApiError::bad_request(
-                "fieldManager: Invalid value: must be at most 128 printable characters".to_owned(),
-            ));
+        let named = query.get("fieldManager");
+        if let Some(manager) = named {
+            if manager.len() > FIELD_MANAGER_BYTES {
+                faults.push(FieldError::too_long("fieldManager", FIELD_MANAGER_BYTES));
+            }
+            if manager.chars().any(char::is_control) {
+                let detail = "should only contain printable characters";
+                faults.push(FieldError::invalid("fieldManager", manager, detail));
+            }
         }
-        Ok(Self { dry_run, validation })
+        let options = Self {
+            dry_run,
+            validation,
+            manager: named.unwrap_or_else(|| program(headers).unwrap_or_else(|| identity.program())),
+            named: named.is_some(),
+            force: query.tristate("force")?,
+        };
+        match faults.is_empty() {
+            true => Ok(options),
+            false => Err(ApiError::invalid(kind, "meta.k8s.io", "", faults)),
+        }
     }
+
+    /// Checks what only an apply may and must say.
+    pub(crate) fn check_patch(&self, apply: bool) -> Result<(), ApiError> {
+        let fault = match (apply, self.named, self.force) {
+            (true, false, _) => FieldError::required("fieldManager", "is required for apply patch"),
+            (false, _, Some(_)) => FieldError::forbidden("force", "may not be specified for non-apply patch"),
+            _ => return Ok(()),
+        };
+        Err(ApiError::invalid("PatchOptions", "meta.k8s.io", "", vec![fault]))
+    }
+}
+
+/// The name of the program that asks, from its user agent: what stands before the first slash.
+fn program(headers: &HeaderMap) -> Option<&str> {
+    let agent = headers.get(http::header::USER_AGENT)?.to_str().ok()?;
+    let name = agent.split('/').next()?.trim();
+    let end = name.len().min(FIELD_MANAGER_BYTES);
+    name.get(..end).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -296,10 +343,37 @@ mod tests {
 
     #[test]
     fn write_options() {
-        let parse = |raw| WriteOptions::parse(&Query::parse(Some(raw)));
-        assert!(parse("dryRun=All").unwrap().dry_run);
-        assert!(parse("dryRun=Some").is_err());
-        assert_eq!(parse("fieldValidation=Strict").unwrap().validation, Strictness::Strict);
-        assert!(parse("fieldValidation=strict").is_err());
+        let identity = Identity::new("system:serviceaccount:kube-system:job-controller", &[]);
+        let mut headers = HeaderMap::new();
+        let check = |raw: &str, headers: &HeaderMap| {
+            let query = Query::parse(Some(raw));
+            let parsed = WriteOptions::parse("PatchOptions", &query, headers, &identity);
+            parsed.map(|o| {
+                (
+                    o.dry_run,
+                    o.validation,
+                    o.manager.to_owned(),
+                    o.check_patch(true).is_ok(),
+                )
+            })
+        };
+        assert!(check("dryRun=All", &headers).unwrap().0);
+        assert_eq!(
+            check("dryRun=Some", &headers).unwrap_err().message,
+            "PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\": supported values: \"All\""
+        );
+        assert_eq!(check("fieldValidation=Strict", &headers).unwrap().1, Strictness::Strict);
+        assert_eq!(check("fieldValidation=strict", &headers).unwrap_err().code, 422);
+        assert_eq!(
+            check(&format!("fieldManager={}", "x".repeat(129)), &headers)
+                .unwrap_err()
+                .code,
+            422
+        );
+        assert_eq!(check("", &headers).unwrap().2, "job-controller");
+        headers.insert("user-agent", "kubectl/v1.32.0 (linux/amd64)".parse().unwrap());
+        assert_eq!(check("", &headers).unwrap().2, "kubectl");
+        assert!(!check("", &headers).unwrap().3);
+        assert!(check("fieldManager=me", &headers).unwrap().3);
     }
 }

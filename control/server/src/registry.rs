@@ -3,10 +3,12 @@
 //! A [`Scope`] is a kind in a place. Its verbs are in the modules below, one each; here is what they share: looking up,
 //! committing, and turning what the store says into what clients understand.
 
+pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod deletion;
 pub(crate) mod list;
+mod ownership;
 pub(crate) mod pods;
 pub(crate) mod scale;
 pub(crate) mod token;
@@ -27,8 +29,9 @@ use crate::identity::Identity;
 use crate::{authz, document};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
-/// As in Kubernetes; with one writer per store a second try nearly always succeeds.
-pub(crate) const RETRIES: usize = 5;
+/// Kubernetes goes on until the request's time is over. Each time that one loses another wins, so this many writers of the
+/// same object at the same time all get through; with one writer a second try is rare.
+pub(crate) const RETRIES: usize = 100;
 
 /// A kind in a place.
 #[derive(Clone, Copy)]

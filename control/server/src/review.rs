@@ -15,13 +15,12 @@ use crate::chain::Call;
 use crate::core::Core;
 use crate::decode::{self, RequestBody};
 use crate::negotiate;
-use crate::query::WriteOptions;
 use crate::respond::{self, Answer};
 
 /// Answers a review.
 pub(crate) async fn answer(call: &Call<'_>, kind: &Kind, body: RequestBody) -> Result<Answer, ApiError> {
     negotiate::plain(&call.parts.headers)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = call.write_options("CreateOptions")?;
     let api_version = kind.api_version();
     let document = call.document(body).await?;
     let (mut review, warnings) = decode::normalise(document, decode::expected(kind, &api_version), options.validation)?;

@@ -326,6 +326,13 @@ fn written_when_absent(field: &Field) -> Option<Value> {
     Some(if field.pointer { Value::Null } else { zero(field.kind) })
 }
 
+/// An object of a type as Go writes one that nobody filled in.
+pub(crate) fn blank(kind: StructRef) -> Value {
+    let fields = kind.fields().iter();
+    let zeros = fields.filter_map(|f| written_when_absent(f).map(|zero| (f.json.to_owned(), zero)));
+    Value::Object(zeros.collect())
+}
+
 /// The canonical form of Go's zero value.
 fn zero(kind: TypeRef) -> Value {
     match kind.shape() {
@@ -334,11 +341,7 @@ fn zero(kind: TypeRef) -> Value {
         Shape::Int32 | Shape::Int64 | Shape::Float64 | Shape::IntOrString => Value::Number(0.into()),
         Shape::Quantity => Value::String("0".to_owned()),
         Shape::Duration => Value::String("0s".to_owned()),
-        Shape::Struct(inner) => {
-            let fields = inner.fields().iter();
-            let zeros = fields.filter_map(|f| written_when_absent(f).map(|zero| (f.json.to_owned(), zero)));
-            Value::Object(zeros.collect())
-        }
+        Shape::Struct(inner) => blank(inner),
         _ => Value::Null,
     }
 }

@@ -5,7 +5,7 @@ use coracle_api::{defaults, object, prepare, time, validate};
 use coracle_store::Expect;
 use serde_json::Value;
 
-use super::{Lost, RETRIES, Scope, Written};
+use super::{Lost, RETRIES, Scope, Written, ownership};
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
 use crate::{admission, document};
@@ -21,18 +21,20 @@ const NAMES: usize = 8;
 
 impl Scope<'_> {
     /// Creates an object from a request's body.
-    pub(crate) async fn create(&self, document: Document, options: WriteOptions) -> Result<Written, ApiError> {
+    pub(crate) async fn create(&self, document: Document, options: WriteOptions<'_>) -> Result<Written, ApiError> {
         let api_version = self.kind.api_version();
         let expected = decode::expected(self.kind, &api_version);
         let (value, warnings) = decode::normalise(document, expected, options.validation)?;
-        self.create_normalised(value, options, warnings).await
+        self.create_owned(value, None, options, warnings).await
     }
 
-    /// Creates an object that is in the stored form already, but for what creation gives it.
-    pub(crate) async fn create_normalised(
+    /// Creates an object that is in the stored form already, but for what creation gives it. Who creates owns all of it,
+    /// unless the owners are known.
+    pub(super) async fn create_owned(
         &self,
         value: Value,
-        options: WriteOptions,
+        owners: Option<Vec<Value>>,
+        options: WriteOptions<'_>,
         warnings: Vec<String>,
     ) -> Result<Written, ApiError> {
         let generate = object::generate_name(&value).to_owned();
@@ -45,7 +47,7 @@ impl Scope<'_> {
                 object::set_name(&mut attempt, &generated_name(&generate));
             }
             // The name comes first: what the system adds may be made from it, as the labels of a job's pods are.
-            self.settle(&mut attempt)?;
+            self.settle(&mut attempt, owners.clone(), options)?;
             match self.try_create(attempt, options).await {
                 Ok(json) => {
                     return Ok(Written {
@@ -80,7 +82,7 @@ impl Scope<'_> {
     }
 
     /// What every new object gets, whatever the request says; then defaults and the strategy's own.
-    fn settle(&self, value: &mut Value) -> Result<(), ApiError> {
+    fn settle(&self, value: &mut Value, owners: Option<Vec<Value>>, options: WriteOptions<'_>) -> Result<(), ApiError> {
         if self.kind.namespaced && self.namespace.is_none() {
             return Err(ApiError::bad_request(
                 "an empty namespace may not be set during creation",
@@ -105,11 +107,14 @@ impl Scope<'_> {
         object::set_creation_timestamp(value, &now);
         object::set_uid(value, &uuid::Uuid::new_v4().to_string());
         defaults::apply(self.kind, value);
+        // Before the server adds its own: nobody owns what it hands out.
+        let owners = owners.unwrap_or_else(|| self.first_owners(value, options));
+        ownership::attach(value, owners);
         prepare::create(self.kind, value);
         Ok(())
     }
 
-    async fn try_create(&self, mut value: Value, options: WriteOptions) -> Result<bytes::Bytes, Lost> {
+    async fn try_create(&self, mut value: Value, options: WriteOptions<'_>) -> Result<bytes::Bytes, Lost> {
         let name = object::name(&value).to_owned();
         let key = self.key(&name);
         let snapshot = self.core.store.snapshot();

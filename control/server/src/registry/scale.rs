@@ -7,9 +7,10 @@ use coracle_api::status::ApiError;
 use serde_json::{Value, json};
 
 use super::Scope;
-use super::update::Patch;
-use crate::decode::{Document, Expected, normalise_lenient};
+use super::update::{Part, Patch};
+use crate::decode::{Document, Expected, check_kind, normalise_lenient};
 use crate::document;
+use crate::query::WriteOptions;
 
 const SCALE: Expected<'static> = Expected {
     api_version: "autoscaling/v1",
@@ -31,14 +32,38 @@ impl Scope<'_> {
     }
 
     /// Changes how many replicas are wanted.
-    pub(crate) async fn rescale(&self, name: &str, source: ScaleSource, dry_run: bool) -> Result<Value, ApiError> {
-        let json: Bytes = self
-            .amend(name, dry_run, |object| self.apply_scale(name, object, &source))
-            .await?;
+    pub(crate) async fn rescale(
+        &self,
+        name: &str,
+        source: ScaleSource,
+        options: WriteOptions<'_>,
+    ) -> Result<Value, ApiError> {
+        let json: Bytes = match source {
+            ScaleSource::Patch(patch) if patch.is_apply() => self.apply(name, Part::Scale, patch, options).await?.json,
+            source => {
+                let owner = Some((Part::Scale, options));
+                let change = |object: &mut Value| self.change_scale(name, object, &source);
+                self.amend_owned(name, options.dry_run, owner, change).await?
+            }
+        };
         Ok(view(&document::parse(&json)?))
     }
 
-    fn apply_scale(&self, name: &str, object: &mut Value, source: &ScaleSource) -> Result<(), ApiError> {
+    /// What applying a scale means for the object that is scaled.
+    pub(super) fn parent_of_scale(&self, scale: &Value) -> Result<Value, ApiError> {
+        let mut scale = scale.clone();
+        check_kind(&mut scale, SCALE)?;
+        let mut parent = json!({"apiVersion": self.kind.api_version(), "kind": self.kind.kind});
+        if let Some(metadata) = scale.get("metadata") {
+            object::set(&mut parent, "metadata", metadata.clone());
+        }
+        if let Some(replicas) = object::get(&scale, "spec.replicas") {
+            object::set(&mut parent, "spec.replicas", replicas.clone());
+        }
+        Ok(parent)
+    }
+
+    fn change_scale(&self, name: &str, object: &mut Value, source: &ScaleSource) -> Result<(), ApiError> {
         let old = view(object);
         let document = match source {
             ScaleSource::Body(document) => document.clone(),

@@ -1,6 +1,7 @@
 //! Replace and patch: one path for both, since a patch is a replacement that is computed from what is there.
 //!
-//! A write that changes nothing is not committed: no revision, no event.
+//! A write that changes nothing is not committed: no revision, no event. Whose the fields are afterwards is computed from
+//! what the write changed, see [`ownership`](super::ownership).
 
 use std::sync::Arc;
 
@@ -8,10 +9,12 @@ use bytes::Bytes;
 use coracle_api::field_error::FieldError;
 use coracle_api::normalise::{Problem, Strictness, strict_error};
 use coracle_api::status::ApiError;
-use coracle_api::{defaults, json, object, patch, prepare, validate};
+use coracle_api::{defaults, json, object, patch, prepare, validate, yaml};
 use coracle_store::{Expect, Record};
 use serde_json::Value;
 
+use super::apply::Configuration;
+use super::ownership::{self, Owners};
 use super::{Lost, RETRIES, Scope, Written, deletion};
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
@@ -24,6 +27,20 @@ pub(crate) enum Part {
     Status,
     /// A namespace's finalizers.
     Finalize,
+    /// How many replicas are wanted.
+    Scale,
+}
+
+impl Part {
+    /// The subresource through which the part is written, as it stands in `managedFields`.
+    pub(super) fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Finalize => "finalize",
+            Self::Scale => "scale",
+        }
+    }
 }
 
 /// The patch types that are understood.
@@ -31,12 +48,14 @@ pub(crate) const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 /// A patch as it came.
 pub(crate) struct Patch {
     kind: PatchKind,
     document: Value,
+    problems: Vec<Problem>,
     text: Bytes,
 }
 
@@ -45,6 +64,7 @@ enum PatchKind {
     Json,
     Merge,
     Strategic,
+    Apply,
 }
 
 impl Patch {
@@ -54,13 +74,43 @@ impl Patch {
             "application/json-patch+json" => PatchKind::Json,
             "application/merge-patch+json" => PatchKind::Merge,
             "application/strategic-merge-patch+json" => PatchKind::Strategic,
+            "application/apply-patch+yaml" => PatchKind::Apply,
             _ => return Err(ApiError::unsupported_media(PATCHES)),
         };
-        let (document, _) = json::parse(&text)?;
+        let (document, problems) = match kind {
+            PatchKind::Apply => yaml::parse(&text)?,
+            _ => json::parse(&text)?,
+        };
         if kind != PatchKind::Json && !document.is_object() {
             return Err(ApiError::bad_request("the patch must be a JSON object"));
         }
-        Ok(Self { kind, document, text })
+        Ok(Self {
+            kind,
+            document,
+            problems,
+            text,
+        })
+    }
+
+    /// Whether this is a configuration to apply.
+    pub(crate) fn is_apply(&self) -> bool {
+        self.kind == PatchKind::Apply
+    }
+
+    /// The configuration to apply, with what was strange about it.
+    pub(super) fn into_configuration(self) -> (Value, Vec<Problem>) {
+        (self.document, self.problems)
+    }
+
+    /// Whether the patch may look at the owners of fields.
+    fn sees_owners(&self) -> bool {
+        match self.kind {
+            PatchKind::Json => true,
+            _ => match self.document.get("metadata") {
+                None => false,
+                Some(metadata) => metadata.get("managedFields").is_some() || !metadata.is_object(),
+            },
+        }
     }
 
     /// The document with the patch applied.
@@ -76,14 +126,23 @@ impl Patch {
                 Err(ApiError::unsupported_media(PATCHES.get(..2).unwrap_or_default()))
             }
             PatchKind::Strategic => patch::strategic::strategic(go_type, document, &self.document),
+            PatchKind::Apply => Err(ApiError::internal("an apply is no change of a document")),
         }
     }
 }
 
 /// Where a new state comes from.
-enum Source {
+enum Source<'a> {
     Body(Document),
     Patch(Patch),
+    Apply(&'a Configuration),
+}
+
+/// A state on its way to the store.
+struct Next {
+    value: Value,
+    owners: Owners,
+    warnings: Vec<String>,
 }
 
 impl Scope<'_> {
@@ -93,7 +152,7 @@ impl Scope<'_> {
         name: &str,
         part: Part,
         document: Document,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written, ApiError> {
         let named = object::name(&document.value);
         if !named.is_empty() && named != name {
@@ -121,28 +180,56 @@ impl Scope<'_> {
         name: &str,
         part: Part,
         patch: Patch,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written, ApiError> {
         self.change(name, part, &Source::Patch(patch), options).await
     }
 
-    /// Changes an object by a function of its present state. For the server's own subresources.
+    /// Applies a configuration to an object that is there.
+    pub(super) async fn apply_to(
+        &self,
+        name: &str,
+        part: Part,
+        configuration: &Configuration,
+        options: WriteOptions<'_>,
+    ) -> Result<Written, ApiError> {
+        self.change(name, part, &Source::Apply(configuration), options).await
+    }
+
+    /// Changes an object by a function of its present state, without anybody owning the change. For the server's own
+    /// subresources.
     pub(crate) async fn amend(
         &self,
         name: &str,
         dry_run: bool,
         amend: impl Fn(&mut Value) -> Result<(), ApiError>,
     ) -> Result<Bytes, ApiError> {
+        self.amend_owned(name, dry_run, None, amend).await
+    }
+
+    /// The same, with who owns the change, and through which part.
+    pub(crate) async fn amend_owned(
+        &self,
+        name: &str,
+        dry_run: bool,
+        owner: Option<(Part, WriteOptions<'_>)>,
+        amend: impl Fn(&mut Value) -> Result<(), ApiError>,
+    ) -> Result<Bytes, ApiError> {
         for _ in 0..=RETRIES {
             let record = self.record(name)?;
-            let old = document::tree(&record)?;
+            let mut old = document::tree(&record)?;
+            let owners = Owners::Before(ownership::detach(&mut old));
             let mut new = old.clone();
             amend(&mut new)?;
+            let owners = match owner {
+                Some((part, options)) => self.next_owners(owners, &old, &new, part.subresource(), options),
+                None => owners,
+            };
             let faults = validate::update_status(self.kind, &new, &old);
             if !faults.is_empty() {
                 return Err(self.invalid(name, faults));
             }
-            match self.finish(&record, &old, new, dry_run).await {
+            match self.finish(&record, &old, new, owners, dry_run).await {
                 Ok(json) => return Ok(json),
                 Err(Lost::Race { .. }) => {}
                 Err(Lost::Failed(error)) => return Err(error),
@@ -155,14 +242,16 @@ impl Scope<'_> {
         &self,
         name: &str,
         part: Part,
-        source: &Source,
-        options: WriteOptions,
+        source: &Source<'_>,
+        options: WriteOptions<'_>,
     ) -> Result<Written, ApiError> {
         for _ in 0..=RETRIES {
             let record = self.record(name)?;
-            let old = document::tree(&record)?;
-            let (new, warnings) = self.next_state(name, part, source, &old, options.validation)?;
-            match self.write(&record, name, part, new, &old, options.dry_run).await {
+            let mut old = document::tree(&record)?;
+            let owners = ownership::detach(&mut old);
+            let mut next = self.next_state(name, part, source, &old, owners, options)?;
+            let warnings = std::mem::take(&mut next.warnings);
+            match self.write(&record, name, part, next, &old, options).await {
                 Ok(json) => {
                     return Ok(Written {
                         json,
@@ -182,31 +271,45 @@ impl Scope<'_> {
         &self,
         name: &str,
         part: Part,
-        source: &Source,
+        source: &Source<'_>,
         old: &Value,
-        strictness: Strictness,
-    ) -> Result<(Value, Vec<String>), ApiError> {
+        owners: Vec<Value>,
+        options: WriteOptions<'_>,
+    ) -> Result<Next, ApiError> {
         let api_version = self.kind.api_version();
         let expected = decode::expected(self.kind, &api_version);
-        let (mut new, problems) = match source {
-            Source::Body(document) => decode::normalise_lenient(document.clone(), expected)?,
+        let (mut document, owners) = match source {
+            Source::Apply(configuration) => {
+                let applied = self.applied(configuration, part, old, owners, options)?;
+                self.check_preconditions(name, &applied.value, old)?;
+                return Ok(Next {
+                    value: applied.value,
+                    owners: applied.owners,
+                    warnings: applied.warnings,
+                });
+            }
+            Source::Body(document) => (document.clone(), owners),
             Source::Patch(patch) => {
-                let value = patch.apply(self.kind.go_type, old)?;
-                decode::normalise_lenient(
-                    Document {
-                        value,
-                        problems: Vec::new(),
-                    },
-                    expected,
-                )?
+                let value = match patch.sees_owners() {
+                    true => {
+                        let mut whole = old.clone();
+                        ownership::attach(&mut whole, owners.clone());
+                        patch.apply(self.kind.go_type, &whole)?
+                    }
+                    false => patch.apply(self.kind.go_type, old)?,
+                };
+                let problems = Vec::new();
+                (Document { value, problems }, owners)
             }
         };
+        let owners = Owners::requested(&mut document.value, owners);
+        let (mut new, problems) = decode::normalise_lenient(document, expected)?;
         decode::settle_namespace(&mut new, self.namespace.filter(|_| self.kind.namespaced))?;
         if object::name(&new).is_empty() {
             object::set_name(&mut new, name);
         }
         self.check_preconditions(name, &new, old)?;
-        let warnings = match strictness {
+        let warnings = match options.validation {
             Strictness::Ignore => Vec::new(),
             Strictness::Warn => problems.iter().map(ToString::to_string).collect(),
             Strictness::Strict => {
@@ -217,10 +320,14 @@ impl Scope<'_> {
         if part == Part::Main {
             defaults::apply(self.kind, &mut new);
         }
-        Ok((new, warnings))
+        Ok(Next {
+            value: new,
+            owners,
+            warnings,
+        })
     }
 
-    fn refuse_problems(&self, source: &Source, problems: &[Problem]) -> Result<(), ApiError> {
+    fn refuse_problems(&self, source: &Source<'_>, problems: &[Problem]) -> Result<(), ApiError> {
         let Some(error) = strict_error(&self.kind.kind, &self.kind.version, problems) else {
             return Ok(());
         };
@@ -263,13 +370,23 @@ impl Scope<'_> {
         record: &Arc<Record>,
         name: &str,
         part: Part,
-        mut new: Value,
+        next: Next,
         old: &Value,
-        dry_run: bool,
+        options: WriteOptions<'_>,
     ) -> Result<Bytes, Lost> {
+        let Next {
+            value: mut new,
+            mut owners,
+            ..
+        } = next;
+        let dry_run = options.dry_run;
         carry_over(&mut new, old);
+        if part == Part::Main {
+            // Before the server adds its own: nobody owns what it hands out.
+            owners = self.next_owners(owners, old, &new, "", options);
+        }
         match part {
-            Part::Main => {
+            Part::Main | Part::Scale => {
                 prepare::update(self.kind, &mut new, old);
                 let snapshot = self.core.store.snapshot();
                 let request = self.request(&snapshot, name, Some(old));
@@ -277,6 +394,9 @@ impl Scope<'_> {
             }
             Part::Status => prepare::update_status(self.kind, &mut new, old),
             Part::Finalize => prepare::finalize(&mut new, old),
+        }
+        if part != Part::Main {
+            owners = self.next_owners(owners, old, &new, part.subresource(), options);
         }
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {
@@ -287,13 +407,13 @@ impl Scope<'_> {
             false => None,
         };
         let faults = match part {
-            Part::Main => validate::update(self.kind, &new, old),
+            Part::Main | Part::Scale => validate::update(self.kind, &new, old),
             Part::Status | Part::Finalize => validate::update_status(self.kind, &new, old),
         };
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
-        let json = self.finish(record, old, new, dry_run).await?;
+        let json = self.finish(record, old, new, owners, dry_run).await?;
         if let Some(reservation) = reservation
             && !dry_run
         {
@@ -303,11 +423,25 @@ impl Scope<'_> {
     }
 
     /// Commits what changed, or removes the object when this was the last thing that held it.
-    async fn finish(&self, record: &Arc<Record>, old: &Value, mut new: Value, dry_run: bool) -> Result<Bytes, Lost> {
+    async fn finish(
+        &self,
+        record: &Arc<Record>,
+        old: &Value,
+        mut new: Value,
+        owners: Owners,
+        dry_run: bool,
+    ) -> Result<Bytes, Lost> {
         object::set_resource_version(&mut new, object::resource_version(old));
-        if new == *old {
-            return Ok(record.json.clone());
-        }
+        let same = new == *old;
+        let owners = match owners {
+            // Who changes nothing owns nothing new.
+            Owners::Before(_) if same => return Ok(record.json.clone()),
+            Owners::Settled(list) if same && list == stored_owners(record).map_err(Lost::Failed)? => {
+                return Ok(record.json.clone());
+            }
+            Owners::Before(list) | Owners::Settled(list) => list,
+        };
+        ownership::attach(&mut new, owners);
         if dry_run {
             return Ok(document::bytes(&new));
         }
@@ -319,6 +453,10 @@ impl Scope<'_> {
         };
         Ok(written.json.clone())
     }
+}
+
+fn stored_owners(record: &Record) -> Result<Vec<Value>, ApiError> {
+    Ok(ownership::detach(&mut document::tree(record)?))
 }
 
 /// What no client may change: identity, birth and death stay as they are.
@@ -339,9 +477,7 @@ fn carry_over(new: &mut Value, old: &Value) {
             }
         }
     }
-    for field in ["selfLink", "managedFields"] {
-        object::remove(new, &format!("metadata.{field}"));
-    }
+    object::remove(new, "metadata.selfLink");
 }
 
 #[cfg(test)]
@@ -357,7 +493,7 @@ mod tests {
             .apply("", &json!({"spec": {"replicas": 1, "paused": true}}))
             .unwrap();
         assert_eq!(patched, json!({"spec": {"replicas": 3, "paused": true}}));
-        let error = Patch::parse("application/apply-patch+yaml", body).err().unwrap();
+        let error = Patch::parse("application/cbor", body).err().unwrap();
         assert_eq!(error.code, 415);
         assert!(
             error.message.contains("application/strategic-merge-patch+json"),
@@ -370,7 +506,7 @@ mod tests {
     #[test]
     fn identity_is_carried_over() {
         let old = json!({"metadata": {"name": "a", "uid": "1", "creationTimestamp": "t"}});
-        let mut new = json!({"metadata": {"uid": "2", "deletionTimestamp": "x", "managedFields": []}});
+        let mut new = json!({"metadata": {"uid": "2", "deletionTimestamp": "x", "selfLink": "/"}});
         carry_over(&mut new, &old);
         assert_eq!(new, old);
     }

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod apply;
 mod forward;
 mod kinds;
 mod tokens;

@@ -1,0 +1,245 @@
+//! The list `metadata.managedFields`: who owns what.
+//!
+//! An entry is one manager with one operation, API version and subresource. The list never has two entries of the same
+//! manager in this sense, so a controller that writes a status a million times has one entry.
+
+use super::compare::Changes;
+use super::fields_v1;
+use super::set::Set;
+use crate::object;
+use serde_json::{Map, Value, json};
+
+/// How many managers that update are remembered apart. Beyond it the oldest become [`ANCIENT`], so that an object that many
+/// names wrote to does not grow without end. Kubernetes' own number.
+pub const UPDATERS_LIMIT: usize = 10;
+/// The manager that takes over from those who are forgotten.
+pub const ANCIENT: &str = "ancient-changes";
+/// The manager of what was there before anybody applied, where nothing was recorded.
+pub const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Who writes, through which door, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The manager's name.
+    pub manager: &'a str,
+    /// The API version that the request speaks.
+    pub api_version: &'a str,
+    /// The subresource that is written; empty for the object itself.
+    pub subresource: &'a str,
+    /// The time, RFC 3339 with seconds.
+    pub time: &'a str,
+}
+
+/// What a manager did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+impl Writer<'_> {
+    pub(super) fn entry(&self, operation: Operation, fields: Value) -> Value {
+        let mut entry = Map::new();
+        let mut put = |name: &str, value: &str| entry.insert(name.to_owned(), Value::from(value));
+        if !self.manager.is_empty() {
+            put("manager", self.manager);
+        }
+        put("operation", operation.name());
+        put("apiVersion", self.api_version);
+        put("time", self.time);
+        put("fieldsType", "FieldsV1");
+        entry.insert("fieldsV1".to_owned(), fields);
+        if !self.subresource.is_empty() {
+            entry.insert("subresource".to_owned(), Value::from(self.subresource));
+        }
+        Value::Object(entry)
+    }
+
+    /// Whether an entry is this writer's own. An applier stays the same whatever version it speaks.
+    pub(super) fn owns(&self, entry: &Value, operation: Operation) -> bool {
+        object::text(entry, "manager") == self.manager
+            && object::text(entry, "operation") == operation.name()
+            && object::text(entry, "subresource") == self.subresource
+            && (operation == Operation::Apply || object::text(entry, "apiVersion") == self.api_version)
+    }
+}
+
+/// The set of fields of an entry; nothing when it cannot be read.
+pub(super) fn fields(entry: &Value) -> Set {
+    entry.get("fieldsV1").and_then(fields_v1::read).unwrap_or_default()
+}
+
+pub(super) fn set_fields(entry: &mut Value, set: &Set) {
+    object::fields(entry).insert("fieldsV1".to_owned(), fields_v1::write(set));
+}
+
+pub(super) fn set_time(entry: &mut Value, time: &str) {
+    object::fields(entry).insert("time".to_owned(), Value::from(time));
+}
+
+/// The owners of a new object.
+pub fn created(changes: &Changes, writer: Writer<'_>) -> Vec<Value> {
+    let gained = changes.gained();
+    if gained.is_empty() {
+        return Vec::new();
+    }
+    vec![writer.entry(Operation::Update, fields_v1::write(&gained))]
+}
+
+/// The owners after an update: the writer owns what it changed, and nobody else does. Objects whose owners were forgotten
+/// stay without until somebody applies.
+pub fn updated(owners: &mut Vec<Value>, changes: &Changes, writer: Writer<'_>) {
+    if changes.is_empty() || owners.is_empty() {
+        return;
+    }
+    let gained = changes.gained();
+    let mut found = gained.is_empty();
+    owners.retain_mut(|entry| {
+        let own = writer.owns(entry, Operation::Update);
+        let nothing = json!({});
+        let now = entry.get("fieldsV1").unwrap_or(&nothing);
+        let loses = fields_v1::touches(now, &changes.removed);
+        if own {
+            found = true;
+            if !loses && fields_v1::contains(now, &gained) {
+                if !gained.is_empty() {
+                    set_time(entry, writer.time);
+                }
+                return true;
+            }
+        } else if !loses && !fields_v1::touches(now, &gained) {
+            return true;
+        }
+        let mut set = fields(entry).difference(&changes.removed);
+        match own {
+            true => set.unite(&gained),
+            false => set.subtract(&gained),
+        }
+        set_fields(entry, &set);
+        if own {
+            set_time(entry, writer.time);
+        }
+        !set.is_empty()
+    });
+    if !found {
+        owners.push(writer.entry(Operation::Update, fields_v1::write(&gained)));
+        forget_oldest(owners);
+    }
+    sort(owners);
+}
+
+/// Brings the list into order: what was applied first, then by time and name.
+pub(super) fn sort(owners: &mut [Value]) {
+    let key = |entry: &Value| {
+        ["operation", "time", "manager", "apiVersion", "subresource"].map(|field| object::text(entry, field).to_owned())
+    };
+    let rank = |entry: &Value| ["operation", "time", "manager"].map(|field| object::text(entry, field).to_owned());
+    if owners.len() > 1 && !owners.is_sorted_by_key(rank) {
+        owners.sort_by_cached_key(key);
+    }
+}
+
+/// Joins the oldest updaters of the same API version until there are few enough.
+fn forget_oldest(owners: &mut Vec<Value>) {
+    let updates = |entry: &Value| object::text(entry, "operation") == Operation::Update.name();
+    while owners.iter().filter(|entry| updates(entry)).count() > UPDATERS_LIMIT {
+        let mut oldest: Vec<usize> = (0..owners.len())
+            .filter(|index| owners.get(*index).is_some_and(updates))
+            .collect();
+        let age = |index: &usize| {
+            owners.get(*index).map(|entry| {
+                (
+                    object::text(entry, "time").to_owned(),
+                    object::text(entry, "manager").to_owned(),
+                )
+            })
+        };
+        oldest.sort_by_key(age);
+        let version = |index: &usize| {
+            owners
+                .get(*index)
+                .map(|entry| object::text(entry, "apiVersion").to_owned())
+        };
+        let pair = oldest.iter().enumerate().find_map(|(place, later)| {
+            let earlier = oldest
+                .iter()
+                .take(place)
+                .find(|earlier| version(earlier) == version(later))?;
+            Some((*earlier, *later))
+        });
+        // Every entry speaks another version: none can be joined.
+        let Some((earlier, later)) = pair else { return };
+        let join = |owners: &mut Vec<Value>| {
+            let (first, second) = (owners.get(earlier)?, owners.get(later)?);
+            let set = fields(first).union(&fields(second));
+            let bucket = Writer {
+                manager: ANCIENT,
+                api_version: object::text(second, "apiVersion"),
+                subresource: "",
+                time: object::text(second, "time"),
+            };
+            let bucket = bucket.entry(Operation::Update, fields_v1::write(&set));
+            owners.remove(earlier.max(later));
+            owners.remove(earlier.min(later));
+            owners.push(bucket);
+            Some(())
+        };
+        if join(owners).is_none() {
+            return;
+        }
+    }
+}
+
+/// What a request wants done with the list itself.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Request {
+    /// Nothing: it says what is there, or nothing at all.
+    #[default]
+    Keep,
+    /// Forget all owners.
+    Reset,
+    /// These are the owners.
+    Set(Vec<Value>),
+}
+
+/// Reads what a request wants from the object that it brings, before empty lists are dropped from it. A list that cannot be
+/// read counts as none, so that clients who do not understand it do no harm.
+pub fn request(object: &Value) -> Request {
+    let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else {
+        return Request::Keep;
+    };
+    let blank = |entry: &Value| entry.as_object().is_some_and(Map::is_empty);
+    match list.as_slice() {
+        [] => Request::Reset,
+        [one] if blank(one) => Request::Reset,
+        entries => match entries.iter().map(readable).collect::<Option<Vec<Value>>>() {
+            Some(entries) => Request::Set(entries),
+            None => Request::Keep,
+        },
+    }
+}
+
+fn readable(entry: &Value) -> Option<Value> {
+    let known = matches!(object::text(entry, "operation"), "Apply" | "Update")
+        && object::text(entry, "fieldsType") == "FieldsV1"
+        && !object::text(entry, "apiVersion").is_empty();
+    if !known {
+        return None;
+    }
+    let set = match entry.get("fieldsV1") {
+        Some(fields) => fields_v1::read(fields)?,
+        None => Set::default(),
+    };
+    let mut entry = entry.clone();
+    set_fields(&mut entry, &set);
+    Some(entry)
+}
