@@ -13,7 +13,7 @@ use crate::status::ApiError;
 pub(crate) use scalar::{format_duration, parse_duration};
 use serde_json::Value;
 use walk::Walk;
-pub(crate) use walk::{blank, schema_type};
+pub(crate) use walk::{blank, schema_type, written_when_absent};
 
 /// What the server does with unknown and duplicate fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -6,14 +6,19 @@ pub mod networking;
 pub mod storage;
 pub mod workloads;
 
+use crate::fields;
 use crate::kinds::Kind;
+use crate::normalise;
 use crate::object;
 use serde_json::{Value, json};
 
 /// Makes a new object what a new object is: without a status of the client's, in its first generation.
 pub fn create(kind: &Kind, object: &mut Value) {
     if kind.has_status() && !kind.status_on_create {
-        object::remove(object, "status");
+        match empty_status(kind) {
+            Some(status) => object::set(object, "status", status),
+            None => drop(object::remove(object, "status")),
+        }
     }
     if kind.has_generation {
         object::set_generation(object, 1);
@@ -21,6 +26,12 @@ pub fn create(kind: &Kind, object: &mut Value) {
         object::remove(object, "metadata.generation");
     }
     (kind.strategy.prepare_create)(object);
+}
+
+/// The status that nobody has filled in yet, which clients expect to be there; `None` for kinds defined at run time.
+fn empty_status(kind: &Kind) -> Option<Value> {
+    let field = fields::go_type(kind.go_type)?.field("status")?;
+    normalise::written_when_absent(field)
 }
 
 /// Keeps what a replace of the main object must not change; counts a new generation when what is wanted changed.
@@ -203,7 +214,10 @@ mod tests {
         assert_eq!(object::generation(&pod), 1);
         let mut deployment = json!({"metadata": {"generation": 9}, "status": {"replicas": 3}});
         create(&kind("apps", "deployments"), &mut deployment);
-        assert_eq!(deployment, json!({"metadata": {"generation": 1}}));
+        assert_eq!(deployment, json!({"metadata": {"generation": 1}, "status": {}}));
+        let mut set = json!({});
+        create(&kind("apps", "replicasets"), &mut set);
+        assert_eq!(set["status"], json!({"replicas": 0}));
         let mut namespace = json!({"metadata": {"generation": 3}});
         create(&kind("", "namespaces"), &mut namespace);
         assert_eq!(

@@ -303,7 +303,7 @@ fn is_omitted(field: &Field, value: &Value) -> bool {
 }
 
 /// What Go writes for a field that holds nothing, if anything.
-fn written_when_absent(field: &Field) -> Option<Value> {
+pub(crate) fn written_when_absent(field: &Field) -> Option<Value> {
     if field.omit_zero {
         return None;
     }
