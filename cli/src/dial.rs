@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use coracle_agent::{AgentHandle, LogError};
 use coracle_api::status::ApiError;
 use coracle_net::Fabric;
-use coracle_server::{ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget};
+use coracle_server::{
+    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, ProcessStreams,
+};
 use parking_lot::RwLock;
 
 /// The nodes of this process by name; clones share them.
@@ -50,6 +52,38 @@ impl NodeDialer for Nodes {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(ApiError::service_unavailable(error.to_string())),
         }
+    }
+
+    async fn exec(
+        &self,
+        node: &str,
+        target: &ContainerTarget,
+        command: &[String],
+        streams: ProcessStreams,
+    ) -> Result<i32, ApiError> {
+        let node = self.find(node)?;
+        let run = node.exec(place(target), &target.container, command.to_vec(), joined(streams));
+        run.await.map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    async fn attach(&self, node: &str, target: &ContainerTarget, streams: ProcessStreams) -> Result<i32, ApiError> {
+        let node = self.find(node)?;
+        let run = node.attach(place(target), &target.container, joined(streams));
+        run.await.map_err(|error| ApiError::internal(error.to_string()))
+    }
+}
+
+fn place(target: &ContainerTarget) -> (&str, &str, &str) {
+    (&target.namespace, &target.pod, &target.uid)
+}
+
+/// The node's programs have no use for the size of a terminal: WASI has no way to ask for it.
+fn joined(streams: ProcessStreams) -> coracle_agent::Streams {
+    coracle_agent::Streams {
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+        terminal: streams.terminal.is_some(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{env, process};
 mod compile;
 
 /// The guests that become built-in images.
-const GUESTS: [&str; 5] = ["hello", "web", "proxy-sidecar", "caller", "worker"];
+const GUESTS: [&str; 6] = ["hello", "web", "proxy-sidecar", "caller", "worker", "toolbox"];
 
 fn main() {
     if let Err(why) = build() {

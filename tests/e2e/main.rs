@@ -15,5 +15,6 @@ mod network;
 mod pods;
 mod refused;
 mod restart;
+mod streams;
 mod workloads;
 mod world;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use coracle_api::status::ApiError;
 use coracle_server::{
-    Config, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, Pki, PodTarget, Server, Unconnected, header_of,
+    Config, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, Pki, PodTarget, ProcessStreams, Server,
+    Unconnected, header_of,
 };
 use coracle_store::{Engine, MemoryEngine, SledEngine, Store};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,20 @@ struct ThisMachine;
 impl NodeDialer for ThisMachine {
     async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
         NodeDialer::logs(&Unconnected, node, target, options).await
+    }
+
+    async fn exec(
+        &self,
+        node: &str,
+        target: &ContainerTarget,
+        command: &[String],
+        streams: ProcessStreams,
+    ) -> Result<i32, ApiError> {
+        NodeDialer::exec(&Unconnected, node, target, command, streams).await
+    }
+
+    async fn attach(&self, node: &str, target: &ContainerTarget, streams: ProcessStreams) -> Result<i32, ApiError> {
+        NodeDialer::attach(&Unconnected, node, target, streams).await
     }
 
     async fn connect(&self, _: &str, _: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError> {

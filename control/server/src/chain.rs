@@ -26,7 +26,7 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, logs, negotiate, oidc, review, stream, view};
+use crate::{authn, authz, logs, negotiate, oidc, proxy, review, stream, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -242,6 +242,10 @@ impl Call<'_> {
         subresource: &str,
         body: RequestBody,
     ) -> Result<Answer, ApiError> {
+        if subresource == "proxy" {
+            // The query is the pod's, not ours.
+            return proxy::answer(self, scope, name, body).await;
+        }
         let dry_run = self.write_options("UpdateOptions")?.dry_run;
         match (subresource, self.info.verb) {
             ("status", "get") => {
@@ -295,6 +299,8 @@ impl Call<'_> {
                 Ok(respond::json(StatusCode::CREATED, &issued))
             }
             ("log", _) => logs::answer(self, scope, name).await,
+            ("exec", _) => stream::remote::exec(self, scope, name).await,
+            ("attach", _) => stream::remote::attach(self, scope, name).await,
             ("portforward", _) => stream::forward::answer(self, scope, name).await,
             _ => Err(ApiError::no_such_resource()),
         }

@@ -15,7 +15,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::tokens::Tokens;
-use crate::{Config, NodeDialer, Pki, Version};
+use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
 
 /// The state of one server. Nothing in it is held locked across an await.
 pub(crate) struct Core {
@@ -26,6 +26,7 @@ pub(crate) struct Core {
     pub(crate) pki: Pki,
     pub(crate) addresses: Addresses,
     pub(crate) nodes: Arc<dyn NodeDialer>,
+    pub(crate) cluster: Arc<dyn ClusterDialer>,
     pub(crate) version: Version,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
@@ -47,6 +48,7 @@ impl Core {
             tokens,
             pki: config.pki,
             nodes: config.nodes,
+            cluster: config.cluster,
             discovery: Discovery::new(&kinds),
             openapi: OpenApi::new(kinds.clone(), &config.version),
             version: config.version,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use coracle_api::status::ApiError;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 
 /// A byte stream in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -62,6 +63,28 @@ pub struct LogOptions {
     pub limit_bytes: Option<u64>,
 }
 
+/// How large a client's terminal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// In columns.
+    pub width: u16,
+    /// In lines.
+    pub height: u16,
+}
+
+/// A client's ends of the standard streams of a program. A stream that is `None` is not wanted.
+#[derive(Debug, Default)]
+pub struct ProcessStreams {
+    /// What goes to standard input; it ends when the channel does.
+    pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// Takes standard output.
+    pub stdout: Option<mpsc::Sender<Bytes>>,
+    /// Takes standard error.
+    pub stderr: Option<mpsc::Sender<Bytes>>,
+    /// The sizes of the client's terminal, where it has one.
+    pub terminal: Option<mpsc::Receiver<TerminalSize>>,
+}
+
 /// What the server needs of nodes.
 #[async_trait]
 pub trait NodeDialer: Send + Sync {
@@ -70,6 +93,20 @@ pub trait NodeDialer: Send + Sync {
 
     /// Connects to `port` on the pod's own loopback, as port-forward does.
     async fn connect(&self, node: &str, target: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError>;
+
+    /// Runs a program in a container and returns its exit code. When the client goes away the future is dropped, and the
+    /// program ends.
+    async fn exec(
+        &self,
+        node: &str,
+        target: &ContainerTarget,
+        command: &[String],
+        streams: ProcessStreams,
+    ) -> Result<i32, ApiError>;
+
+    /// Joins the streams of the container's own program and returns its exit code when it ends. When the client goes away
+    /// the future is dropped, and the program goes on.
+    async fn attach(&self, node: &str, target: &ContainerTarget, streams: ProcessStreams) -> Result<i32, ApiError>;
 }
 
 /// What the server needs of the pod network: webhooks, aggregated APIs and proxies live there.
@@ -85,6 +122,14 @@ pub struct Unconnected;
 
 #[async_trait]
 impl NodeDialer for Unconnected {
+    async fn exec(&self, node: &str, _: &ContainerTarget, _: &[String], _: ProcessStreams) -> Result<i32, ApiError> {
+        Err(ApiError::service_unavailable(format!("no connection to node {node:?}")))
+    }
+
+    async fn attach(&self, node: &str, _: &ContainerTarget, _: ProcessStreams) -> Result<i32, ApiError> {
+        Err(ApiError::service_unavailable(format!("no connection to node {node:?}")))
+    }
+
     async fn logs(&self, node: &str, _: &ContainerTarget, _: &LogOptions) -> Result<LogStream, ApiError> {
         Err(ApiError::service_unavailable(format!("no connection to node {node:?}")))
     }

@@ -28,7 +28,9 @@ mod metrics;
 mod negotiate;
 mod oidc;
 mod openapi;
+mod outbound;
 pub mod pki;
+mod proxy;
 mod query;
 mod registry;
 mod request;
@@ -43,7 +45,10 @@ mod view;
 
 pub use body::ResponseBody;
 pub use config::{Config, Version};
-pub use dial::{ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, Unconnected};
+pub use dial::{
+    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, ProcessStreams, TerminalSize,
+    Unconnected,
+};
 pub use document::header_of;
 pub use health::ReadyCheck;
 pub use identity::Identity;

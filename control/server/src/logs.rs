@@ -98,7 +98,7 @@ fn names<'a>(pod: &'a Value, path: &str) -> Vec<&'a str> {
 }
 
 /// The container that is meant: the one that is named, or the only one.
-fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiError> {
+pub(crate) fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiError> {
     let name = object::name(pod);
     let containers = names(pod, "spec.containers");
     let initial = names(pod, "spec.initContainers");

@@ -50,6 +50,16 @@ pub struct ContainerView {
     pub running: Option<Arc<Container>>,
 }
 
+/// A container that runs, with the pod that it belongs to.
+pub struct Found {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// The container's name.
+    pub name: String,
+    /// The container.
+    pub container: Arc<Container>,
+}
+
 impl PodCell {
     /// A pod that was assigned to the node.
     pub fn new(pod: Arc<Pod>) -> Self {
@@ -126,6 +136,20 @@ impl PodCell {
             Some(log) if !previous => Ok(log),
             Some(log) => log.checked_sub(1).ok_or(LogError::NoPrevious { container, pod }),
         }
+    }
+
+    /// A container that runs.
+    pub fn running(&self, container: &str) -> Option<Found> {
+        let running = {
+            let view = self.view.lock();
+            let found = view.containers.iter().find(|view| view.name == container)?;
+            found.running.clone()?
+        };
+        Some(Found {
+            pod: self.wanted().pod,
+            name: container.to_owned(),
+            container: running,
+        })
     }
 
     /// What the pod's running containers use.

@@ -1,6 +1,7 @@
 //! What the rest of the process may ask a running agent: logs, connections into pods, counts.
 
 use crate::cell::PodCell;
+use crate::exec::{self, ExecError, Streams};
 use crate::logs::{LogError, LogOptions, LogTarget};
 use crate::node::Node;
 use bytes::Bytes;
@@ -104,6 +105,39 @@ impl AgentHandle {
             port,
             source,
         })
+    }
+
+    /// Runs a program in a container and returns its exit code. An empty `uid` means the pod that has the name now.
+    /// Dropping the future ends the program.
+    ///
+    /// # Errors
+    /// When the container does not run here or the program cannot be started.
+    pub async fn exec(
+        &self,
+        place: (&str, &str, &str),
+        container: &str,
+        command: Vec<String>,
+        streams: Streams,
+    ) -> Result<i32, ExecError> {
+        let cell = self.cell(place)?;
+        exec::exec(&self.node, &cell, container, command, streams).await
+    }
+
+    /// Joins the streams of a container that runs, and returns its exit code when it ends. `place` is namespace, name and
+    /// uid of the pod.
+    ///
+    /// # Errors
+    /// When the container does not run here.
+    pub async fn attach(&self, place: (&str, &str, &str), container: &str, streams: Streams) -> Result<i32, ExecError> {
+        let cell = self.cell(place)?;
+        exec::attach(&cell, container, streams).await
+    }
+
+    fn cell(&self, (namespace, pod, uid): (&str, &str, &str)) -> Result<Arc<PodCell>, ExecError> {
+        let found = self.find(namespace, pod, uid);
+        found
+            .map(|(_, cell)| cell)
+            .ok_or_else(|| ExecError::NoPod { pod: pod.to_owned() })
     }
 
     /// How many pods the node has, ended ones included.

@@ -13,7 +13,7 @@ use crate::quantity;
 use crate::{spec, volume};
 use coracle_images::{Image, ImageConfig, ImageError};
 use coracle_net::PodNet;
-use coracle_runtime::{Container as Running, ContainerSpec, LoadError};
+use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -137,6 +137,8 @@ impl Attempt {
             memory_limit_bytes: amount("memory").and_then(quantity::whole).and_then(positive),
             cpu_limit_milli: amount("cpu").and_then(quantity::milli).and_then(positive),
             fuel,
+            stdin: stdin(container),
+            terminal: container.tty.unwrap_or_default(),
             stdout: self.log.stdout(),
             stderr: self.log.stderr(),
         })
@@ -167,6 +169,14 @@ impl Lookup for Held<'_> {
 fn limit<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
     let limits = container.resources.as_ref()?.limits.as_ref()?;
     limits.get(name).map(|amount| amount.0.as_str())
+}
+
+fn stdin(container: &Container) -> Stdin {
+    match (container.stdin, container.stdin_once) {
+        (Some(true), Some(true)) => Stdin::Once,
+        (Some(true), _) => Stdin::Open,
+        _ => Stdin::Closed,
+    }
 }
 
 fn http_port(container: &Container, image: &ImageConfig) -> u16 {

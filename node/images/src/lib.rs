@@ -9,7 +9,11 @@ mod config;
 mod layout;
 mod reference;
 mod store;
+/// What the toolbox can do: the list is the guest's own.
+#[path = "../../../guests/toolbox/src/commands.rs"]
+mod toolbox;
 
 pub use config::ImageConfig;
 pub use reference::{Reference, ReferenceError};
 pub use store::{Image, ImageError, ImageStore, Listed};
+pub use toolbox::COMMANDS as TOOLBOX_COMMANDS;

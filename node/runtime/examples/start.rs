@@ -30,6 +30,8 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         memory_limit_bytes: Some(64 << 20),
         cpu_limit_milli: None,
         fuel: None,
+        stdin: coracle_runtime::Stdin::Closed,
+        terminal: false,
         stdout: Arc::new(Nowhere),
         stderr: Arc::new(Nowhere),
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use coracle_net::NetError;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, debug, info_span};
 use wasmtime::Store;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -17,13 +17,16 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::cpu::{CpuMeter, Governed};
 use crate::engine::Metering;
 use crate::exit::{self, Exit};
-use crate::host::{self, Host, MountError};
+use crate::host::{self, Host, MountError, Streams};
 use crate::http::incoming;
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::MemoryAccount;
 use crate::module::{Code, Module};
-use crate::spec::ContainerSpec;
+use crate::pipe::{PipeReader, PipeWriter, pipe};
+use crate::process::{self, ExecError, Process};
+use crate::spec::{ContainerSpec, ProcessSpec, Stdin};
+use crate::taps::{self, Attached, Taps};
 
 /// A container cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,31 @@ impl Container {
         self.end(exit::TERMINATED);
     }
 
+    /// Runs another program in the container. It ends with the container at the latest.
+    ///
+    /// # Errors
+    /// When the module is no command, too many run already, or a mount is gone.
+    pub fn exec(&self, module: Arc<Module>, spec: ProcessSpec) -> Result<Process, ExecError> {
+        process::start(&self.shared, module, spec, self.exit.clone())
+    }
+
+    /// Joins the container's standard streams: its output from now on, and its input if it has one. `None` when too many
+    /// are attached.
+    pub fn attach(&self) -> Option<Attached> {
+        let (stdout, stderr) = self.shared.taps.tap()?;
+        let stdin = match (self.shared.spec.stdin, &self.shared.stdin) {
+            (Stdin::Closed, _) | (_, None) => None,
+            (Stdin::Open, Some((writer, _))) => Some((writer.clone(), false)),
+            (Stdin::Once, Some((writer, _))) => Some((writer.clone(), true)),
+        };
+        Some(Attached { stdin, stdout, stderr })
+    }
+
+    /// Whether the standard streams are a terminal to the guest.
+    pub fn is_terminal(&self) -> bool {
+        self.shared.spec.terminal
+    }
+
     /// What it has used so far; after its end, what it had used.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -122,8 +150,14 @@ pub(crate) struct Shared {
     pub(crate) spec: ContainerSpec,
     pub(crate) module: Arc<Module>,
     pub(crate) meter: Arc<CpuMeter>,
+    pub(crate) guests: Handle,
     account: Arc<MemoryAccount>,
     outgoing: Outgoing,
+    /// Both ends of a standard input that is open: the guest's, and that of those who attach.
+    stdin: Option<(PipeWriter, PipeReader)>,
+    taps: Arc<Taps>,
+    /// Places for further programs.
+    pub(crate) execs: Arc<Semaphore>,
     /// What is left of the fuel limit while no instance holds it.
     fuel: AtomicU64,
 }
@@ -131,7 +165,19 @@ pub(crate) struct Shared {
 impl Shared {
     /// A new instance's store.
     pub(crate) fn store(&self) -> Result<Store<Host>, MountError> {
-        host::store(&self.module.engine, &self.spec, &self.account, self.outgoing.clone())
+        let io = Streams {
+            args: &self.spec.args,
+            stdin: self.stdin.as_ref().map(|(_, reader)| reader.clone()),
+            terminal: self.spec.terminal,
+            stdout: self.spec.stdout.clone(),
+            stderr: self.spec.stderr.clone(),
+        };
+        self.store_of(&self.module, io)
+    }
+
+    /// A store for an instance of any module, with the container's files, network and limits.
+    pub(crate) fn store_of(&self, module: &Module, io: Streams<'_>) -> Result<Store<Host>, MountError> {
+        host::store(&module.engine, &self.spec, io, &self.account, self.outgoing.clone())
     }
 
     /// Gives a store what is left of the container's fuel.
@@ -157,12 +203,19 @@ impl Shared {
 }
 
 /// Starts a container on the guests' threads.
-pub(crate) fn start(guests: &Handle, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
+pub(crate) fn start(guests: &Handle, module: Arc<Module>, mut spec: ContainerSpec) -> Result<Container, StartError> {
     if spec.fuel.is_some() && module.metering() != Metering::Fuel {
         return Err(StartError::NotMetered);
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes);
+    let taps = Arc::new(Taps::default());
+    spec.stdout = taps::stdout(spec.stdout, &taps);
+    spec.stderr = taps::stderr(spec.stderr, &taps);
     let shared = Arc::new(Shared {
+        guests: guests.clone(),
+        stdin: (spec.stdin != Stdin::Closed).then(pipe),
+        taps,
+        execs: Arc::new(Semaphore::new(limits::EXECS)),
         meter: CpuMeter::new(spec.cpu_limit_milli),
         outgoing: Outgoing::new(spec.net.clone()),
         // Without a limit a metered module gets more than it can use in a century.
@@ -181,6 +234,7 @@ pub(crate) fn start(guests: &Handle, module: Arc<Module>, spec: ContainerSpec) -
         pod = shared.spec.net.identity().name
     );
     let running = shared.clone();
+    let ended = shared.taps.clone();
     guests.spawn(
         async move {
             let exit = tokio::select! {
@@ -190,6 +244,7 @@ pub(crate) fn start(guests: &Handle, module: Arc<Module>, spec: ContainerSpec) -
                 exit = live(running, life) => exit,
             };
             debug!(code = exit.code, reason = exit.reason.as_str(), "ended");
+            ended.end();
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),

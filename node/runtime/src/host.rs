@@ -26,8 +26,9 @@ use crate::engine::{GuestEngine, Metering};
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
+use crate::pipe::{Input, PipeReader};
 use crate::sockets::{self, NetView};
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, LogSink};
 
 /// The import of WASI 0.1 modules.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -119,19 +120,34 @@ impl Host {
     }
 }
 
+/// Arguments and standard streams of one instance.
+pub(crate) struct Streams<'a> {
+    pub(crate) args: &'a [String],
+    pub(crate) stdin: Option<PipeReader>,
+    pub(crate) terminal: bool,
+    pub(crate) stdout: Arc<dyn LogSink>,
+    pub(crate) stderr: Arc<dyn LogSink>,
+}
+
 /// Makes the store of one instance, with every limit set.
 pub(crate) fn store(
     engine: &GuestEngine,
     spec: &ContainerSpec,
+    io: Streams<'_>,
     account: &Arc<MemoryAccount>,
     outgoing: Outgoing,
 ) -> Result<Store<Host>, MountError> {
     let mut wasi = WasiCtx::builder();
-    wasi.args(&spec.args)
+    let terminal = io.terminal;
+    let output = |sink| stdio::LogStream { sink, terminal };
+    wasi.args(io.args)
         .envs(&spec.env)
-        .stdout(stdio::LogStream(spec.stdout.clone()))
-        .stderr(stdio::LogStream(spec.stderr.clone()))
+        .stdout(output(io.stdout))
+        .stderr(output(io.stderr))
         .max_random_size(limits::RANDOM_BYTES);
+    if let Some(reader) = io.stdin {
+        wasi.stdin(Input { reader, terminal });
+    }
     files::mount(&mut wasi, &spec.mounts)?;
 
     let mut table = ResourceTable::new();
@@ -180,17 +196,17 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-struct Io;
+struct IoTable;
 
-impl HasData for Io {
+impl HasData for IoTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
 fn io(l: &mut Linker<Host>) -> wasmtime::Result<()> {
     use bindings::io::{error, poll, streams};
-    error::add_to_linker::<Host, Io>(l, |host| &mut host.table)?;
-    poll::add_to_linker::<Host, Io>(l, |host| &mut host.table)?;
-    streams::add_to_linker::<Host, Io>(l, |host| &mut host.table)
+    error::add_to_linker::<Host, IoTable>(l, |host| &mut host.table)?;
+    poll::add_to_linker::<Host, IoTable>(l, |host| &mut host.table)?;
+    streams::add_to_linker::<Host, IoTable>(l, |host| &mut host.table)
 }
 
 fn cli(l: &mut Linker<Host>) -> wasmtime::Result<()> {

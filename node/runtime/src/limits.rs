@@ -87,3 +87,14 @@ pub const HTTP_OUTGOING_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Bytes of all headers of one message.
 pub const HTTP_FIELD_BYTES: usize = 128 * 1024;
+
+/// Bytes that a pipe to or from a standard stream of a guest holds: what a pipe of Linux does.
+pub const PIPE_BYTES: usize = 64 * 1024;
+
+/// Further programs that run in one container at the same time, as exec starts them. Each has an instance with a stack and
+/// memories of its own (charged to the container), so their number is kept near what a person at a few terminals needs, and
+/// exec probes beside that.
+pub const EXECS: usize = 32;
+
+/// Who watches the output of one container at the same time, as attach does.
+pub const ATTACHED: usize = 32;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use coracle_net::PodNet;
 
+use crate::pipe::PipeReader;
+
 /// One container to start.
 pub struct ContainerSpec {
     /// The container's name, for logs and messages.
@@ -29,6 +31,36 @@ pub struct ContainerSpec {
     /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
     /// [`crate::Runtime::load_metered`]. None: not metered.
     pub fuel: Option<u64>,
+    /// Whether standard input stays open for those who attach.
+    pub stdin: Stdin,
+    /// Whether the standard streams are a terminal to the guest.
+    pub terminal: bool,
+    /// Where standard output goes.
+    pub stdout: Arc<dyn LogSink>,
+    /// Where standard error goes, and the runtime's own words on a trap.
+    pub stderr: Arc<dyn LogSink>,
+}
+
+/// What a container's standard input is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// At its end from the beginning.
+    #[default]
+    Closed,
+    /// Open to whoever attaches, one after the other.
+    Open,
+    /// Open to the first who attaches; with that one it ends.
+    Once,
+}
+
+/// Another program to run in a container: with its files, its network and its environment, and within its limits.
+pub struct ProcessSpec {
+    /// The whole argument vector.
+    pub args: Vec<String>,
+    /// Standard input; none is at its end from the beginning.
+    pub stdin: Option<PipeReader>,
+    /// Whether the standard streams are a terminal to the guest.
+    pub terminal: bool,
     /// Where standard output goes.
     pub stdout: Arc<dyn LogSink>,
     /// Where standard error goes, and the runtime's own words on a trap.

@@ -6,6 +6,7 @@ use crate::{defaults, prepare, table, validate};
 const GET: &[&str] = &["get"];
 const CONNECT: &[&str] = &["create", "get"];
 const UPDATE: &[&str] = &["update"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 fn row(kind: &'static str, plural: &'static str, go_type: &'static str) -> Kind {
     Kind::new("", "v1", kind, plural, go_type)
@@ -139,6 +140,7 @@ fn node() -> Kind {
     let mut node = row("Node", "nodes", "k8s.io/api/core/v1.Node")
         .cluster()
         .short(&["no"])
+        .sub_of("proxy", PROXY, proxy_options("NodeProxyOptions"))
         .with_status()
         .selectable_as("spec.unschedulable", &["spec.unschedulable"], "false")
         .printed(table::node::COLUMNS, table::node::cells)
@@ -167,6 +169,16 @@ fn pod() -> Kind {
             CREATE,
             Body::new("policy", "v1", "Eviction", "k8s.io/api/policy/v1.Eviction"),
         )
+        .sub_of(
+            "attach",
+            CONNECT,
+            Body::new("", "v1", "PodAttachOptions", "k8s.io/api/core/v1.PodAttachOptions"),
+        )
+        .sub_of(
+            "exec",
+            CONNECT,
+            Body::new("", "v1", "PodExecOptions", "k8s.io/api/core/v1.PodExecOptions"),
+        )
         .sub("log", GET)
         .sub_of(
             "portforward",
@@ -178,6 +190,7 @@ fn pod() -> Kind {
                 "k8s.io/api/core/v1.PodPortForwardOptions",
             ),
         )
+        .sub_of("proxy", PROXY, proxy_options("PodProxyOptions"))
         .selectable_by(&[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -204,10 +217,20 @@ fn pod() -> Kind {
     pod
 }
 
+fn proxy_options(kind: &'static str) -> Body {
+    let go_type = match kind {
+        "PodProxyOptions" => "k8s.io/api/core/v1.PodProxyOptions",
+        "ServiceProxyOptions" => "k8s.io/api/core/v1.ServiceProxyOptions",
+        _ => "k8s.io/api/core/v1.NodeProxyOptions",
+    };
+    Body::new("", "v1", kind, go_type)
+}
+
 fn service() -> Kind {
     row("Service", "services", "k8s.io/api/core/v1.Service")
         .short(&["svc"])
         .in_all()
+        .sub_of("proxy", PROXY, proxy_options("ServiceProxyOptions"))
         .with_status()
         .selectable_by(&["spec.clusterIP", "spec.type"])
         .created_on_update()

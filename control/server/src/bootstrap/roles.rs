@@ -60,7 +60,16 @@ fn people() -> Vec<(Value, Vec<Value>)> {
             ],
             WRITE,
         ),
-        Rule(&[""], &["pods/eviction", "pods/portforward"], &["create", "get"]),
+        Rule(
+            &[""],
+            &["pods/attach", "pods/eviction", "pods/exec", "pods/portforward"],
+            &["create", "get"],
+        ),
+        Rule(
+            &[""],
+            &["pods/proxy", "services/proxy"],
+            &["create", "delete", "get", "patch", "update"],
+        ),
         Rule(
             &["apps"],
             &["deployments", "deployments/scale", "replicasets", "replicasets/scale"],

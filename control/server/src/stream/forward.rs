@@ -6,28 +6,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use coracle_api::object;
 use coracle_api::status::ApiError;
-use futures::sink;
-use http::StatusCode;
-use http::header::HeaderValue;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::spdy::{Incoming, session};
-use super::upgrade::{self, ACCEPTED_PROTOCOLS, STREAM_PROTOCOL, Wanted};
-use super::{ports, websocket};
-use crate::authz::{self, Attributes};
+use super::spdy::{Incoming, session, session_over};
+use super::upgrade::{self, Wanted};
+use super::{ports, target, websocket};
 use crate::chain::Call;
 use crate::dial::{Duplex, NodeDialer, PodTarget};
 use crate::document;
 use crate::registry::Scope;
-use crate::respond::{self, Answer};
+use crate::respond::Answer;
 
 const PROTOCOL: &str = "portforward.k8s.io";
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
@@ -62,8 +54,8 @@ impl Target {
 
 /// Answers `pods/NAME/portforward`.
 pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) -> Result<Answer, ApiError> {
-    may_connect(call)?;
-    let target = target(call, scope, name)?;
+    target::may_connect(call)?;
+    let target = self::target(call, scope, name)?;
     let stop = call.core.closing.child_token();
     match upgrade::wanted(&call.parts.headers) {
         Some(Wanted::Spdy) => spdy(call, target, stop),
@@ -72,49 +64,18 @@ pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) ->
     }
 }
 
-/// A GET opens a connection as much as a POST does, so it needs the same right.
-fn may_connect(call: &Call<'_>) -> Result<(), ApiError> {
-    let Some(path) = call.info.resource.as_ref().filter(|_| call.info.verb == "get") else {
-        return Ok(());
-    };
-    let attributes = Attributes {
-        verb: "create",
-        path: None,
-        group: &path.group,
-        resource: &path.resource,
-        subresource: path.subresource.as_deref(),
-        namespace: path.namespace.as_deref(),
-        name: path.name.as_deref(),
-    };
-    authz::check(call.core, call.identity, &attributes)
-}
-
 fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiError> {
     let pod = document::tree(&*scope.record(name)?)?;
-    let node = object::text(&pod, "spec.nodeName");
-    if node.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "pod {name} does not have a host assigned"
-        )));
-    }
     Ok(Target {
         nodes: call.core.nodes.clone(),
-        node: node.to_owned(),
-        pod: PodTarget {
-            namespace: object::namespace(&pod).to_owned(),
-            pod: name.to_owned(),
-            uid: object::uid(&pod).to_owned(),
-        },
+        node: target::node(&pod)?.to_owned(),
+        pod: target::pod(&pod),
     })
 }
 
 fn spdy(call: &mut Call<'_>, target: Target, stop: CancellationToken) -> Result<Answer, ApiError> {
-    let offered: Vec<&str> = upgrade::tokens(&call.parts.headers, &STREAM_PROTOCOL).collect();
-    if !offered.is_empty() && !offered.contains(&PROTOCOL) {
-        let mut answer = respond::text(StatusCode::FORBIDDEN, "no stream protocol in common\n");
-        answer
-            .headers_mut()
-            .insert(ACCEPTED_PROTOCOLS, HeaderValue::from_static(PROTOCOL));
+    let (protocol, mut answer) = upgrade::agree(&call.parts.headers, &[PROTOCOL]);
+    if protocol.is_none() {
         return Ok(answer);
     }
     let upgrade = upgrade::take(call.parts)?;
@@ -122,21 +83,12 @@ fn spdy(call: &mut Call<'_>, target: Target, stop: CancellationToken) -> Result<
         match upgrade.await {
             Err(error) => debug!(%error, "upgrade failed"),
             Ok(upgraded) => {
-                let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-                let outgoing = sink::unfold(writer, |mut writer, bytes: Bytes| async move {
-                    writer.write_all(&bytes).await?;
-                    writer.flush().await?;
-                    Ok::<_, std::io::Error>(writer)
-                });
-                let opened = session(ReaderStream::new(reader), Box::pin(outgoing), stop);
+                let opened = session_over(upgraded, stop);
                 pair(opened, target).await;
             }
         }
     });
-    let mut answer = upgrade::switching("SPDY/3.1");
-    answer
-        .headers_mut()
-        .insert(STREAM_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    upgrade::confirm(&mut answer, PROTOCOL);
     Ok(answer)
 }
 

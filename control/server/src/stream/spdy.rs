@@ -7,4 +7,4 @@ mod frame;
 mod headers;
 mod session;
 
-pub(super) use session::{Incoming, session};
+pub(super) use session::{Incoming, Writer, session, session_over};

@@ -9,8 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::ResponseBody;
 use crate::respond::{self, Answer};
 
-pub(super) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
-pub(super) const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
+const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,33 @@ pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 pub(super) fn take(parts: &mut Parts) -> Result<OnUpgrade, ApiError> {
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     upgrade.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))
+}
+
+/// Chooses the first stream protocol of a SPDY client that is spoken here, and begins the answer: 101, or 403 with what is
+/// spoken. A client that offers none means the oldest one, the last of `spoken`.
+pub(super) fn agree(headers: &HeaderMap, spoken: &[&'static str]) -> (Option<&'static str>, Answer) {
+    let mut offered = tokens(headers, &STREAM_PROTOCOL).peekable();
+    let chosen = match offered.peek() {
+        None => spoken.last().copied(),
+        Some(_) => offered.find_map(|offer| spoken.iter().find(|own| **own == offer).copied()),
+    };
+    if chosen.is_some() {
+        return (chosen, switching("SPDY/3.1"));
+    }
+    let mut refused = respond::text(StatusCode::FORBIDDEN, "no stream protocol in common\n");
+    for own in spoken {
+        refused
+            .headers_mut()
+            .append(ACCEPTED_PROTOCOLS, HeaderValue::from_static(own));
+    }
+    (None, refused)
+}
+
+/// Says which stream protocol was chosen.
+pub(super) fn confirm(answer: &mut Answer, protocol: &'static str) {
+    answer
+        .headers_mut()
+        .insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
 }
 
 /// 101: from now on the connection is something else.

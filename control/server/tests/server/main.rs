@@ -11,9 +11,13 @@
 
 mod access;
 mod apply;
+mod exec;
 mod forward;
+mod hostile;
 mod kinds;
 mod tokens;
+mod net;
+mod proxy;
 mod watching;
 mod wire;
 mod world;

@@ -1,6 +1,7 @@
 //! Over the network: TLS, certificates as identities, a stock client, and the end.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -9,6 +10,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, pod, world};
@@ -36,6 +38,60 @@ pub async fn running() -> Running {
 }
 
 impl Running {
+    /// A connection of the administrator, as bytes.
+    pub async fn connection(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        use rustls_pki_types::pem::PemObject;
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = |text: &str| rustls_pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+        roots.add(pem(self.world.pki.ca_pem())).unwrap();
+        let (certificate, key) = self.world.pki.admin();
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![pem(certificate)], key)
+            .unwrap();
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let name = rustls_pki_types::ServerName::from(self.address.ip());
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+
+    /// What comes back for these bytes until the server closes.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connection().await;
+        stream.write_all(request.as_ref()).await.unwrap();
+        let mut answer = Vec::new();
+        // A server that refuses may close before it has read everything.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A WebSocket with one subprotocol.
+    pub async fn web_socket(
+        &self,
+        path: &str,
+        protocol: &str,
+    ) -> tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+        let request = http::Request::builder()
+            .uri(format!("wss://{}{path}", self.address))
+            .header("host", self.address.to_string())
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", protocol)
+            .body(())
+            .unwrap();
+        let stream = self.connection().await;
+        let (socket, answer) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+        socket
+    }
+
     /// A stock client with a kubeconfig.
     pub async fn client(&self) -> Client {
         let document = self

@@ -7,13 +7,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coracle_api::status::ApiError;
 use coracle_server::{
-    Config, ContainerTarget, Duplex, LocalService, LogOptions, LogStream, NodeDialer, Pki, PodTarget, Server, header_of,
+    Config, ContainerTarget, Duplex, LocalService, LogOptions, LogStream, NodeDialer, Pki, PodTarget, ProcessStreams,
+    Server, header_of,
 };
 use coracle_store::{MemoryEngine, Store};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+
+use crate::net::Net;
 
 /// A node on which every pod echoes what it is sent on port 7, and logs its own name.
 pub struct Echo;
@@ -23,6 +26,45 @@ impl NodeDialer for Echo {
     async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
         let text = format!("{node} {} {} {:?}\n", target.pod, target.container, options.tail_lines);
         Ok(Box::pin(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(text))])))
+    }
+
+    /// `cat` gives back what it gets, `exit N` ends with a code, anything else is said on standard error.
+    async fn exec(
+        &self,
+        _: &str,
+        _: &ContainerTarget,
+        command: &[String],
+        streams: ProcessStreams,
+    ) -> Result<i32, ApiError> {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["cat"] => {
+                let (mut stdin, stdout) = (streams.stdin.unwrap(), streams.stdout.unwrap());
+                while let Some(bytes) = stdin.recv().await {
+                    stdout.send(bytes).await.unwrap();
+                }
+                Ok(0)
+            }
+            ["size"] => {
+                let size = streams.terminal.unwrap().recv().await.unwrap();
+                let text = format!("{}x{}", size.width, size.height);
+                streams.stdout.unwrap().send(text.into()).await.unwrap();
+                Ok(0)
+            }
+            ["exit", code] => Ok(code.parse().unwrap()),
+            ["missing"] => Err(ApiError::internal("no such program")),
+            ["forever"] => std::future::pending().await,
+            words => {
+                streams.stderr.unwrap().send(words.join(" ").into()).await.unwrap();
+                Ok(0)
+            }
+        }
+    }
+
+    async fn attach(&self, _: &str, target: &ContainerTarget, streams: ProcessStreams) -> Result<i32, ApiError> {
+        let said = format!("attached to {}", target.container);
+        streams.stdout.unwrap().send(said.into()).await.unwrap();
+        Ok(3)
     }
 
     async fn connect(&self, _: &str, _: &PodTarget, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
@@ -41,6 +83,8 @@ impl NodeDialer for Echo {
 
 pub struct World {
     pub server: Server,
+    /// What the server finds in the pod network.
+    pub net: Net,
     pub pki: Pki,
 }
 
@@ -54,7 +98,10 @@ pub async fn world() -> World {
     .unwrap();
     let mut config = Config::new(store, pki.clone());
     config.nodes = Arc::new(Echo);
+    let net = Net::default();
+    config.cluster = Arc::new(net.clone());
     World {
+        net,
         server: Server::build(config).await.unwrap(),
         pki,
     }

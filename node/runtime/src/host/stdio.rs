@@ -20,11 +20,14 @@ use crate::spec::LogSink;
 
 /// One standard stream of a guest.
 #[derive(Clone)]
-pub(crate) struct LogStream(pub(crate) Arc<dyn LogSink>);
+pub(crate) struct LogStream {
+    pub(crate) sink: Arc<dyn LogSink>,
+    pub(crate) terminal: bool,
+}
 
 impl IsTerminal for LogStream {
     fn is_terminal(&self) -> bool {
-        false
+        self.terminal
     }
 }
 
@@ -41,14 +44,14 @@ impl StdoutStream for LogStream {
 #[async_trait]
 impl Pollable for LogStream {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.0.poll_ready(cx)).await;
+        poll_fn(|cx| self.sink.poll_ready(cx)).await;
     }
 }
 
 #[async_trait]
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.write(&bytes);
+        self.sink.write(&bytes);
         Ok(())
     }
 
@@ -57,7 +60,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.0.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        match self.sink.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => Ok(limits::LOG_BYTES),
             Poll::Pending => Ok(0),
         }
@@ -66,8 +69,8 @@ impl OutputStream for LogStream {
 
 impl AsyncWrite for LogStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_ready(cx).map(|()| {
-            self.0.write(bytes);
+        self.sink.poll_ready(cx).map(|()| {
+            self.sink.write(bytes);
             Ok(bytes.len())
         })
     }

@@ -120,6 +120,8 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         memory_limit_bytes: None,
         cpu_limit_milli: None,
         fuel: None,
+        stdin: coracle_runtime::Stdin::Closed,
+        terminal: false,
         stdout: out.clone(),
         stderr: err.clone(),
     }

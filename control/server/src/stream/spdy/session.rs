@@ -6,8 +6,12 @@ use std::collections::HashMap;
 use std::io;
 
 use bytes::Bytes;
-use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures::{Sink, SinkExt, Stream, StreamExt, sink};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -93,6 +97,17 @@ pub(crate) fn session(
         over.cancel();
     });
     receiver
+}
+
+/// A session over an upgraded connection itself.
+pub(crate) fn session_over(upgraded: Upgraded, stop: CancellationToken) -> mpsc::Receiver<Incoming> {
+    let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+    let outgoing = sink::unfold(writer, |mut writer, bytes: Bytes| async move {
+        writer.write_all(&bytes).await?;
+        writer.flush().await?;
+        Ok::<_, io::Error>(writer)
+    });
+    session(ReaderStream::new(reader), Box::pin(outgoing), stop)
 }
 
 async fn write(

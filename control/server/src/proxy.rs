@@ -1,0 +1,308 @@
+//! The proxy of the API server: requests to pods, services and nodes, through the pod network.
+//!
+//! A request is passed on as it is: any method, bodies as streams both ways, upgrades too. What belongs to the connection or
+//! to the client's identity is not passed on. What comes back is passed back; only addresses in it (redirects, links of
+//! pages) are changed so that they lead here again.
+
+mod address;
+mod html;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use futures::StreamExt;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, BodyStream};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::body::ResponseBody;
+use crate::chain::Call;
+use crate::decode::RequestBody;
+use crate::dial::Duplex;
+use crate::registry::Scope;
+use crate::respond::{self, Answer};
+use crate::{document, outbound};
+use address::Target;
+
+/// How long a connection into the network may take to come about.
+const CONNECT: Duration = Duration::from_secs(30);
+/// The longest page whose links are changed; a longer one is passed on as it is.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// What belongs to one connection and not to the request.
+const HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+];
+
+/// Where a request came in, and what is left of its path.
+struct Place {
+    /// The path of the proxy itself, without a slash at its end.
+    prefix: String,
+    /// The rest, empty or with a slash at its beginning.
+    rest: String,
+    query: Option<String>,
+}
+
+impl Place {
+    fn of(uri: &Uri, namespaced: bool) -> Self {
+        // /api/v1/namespaces/NS/pods/NAME/proxy or /api/v1/nodes/NAME/proxy
+        let depth = if namespaced { 7 } else { 5 };
+        let path = uri.path();
+        let end = path
+            .char_indices()
+            .filter(|(_, c)| *c == '/')
+            .nth(depth)
+            .map_or(path.len(), |(index, _)| index);
+        let (prefix, rest) = path.split_at(end);
+        Self {
+            prefix: prefix.to_owned(),
+            rest: rest.to_owned(),
+            query: uri.query().map(str::to_owned),
+        }
+    }
+
+    fn target(&self) -> String {
+        let path = if self.rest.is_empty() { "/" } else { &self.rest };
+        match &self.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// Answers `pods/NAME/proxy`, `services/NAME/proxy` and `nodes/NAME/proxy`.
+pub(crate) async fn answer(
+    call: &mut Call<'_>,
+    scope: Scope<'_>,
+    name: &str,
+    body: RequestBody,
+) -> Result<Answer, ApiError> {
+    let place = Place::of(&call.parts.uri, scope.kind.namespaced);
+    let (scheme, name, port) = address::split(name)
+        .ok_or_else(|| ApiError::bad_request(format!("invalid {} request {name:?}", scope.kind.singular)))?;
+    let object = document::tree(&*scope.record(name)?)?;
+    let target = match scope.kind.plural.as_ref() {
+        "pods" => address::pod(&object, scheme, port)?,
+        "services" => address::service(&object, scheme, port)?,
+        _ => address::node(&object, scheme, port)?,
+    };
+    let upgrade = wants_upgrade(&call.parts.headers);
+    let plain = matches!(call.parts.method, Method::GET | Method::HEAD);
+    if place.rest.is_empty() && plain && !upgrade {
+        return Ok(to_directory(&place));
+    }
+    let stream = connect(call, &target).await?;
+    let request = request(call, &place, &target, upgrade, body)?;
+    let client_side = if upgrade { call.parts.extensions.remove() } else { None };
+    let answered = exchange(stream, request).await?;
+    if answered.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(answered, client_side, call.core.closing.child_token());
+    }
+    pass_back(answered, &place, &target).await
+}
+
+/// 301 to the same place as a directory, so that relative links of its page lead below it.
+fn to_directory(place: &Place) -> Answer {
+    let mut location = format!("{}/", place.prefix);
+    if let Some(query) = &place.query {
+        location.push('?');
+        location.push_str(query);
+    }
+    let mut answer = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    answer
+}
+
+fn unreachable(target: &Target, error: impl std::fmt::Display) -> ApiError {
+    ApiError::service_unavailable(format!(
+        "error trying to reach service: dial tcp {}:{}: {error}",
+        target.host, target.port
+    ))
+}
+
+async fn connect(call: &Call<'_>, target: &Target) -> Result<Box<dyn Duplex>, ApiError> {
+    let dial = async {
+        let stream = call.core.cluster.connect(&target.host, target.port).await;
+        let stream = stream.map_err(|error| target.refused(&error))?;
+        if !target.tls {
+            return Ok(stream);
+        }
+        // Nobody says which certificate a pod should have: as in Kubernetes, none is asked for.
+        let secured = outbound::connect_unverified(stream, &target.host).await;
+        secured.map_err(|error| unreachable(target, error))
+    };
+    match tokio::time::timeout(CONNECT, dial).await {
+        Ok(connected) => connected,
+        Err(_) => Err(unreachable(target, "i/o timeout")),
+    }
+}
+
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let connection = headers.get_all(header::CONNECTION).iter();
+    headers.contains_key(header::UPGRADE)
+        && connection
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Removes what belongs to one connection, also where the `Connection` header names it.
+fn without_hops(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP) {
+        headers.remove(name);
+    }
+}
+
+fn request(
+    call: &Call<'_>,
+    place: &Place,
+    target: &Target,
+    upgrade: bool,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ApiError> {
+    let mut headers = call.parts.headers.clone();
+    let wanted = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
+    without_hops(&mut headers);
+    headers.remove(header::UPGRADE);
+    // Who asked is this server's business; the token or the certificate is not for the pod to see.
+    headers.remove(header::AUTHORIZATION);
+    let named: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let host = headers
+        .get(header::HOST)
+        .cloned()
+        .or_else(|| HeaderValue::from_str(call.parts.uri.authority()?.as_str()).ok())
+        .or_else(|| HeaderValue::from_str(&target.host).ok());
+    if let Some(host) = host {
+        headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
+        headers.insert(header::HOST, host);
+    }
+    if let Ok(uri) = HeaderValue::from_str(call.parts.uri.path()) {
+        headers.insert(HeaderName::from_static("x-forwarded-uri"), uri);
+    }
+    headers.insert(
+        HeaderName::from_static("x-forwarded-proto"),
+        HeaderValue::from_static("https"),
+    );
+    if let Some(upgrade) = wanted {
+        headers.insert(header::UPGRADE, upgrade);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = call.parts.method.clone();
+    *request.uri_mut() = place
+        .target()
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+async fn exchange(stream: Box<dyn Duplex>, request: Request<RequestBody>) -> Result<Response<Incoming>, ApiError> {
+    let failed = |error: hyper::Error| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // It ends when both bodies have, or when the client's side of the answer is dropped.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, "a proxied connection ended");
+        }
+    });
+    sender.send_request(request).await.map_err(failed)
+}
+
+/// The other side agreed to an upgrade: so do we, and from then on bytes are copied.
+fn switch(
+    mut answered: Response<Incoming>,
+    client: Option<hyper::upgrade::OnUpgrade>,
+    stop: CancellationToken,
+) -> Result<Answer, ApiError> {
+    let client = client.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))?;
+    let server = hyper::upgrade::on(&mut answered);
+    let mut answer = Response::new(ResponseBody::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = answered.headers().clone();
+    tokio::spawn(async move {
+        let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
+            return;
+        };
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        tokio::select! {
+            // Which side ended, and how, is theirs to know.
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    Ok(answer)
+}
+
+async fn pass_back(answered: Response<Incoming>, place: &Place, target: &Target) -> Result<Answer, ApiError> {
+    let (mut parts, body) = answered.into_parts();
+    without_hops(&mut parts.headers);
+    if let Some(location) = parts
+        .headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        && let Some(here) = address::location(location, &place.prefix, target)
+        && let Ok(value) = HeaderValue::from_str(&here)
+    {
+        parts.headers.insert(header::LOCATION, value);
+    }
+    let body = if is_page(&parts.headers) {
+        let page = body
+            .collect()
+            .await
+            .map_err(|error| ApiError::service_unavailable(error.to_string()))?;
+        let changed = html::rebase(&page.to_bytes(), &place.prefix);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        ResponseBody::full(changed)
+    } else {
+        ResponseBody::stream(BodyStream::new(body).filter_map(|frame| {
+            std::future::ready(match frame {
+                Ok(frame) => frame.into_data().ok().map(Ok::<Bytes, _>),
+                Err(error) => Some(Err(std::io::Error::other(error))),
+            })
+        }))
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Whether this is a page whose links can be changed: plain HTML of a known and moderate length.
+fn is_page(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let length = text(header::CONTENT_LENGTH).parse::<usize>().ok();
+    text(header::CONTENT_TYPE).starts_with("text/html")
+        && text(header::CONTENT_ENCODING).is_empty()
+        && length.is_some_and(|length| length <= PAGE_BYTES)
+}

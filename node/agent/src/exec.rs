@@ -1,0 +1,237 @@
+//! exec and attach: somebody's streams, joined to a program in a container.
+//!
+//! What `exec` runs is found by its name, as everywhere: the container's own program, or one of the toolbox, a wasm program with
+//! the usual commands that the node offers to every container. It has the container's files, environment, network and limits.
+//! A client that goes away takes the program with it; one that attached leaves the container as it was.
+
+use crate::cell::{Found, PodCell};
+use crate::node::{ModuleError, Node};
+use crate::spec;
+use crate::terminal::{Terminal, shown};
+use bytes::Bytes;
+use coracle_images::{ImageError, TOOLBOX_COMMANDS};
+use coracle_runtime::{Attached, ExecError as StartError, Module, PipeReader, PipeWriter, ProcessSpec, pipe};
+use k8s_openapi::api::core::v1::Container as Spec;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// The image that the usual commands come from.
+const TOOLBOX: &str = "toolbox";
+
+/// The code of a program that its user interrupted: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Somebody's ends of the standard streams.
+pub struct Streams {
+    /// What goes to standard input; it ends when the channel does.
+    pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// Takes standard output.
+    pub stdout: Option<mpsc::Sender<Bytes>>,
+    /// Takes standard error.
+    pub stderr: Option<mpsc::Sender<Bytes>>,
+    /// Whether this is a terminal.
+    pub terminal: bool,
+}
+
+/// No program can be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The node does not have the pod.
+    #[error("pod {pod:?} is not on this node")]
+    NoPod {
+        /// The pod's name.
+        pod: String,
+    },
+    /// The pod has no such container, or it does not run.
+    #[error("container not found ({container:?})")]
+    NotRunning {
+        /// The container's name.
+        container: String,
+    },
+    /// There is no program of that name.
+    #[error("exec: {program:?}: executable file not found in $PATH")]
+    NoProgram {
+        /// The name.
+        program: String,
+    },
+    /// No program was named.
+    #[error("exec: no command was given")]
+    NoCommand,
+    /// The program's image cannot be found.
+    #[error("exec: {0}")]
+    Image(#[from] ImageError),
+    /// The program cannot run here.
+    #[error("exec: {0}")]
+    Module(#[from] ModuleError),
+    /// The program cannot be started.
+    #[error("exec: {0}")]
+    Start(#[from] StartError),
+    /// There are enough already.
+    #[error("too many are attached to container {container:?}")]
+    Crowded {
+        /// The container's name.
+        container: String,
+    },
+}
+
+/// Runs a program in a container, and returns its exit code. Dropping the future ends the program.
+pub async fn exec(
+    node: &Node,
+    cell: &PodCell,
+    container: &str,
+    command: Vec<String>,
+    streams: Streams,
+) -> Result<i32, ExecError> {
+    let found = running(cell, container)?;
+    let (module, args) = program(node, &found, command).await?;
+    let (input, stdin) = pipe();
+    let (out, err) = (sink(streams.stdout), sink(streams.stderr));
+    let terminal = streams.terminal;
+    let process = found.container.exec(
+        module,
+        ProcessSpec {
+            args,
+            stdin: streams.stdin.is_some().then_some(stdin),
+            terminal,
+            stdout: Arc::new(out.0.clone()),
+            // A terminal has one stream for both.
+            stderr: Arc::new(if terminal { out.0.clone() } else { err.0.clone() }),
+        },
+    )?;
+    let (echo, closing) = (out.0.clone(), [out.0, err.0]);
+    let keys = async {
+        if let Some(keys) = streams.stdin {
+            let interrupt = || process.end(INTERRUPTED);
+            copy_in(keys, input, terminal.then_some(echo), interrupt).await;
+        }
+        // The end of the input is not the end of the program.
+    };
+    let ended = async {
+        let exit = process.wait().await;
+        // All that it wrote is in the pipes.
+        closing.iter().for_each(PipeWriter::close);
+        exit.code
+    };
+    let work = async {
+        let (code, (), ()) = tokio::join!(ended, copy_out(out.1, terminal), copy_out(err.1, false));
+        code
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        code = &mut work => Ok(code),
+        () = keys => Ok(work.await),
+    }
+}
+
+/// Joins a container's own streams until it ends, and returns its exit code.
+pub async fn attach(cell: &PodCell, container: &str, streams: Streams) -> Result<i32, ExecError> {
+    let found = running(cell, container)?;
+    let Attached { stdin, stdout, stderr } = found.container.attach().ok_or_else(|| ExecError::Crowded {
+        container: container.to_owned(),
+    })?;
+    let terminal = streams.terminal && found.container.is_terminal();
+    let (echo, echoed) = pipe();
+    let out = (streams.stdout, streams.stderr);
+    let keys = async {
+        if let (Some(keys), Some((input, once))) = (streams.stdin, stdin) {
+            let ended = input.clone();
+            let interrupt = || found.container.terminate();
+            copy_in(keys, input, terminal.then_some(echo), interrupt).await;
+            if once {
+                ended.close();
+            }
+        } else {
+            drop(echo);
+        }
+    };
+    let echoing = copy_out((echoed, out.0.clone()), false);
+    let output = async {
+        tokio::join!(copy_out((stdout, out.0), terminal), copy_out((stderr, out.1), terminal));
+        found.container.wait().await.code
+    };
+    tokio::pin!(output);
+    tokio::select! {
+        code = &mut output => Ok(code),
+        ((), ()) = async { tokio::join!(keys, echoing) } => Ok(output.await),
+    }
+}
+
+fn running(cell: &PodCell, container: &str) -> Result<Found, ExecError> {
+    cell.running(container).ok_or_else(|| ExecError::NotRunning {
+        container: container.to_owned(),
+    })
+}
+
+/// The module that a command names, and its arguments as the module wants them.
+async fn program(node: &Node, found: &Found, command: Vec<String>) -> Result<(Arc<Module>, Vec<String>), ExecError> {
+    let Some(program) = command.first() else {
+        return Err(ExecError::NoCommand);
+    };
+    let own = spec::containers(&found.pod).find(|spec| spec.name == found.name);
+    let image = own.and_then(|spec| node.images.resolve(spec.image.as_deref().unwrap_or_default()).ok());
+    if let Some((spec, image)) = own.zip(image)
+        && is_own(program, spec, &image.config.entrypoint)
+    {
+        return Ok((node.module(&image, false).await?, command));
+    }
+    let name = program.rsplit('/').next().unwrap_or(program);
+    if !TOOLBOX_COMMANDS.contains(&name) {
+        // Known before it is started: a name that means nothing is the client's error, not a program's.
+        return Err(ExecError::NoProgram {
+            program: program.clone(),
+        });
+    }
+    let toolbox = node.images.resolve(TOOLBOX)?;
+    Ok((node.module(&toolbox, false).await?, command))
+}
+
+/// Whether a name means the container's own program.
+fn is_own(program: &str, spec: &Spec, entrypoint: &[String]) -> bool {
+    let own = spec
+        .command
+        .as_ref()
+        .and_then(|command| command.first())
+        .or_else(|| entrypoint.first());
+    own.is_some_and(|own| own == program) || entrypoint.first().is_some_and(|own| own == program)
+}
+
+/// A pipe for a program's output, and where it leads.
+fn sink(to: Option<mpsc::Sender<Bytes>>) -> (PipeWriter, (PipeReader, Option<mpsc::Sender<Bytes>>)) {
+    let (writer, reader) = pipe();
+    (writer, (reader, to))
+}
+
+async fn copy_out((from, to): (PipeReader, Option<mpsc::Sender<Bytes>>), terminal: bool) {
+    while let Some(bytes) = from.recv().await {
+        let bytes = if terminal { Bytes::from(shown(&bytes)) } else { bytes };
+        if let Some(to) = &to
+            && to.send(bytes).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Brings a client's input to the program, with a terminal's line discipline where there is one.
+async fn copy_in(mut keys: mpsc::Receiver<Bytes>, input: PipeWriter, echo: Option<PipeWriter>, interrupt: impl Fn()) {
+    let mut terminal = Terminal::default();
+    while let Some(bytes) = keys.recv().await {
+        let Some(echo) = &echo else {
+            if !input.send(bytes).await {
+                return;
+            }
+            continue;
+        };
+        let typed = terminal.type_in(&bytes);
+        echo.send(Bytes::from(typed.echo)).await;
+        if typed.interrupt {
+            interrupt();
+        }
+        if !typed.input.is_empty() && !input.send(Bytes::from(typed.input)).await {
+            return;
+        }
+        if typed.end {
+            return;
+        }
+    }
+}

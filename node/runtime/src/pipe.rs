@@ -1,0 +1,278 @@
+//! A pipe between a standard stream of a guest and whoever is at its other end on the node.
+//!
+//! It holds a bounded number of bytes. A guest that writes into a full pipe is suspended, one that reads from an empty pipe
+//! too; the other end, which is async code of the node, waits in the same way. Nothing here blocks a thread.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, ReadBuf};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream};
+use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
+
+use crate::limits;
+use crate::spec::LogSink;
+
+/// Makes a pipe.
+pub fn pipe() -> (PipeWriter, PipeReader) {
+    let shared = Arc::new(Shared::default());
+    let writer = PipeWriter(Arc::new(WriterEnd(shared.clone())));
+    (writer, PipeReader(Arc::new(ReaderEnd(shared))))
+}
+
+#[derive(Default)]
+struct Shared(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    held_bytes: usize,
+    /// Nobody will write any more.
+    ended: bool,
+    /// Nobody will read any more.
+    abandoned: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Shared {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.lock();
+        let result = change(&mut state);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.abandoned || state.held_bytes < limits::PIPE_BYTES {
+            return Poll::Ready(());
+        }
+        state.wait(cx)
+    }
+
+    fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.ended || !state.pieces.is_empty() {
+            return Poll::Ready(());
+        }
+        state.wait(cx)
+    }
+
+    fn push(&self, bytes: Bytes) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        self.change(|state| {
+            if state.abandoned || state.ended {
+                return false;
+            }
+            state.held_bytes += bytes.len();
+            state.pieces.push_back(bytes);
+            true
+        })
+    }
+
+    /// Up to `limit` bytes; empty where none are there.
+    fn pull(&self, limit: usize) -> Pulled {
+        self.change(|state| {
+            let Some(mut piece) = state.pieces.pop_front() else {
+                return if state.ended { Pulled::End } else { Pulled::Nothing };
+            };
+            if piece.len() > limit {
+                state.pieces.push_front(piece.split_off(limit));
+            }
+            state.held_bytes -= piece.len();
+            Pulled::Bytes(piece)
+        })
+    }
+}
+
+impl State {
+    fn wait(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+enum Pulled {
+    Bytes(Bytes),
+    Nothing,
+    End,
+}
+
+struct WriterEnd(Arc<Shared>);
+
+impl Drop for WriterEnd {
+    fn drop(&mut self) {
+        self.0.change(|state| state.ended = true);
+    }
+}
+
+struct ReaderEnd(Arc<Shared>);
+
+impl Drop for ReaderEnd {
+    fn drop(&mut self) {
+        self.0.change(|state| {
+            state.abandoned = true;
+            state.pieces.clear();
+            state.held_bytes = 0;
+        });
+    }
+}
+
+/// Where bytes go in. With the last clone the reader finds the end.
+#[derive(Clone)]
+pub struct PipeWriter(Arc<WriterEnd>);
+
+impl PipeWriter {
+    /// Writes, when there is room; false when nobody reads any more.
+    pub async fn send(&self, bytes: Bytes) -> bool {
+        poll_fn(|cx| self.0.0.poll_room(cx)).await;
+        self.0.0.push(bytes)
+    }
+
+    /// Writes if there is room, and says whether it did.
+    pub fn try_send(&self, bytes: Bytes) -> bool {
+        let room = {
+            let state = self.0.0.0.lock();
+            !state.abandoned && state.held_bytes < limits::PIPE_BYTES
+        };
+        room && self.0.0.push(bytes)
+    }
+
+    /// Ends the stream for the reader, whoever else could still write.
+    pub fn close(&self) {
+        self.0.0.change(|state| state.ended = true);
+    }
+}
+
+impl LogSink for PipeWriter {
+    fn write(&self, bytes: &[u8]) {
+        // Where nobody reads any more, output is lost as it is with a terminal that was closed.
+        self.0.0.push(Bytes::copy_from_slice(bytes));
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.0.poll_room(cx)
+    }
+}
+
+/// Where bytes come out; clones share one stream.
+#[derive(Clone)]
+pub struct PipeReader(Arc<ReaderEnd>);
+
+impl PipeReader {
+    /// The next bytes, or nothing at the end.
+    pub async fn recv(&self) -> Option<Bytes> {
+        loop {
+            poll_fn(|cx| self.0.0.poll_bytes(cx)).await;
+            match self.0.0.pull(usize::MAX) {
+                Pulled::Bytes(bytes) => return Some(bytes),
+                Pulled::End => return None,
+                Pulled::Nothing => {}
+            }
+        }
+    }
+}
+
+/// A guest's standard input.
+#[derive(Clone)]
+pub(crate) struct Input {
+    pub(crate) reader: PipeReader,
+    pub(crate) terminal: bool,
+}
+
+impl IsTerminal for Input {
+    fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+}
+
+impl StdinStream for Input {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {
+        poll_fn(|cx| self.reader.0.0.poll_bytes(cx)).await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        match self.reader.0.0.pull(size.min(limits::TRANSFER_BYTES)) {
+            Pulled::Bytes(bytes) => Ok(bytes),
+            Pulled::Nothing => Ok(Bytes::new()),
+            Pulled::End => Err(StreamError::Closed),
+        }
+    }
+}
+
+impl AsyncRead for Input {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.reader.0.0.pull(buffer.remaining()) {
+            Pulled::Bytes(bytes) => buffer.put_slice(&bytes),
+            Pulled::End => {}
+            Pulled::Nothing => return self.reader.0.0.poll_bytes(cx).map(Ok),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_come_out_in_order_and_then_the_end() {
+        let (writer, reader) = pipe();
+        assert!(writer.send(Bytes::from_static(b"one")).await);
+        assert!(writer.try_send(Bytes::from_static(b"two")));
+        drop(writer);
+        assert_eq!(reader.recv().await.unwrap(), "one");
+        assert_eq!(reader.recv().await.unwrap(), "two");
+        assert_eq!(reader.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_makes_the_writer_wait_until_the_reader_reads() {
+        let (writer, reader) = pipe();
+        assert!(writer.send(Bytes::from(vec![1; limits::PIPE_BYTES])).await);
+        assert!(!writer.try_send(Bytes::from_static(b"x")));
+        let late = tokio::spawn({
+            let writer = writer.clone();
+            async move { writer.send(Bytes::from_static(b"late")).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished());
+        assert_eq!(reader.recv().await.unwrap().len(), limits::PIPE_BYTES);
+        assert!(late.await.unwrap());
+        assert_eq!(reader.recv().await.unwrap(), "late");
+    }
+
+    #[tokio::test]
+    async fn a_writer_learns_that_nobody_reads() {
+        let (writer, reader) = pipe();
+        drop(reader);
+        assert!(!writer.send(Bytes::from_static(b"x")).await);
+    }
+}
