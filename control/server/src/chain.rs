@@ -22,11 +22,12 @@ use crate::query::{ListOptions, Query, WriteOptions};
 use crate::registry::Scope;
 use crate::registry::delete::Deleted;
 use crate::registry::deletion::DeleteOptions;
+use crate::registry::hooks::Warnings;
 use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, logs, negotiate, oidc, proxy, review, stream, view};
+use crate::{authn, authz, compress, logs, negotiate, oidc, proxy, review, stream, transcode, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +54,10 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     let query = Query::parse(parts.uri.query());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = debug_span!("request", verb = info.verb, path = %info.path, user = %identity.user);
-    let limit = if info.long_running() { None } else { Some(TIMEOUT) };
+    let long = info.long_running();
+    let limit = if long { None } else { Some(TIMEOUT) };
+    let gzip = !long && compress::is_wanted(&parts.headers);
+    let protobuf = !long && transcode::ask_for_json(&mut parts.headers);
     let call = Call {
         core,
         identity,
@@ -77,6 +81,13 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
         .instrument(span.clone())
         .await
         .unwrap_or_else(|error| respond::error(&error));
+    if protobuf {
+        let encoded = transcode::to_protobuf(answer).await;
+        answer = encoded.unwrap_or_else(|error| respond::error(&error));
+    }
+    if gzip {
+        answer = compress::compress(answer);
+    }
     let audit = uuid::Uuid::new_v4().to_string();
     if let Ok(audit) = HeaderValue::from_str(&audit) {
         answer.headers_mut().insert("audit-id", audit);
@@ -151,18 +162,22 @@ impl Call<'_> {
         }
         self.allow(kind, path)?;
         let namespace = path.namespace.as_deref().filter(|_| kind.namespaced);
+        let warnings = Warnings::default();
         let scope = Scope {
             core: &core,
             kind,
             namespace,
             identity: self.identity,
+            warnings: &warnings,
         };
-        match (path.name.as_deref(), path.subresource.as_deref()) {
+        let mut answer = match (path.name.as_deref(), path.subresource.as_deref()) {
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
             (None, _) => self.collection(scope, body).await,
             (Some(name), None) => self.object(scope, name, body).await,
             (Some(name), Some(subresource)) => self.subresource(scope, name, subresource, body).await,
-        }
+        }?;
+        respond::warn(&mut answer, &warnings.take());
+        Ok(answer)
     }
 
     /// 405 for a verb that the kind does not know, 404 for a part that it does not have.
@@ -242,6 +257,9 @@ impl Call<'_> {
         subresource: &str,
         body: RequestBody,
     ) -> Result<Answer, ApiError> {
+        if matches!(subresource, "exec" | "attach" | "portforward" | "proxy") {
+            scope.webhooks_connect(subresource, name, self.query).await?;
+        }
         if subresource == "proxy" {
             // The query is the pod's, not ours.
             return proxy::answer(self, scope, name, body).await;

@@ -15,6 +15,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::tokens::Tokens;
+use crate::webhook::Webhooks;
 use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
 
 /// The state of one server. Nothing in it is held locked across an await.
@@ -22,6 +23,7 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) policies: Policies,
+    pub(crate) webhooks: Webhooks,
     pub(crate) tokens: Tokens,
     pub(crate) pki: Pki,
     pub(crate) addresses: Addresses,
@@ -44,6 +46,7 @@ impl Core {
         let snapshot = config.store.snapshot();
         Self {
             policies: Policies::new(&snapshot),
+            webhooks: Webhooks::new(&snapshot),
             addresses: Addresses::new(&config, &snapshot),
             tokens,
             pki: config.pki,

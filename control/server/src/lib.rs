@@ -12,6 +12,7 @@ mod authz;
 mod body;
 mod bootstrap;
 mod chain;
+mod compress;
 mod config;
 mod core;
 mod decode;
@@ -41,7 +42,9 @@ mod stream;
 mod tls;
 mod token_request;
 mod tokens;
+mod transcode;
 mod view;
+mod webhook;
 
 pub use body::ResponseBody;
 pub use config::{Config, Version};

@@ -88,6 +88,16 @@ pub(crate) fn view(headers: &HeaderMap, query: &Query) -> Result<View, ApiError>
     Err(ApiError::not_acceptable(WRITES))
 }
 
+/// Whether a client takes protobuf and no JSON in any form.
+pub(crate) fn only_protobuf(headers: &HeaderMap) -> bool {
+    let header = header(headers);
+    let entries = accepted(&header);
+    entries
+        .iter()
+        .any(|entry| entry.media == "application/vnd.kubernetes.protobuf" && entry.parameter("as").is_none())
+        && !entries.iter().any(Accepted::is_json)
+}
+
 /// For answers that are no stored objects: only plain JSON will do.
 pub(crate) fn plain(headers: &HeaderMap) -> Result<(), ApiError> {
     let header = header(headers);

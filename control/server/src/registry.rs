@@ -7,6 +7,7 @@ pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod deletion;
+pub(crate) mod hooks;
 pub(crate) mod list;
 mod ownership;
 pub(crate) mod pods;
@@ -26,7 +27,7 @@ use serde_json::Value;
 use crate::admission::Request;
 use crate::core::Core;
 use crate::identity::Identity;
-use crate::{authz, document};
+use crate::{authz, document, webhook};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
 /// Kubernetes goes on until the request's time is over. Each time that one loses another wins, so this many writers of the
@@ -42,6 +43,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) namespace: Option<&'a str>,
     /// Who asks; that it may ask has been decided before.
     pub(crate) identity: &'a Identity,
+    /// Takes what the client is to be warned of.
+    pub(crate) warnings: &'a hooks::Warnings,
 }
 
 /// What a write came to.
@@ -166,6 +169,9 @@ impl<'a> Scope<'a> {
         };
         if self.kind.group == authz::GROUP {
             self.core.policies.refresh(&self.core.store.snapshot());
+        }
+        if self.kind.group == webhook::GROUP {
+            self.core.webhooks.refresh(&self.core.store.snapshot());
         }
         let record = committed.records.into_iter().next();
         record.ok_or_else(|| Lost::Failed(ApiError::internal("the store returned no record")))

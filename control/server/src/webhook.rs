@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::core::Core;
 use crate::identity::Identity;
-pub(crate) use config::{GROUP, Webhooks};
 use config::Hook;
+pub(crate) use config::{GROUP, Webhooks};
 pub(crate) use review::Operation;
 
 /// A write that webhooks may be asked about.
@@ -37,19 +37,17 @@ pub(crate) struct Asked<'a> {
     pub(crate) dry_run: bool,
     /// What is there. `None` when a new object is made.
     pub(crate) old: Option<&'a Value>,
-    /// The options of the request, such as a `CreateOptions`.
-    pub(crate) options: &'a Value,
 }
 
 /// Lets the mutating webhooks change an object, one after the other, and answers with their warnings. Each change goes through
-/// `settle`, which brings the object back into its form. A webhook that wants to see what came after it is asked once more.
+/// `settle`, which is given the object before it too and brings it back into its form. A webhook that wants to see what came after it is asked once more.
 ///
 /// # Errors
 /// When a webhook refuses, or fails and that must not be ignored.
 pub(crate) async fn mutate(
     asked: &Asked<'_>,
     object: &mut Value,
-    settle: impl Fn(&mut Value) -> Result<(), ApiError>,
+    settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
 ) -> Result<Vec<String>, ApiError> {
     let hooks = asked.core.webhooks.current();
     if hooks.mutating.is_empty() || rules::is_exempt(asked.kind) {
@@ -80,7 +78,7 @@ async fn change(
     hook: &Hook,
     asked: &Asked<'_>,
     object: &mut Value,
-    settle: &impl Fn(&mut Value) -> Result<(), ApiError>,
+    settle: &impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let Some(answer) = ask(hook, asked, Some(object)).await? else {
@@ -89,12 +87,41 @@ async fn change(
     warnings.extend(answer.warnings);
     let Some(operations) = answer.patch else { return Ok(()) };
     let failed = |error: &ApiError| {
-        ApiError::internal(format!("failed to apply the patch of admission webhook {:?}: {}", hook.name, error.message))
+        ApiError::internal(format!(
+            "failed to apply the patch of admission webhook {:?}: {}",
+            hook.name, error.message
+        ))
     };
     let mut patched = patch::json(object, &operations).map_err(|error| failed(&error))?;
-    settle(&mut patched)?;
+    settle(object, &mut patched)?;
     *object = patched;
     Ok(())
+}
+
+/// Asks the mutating webhooks about something that they cannot change, such as a deletion or a connection.
+///
+/// # Errors
+/// When a webhook refuses, or fails and that must not be ignored.
+pub(crate) async fn consult(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<String>, ApiError> {
+    let hooks = asked.core.webhooks.current();
+    let mut warnings = Vec::new();
+    if hooks.mutating.is_empty() || rules::is_exempt(asked.kind) {
+        return Ok(warnings);
+    }
+    let snapshot = asked.core.store.snapshot();
+    for hook in hooks
+        .mutating
+        .iter()
+        .filter(|hook| matches(hook, asked, &snapshot, object))
+    {
+        warnings.extend(
+            ask(hook, asked, object)
+                .await?
+                .into_iter()
+                .flat_map(|answer| answer.warnings),
+        );
+    }
+    Ok(warnings)
 }
 
 /// Asks the validating webhooks, all at once, and answers with their warnings.
@@ -107,7 +134,10 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
         return Ok(Vec::new());
     }
     let snapshot = asked.core.store.snapshot();
-    let concerned = hooks.validating.iter().filter(|hook| matches(hook, asked, &snapshot, object));
+    let concerned = hooks
+        .validating
+        .iter()
+        .filter(|hook| matches(hook, asked, &snapshot, object));
     let answers = join_all(concerned.map(|hook| ask(hook, asked, object))).await;
     let mut warnings = Vec::new();
     for answer in answers {
@@ -117,7 +147,7 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
 }
 
 fn matches(hook: &Hook, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-    rules::matches(hook, asked, object) && rules::selects(hook, asked, snapshot, object)
+    rules::matches(hook, asked) && rules::selects(hook, asked, snapshot, object)
 }
 
 /// One webhook's answer; none where it failed and that is to be ignored.
@@ -147,6 +177,9 @@ async fn ask(hook: &Hook, asked: &Asked<'_>, object: Option<&Value>) -> Result<O
             tracing::warn!(webhook = hook.name, %why, "a failing webhook is ignored");
             Ok(None)
         }
-        Err(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
+        Err(why) => Err(ApiError::internal(format!(
+            "failed calling webhook {:?}: {why}",
+            hook.name
+        ))),
     }
 }

@@ -90,11 +90,9 @@ impl Terminal {
                     self.erase(typed);
                 }
             }
-            b'\t' | 0x20.. => {
-                if self.line.len() < MAX_LINE_BYTES {
-                    self.line.push(key);
-                    typed.echo.push(key);
-                }
+            b'\t' | 0x20.. if self.line.len() < MAX_LINE_BYTES => {
+                self.line.push(key);
+                typed.echo.push(key);
             }
             _ => {}
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Lost, RETRIES, Scope, Written, ownership};
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
+use crate::webhook::Operation;
 use crate::{admission, document};
 
 /// The letters of generated names: none that form words or can be mistaken for each other.
@@ -129,6 +130,8 @@ impl Scope<'_> {
         }
         let request = self.request(&snapshot, &name, None);
         admission::mutate(&request, &mut value).map_err(Lost::Failed)?;
+        let asked = self.asked(Operation::Create, "", &name, None, options.dry_run);
+        self.webhooks_change(&asked, &mut value).await.map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
         let reservation = match self.is_service() {
             true => Some(
@@ -143,6 +146,7 @@ impl Scope<'_> {
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
+        self.webhooks_refuse(&asked, Some(&value)).await.map_err(Lost::Failed)?;
         if options.dry_run {
             return Ok(document::bytes(&value));
         }

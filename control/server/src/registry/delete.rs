@@ -41,6 +41,9 @@ impl Scope<'_> {
         if admission::is(self.kind, "", "Namespace") {
             admission::namespace::may_delete(record).map_err(Lost::Failed)?;
         }
+        self.webhooks_refuse_deletion(name, &object, options.dry_run)
+            .await
+            .map_err(Lost::Failed)?;
         let gone = || status::deleted(&self.kind.group_resource(), name, object::uid(&object));
         let expect = Expect::Revision(record.revision);
         match decide(self.kind, &object, options, self.core.now_micros()) {

@@ -18,6 +18,7 @@ use super::ownership::{self, Owners};
 use super::{Lost, RETRIES, Scope, Written, deletion};
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
+use crate::webhook::Operation;
 use crate::{admission, document};
 
 /// Which part of an object a write may change.
@@ -398,6 +399,8 @@ impl Scope<'_> {
         if part != Part::Main {
             owners = self.next_owners(owners, old, &new, part.subresource(), options);
         }
+        let asked = self.asked(Operation::Update, part.subresource(), name, Some(old), dry_run);
+        self.webhooks_change(&asked, &mut new).await.map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {
             true => {
@@ -413,6 +416,7 @@ impl Scope<'_> {
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
+        self.webhooks_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
         let json = self.finish(record, old, new, owners, dry_run).await?;
         if let Some(reservation) = reservation
             && !dry_run

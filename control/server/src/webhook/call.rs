@@ -38,30 +38,47 @@ pub(super) enum CallError {
 pub(super) async fn post(core: &Core, hook: &Hook, question: &[u8]) -> Result<Bytes, CallError> {
     let url = hook.endpoint.url(hook.timeout);
     let uri: Uri = url.parse().map_err(|_| CallError::Url(url.clone()))?;
-    let host = uri.host().filter(|_| uri.scheme_str() == Some("https")).ok_or_else(|| CallError::Url(url.clone()))?;
+    let host = uri
+        .host()
+        .filter(|_| uri.scheme_str() == Some("https"))
+        .ok_or_else(|| CallError::Url(url.clone()))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let stream = connect(core, &hook.endpoint, host, uri.port_u16().unwrap_or(443)).await;
     let stream = stream.map_err(|why| CallError::Connect { url: url.clone(), why })?;
     let secured = outbound::connect_verified(stream, host, &hook.authorities).await;
-    let secured = secured.map_err(|source| CallError::Tls { url: url.clone(), source })?;
+    let secured = secured.map_err(|source| CallError::Tls {
+        url: url.clone(),
+        source,
+    })?;
     let request = Request::builder()
         .method(Method::POST)
         .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
         .header(HOST, uri.authority().map_or(host, |authority| authority.as_str()))
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "application/json, */*")
-        .header(USER_AGENT, concat!("kube-apiserver-admission (coracle/", env!("CARGO_PKG_VERSION"), ")"))
+        .header(
+            USER_AGENT,
+            concat!("kube-apiserver-admission (coracle/", env!("CARGO_PKG_VERSION"), ")"),
+        )
         .body(Full::new(Bytes::copy_from_slice(question)))
         .map_err(|_| CallError::Url(url.clone()))?;
-    let failed = |source| CallError::Http { url: url.clone(), source };
+    let failed = |source| CallError::Http {
+        url: url.clone(),
+        source,
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(secured)).await.map_err(failed)?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         if !answer.status().is_success() {
-            return Err(CallError::Status { status: answer.status() });
+            return Err(CallError::Status {
+                status: answer.status(),
+            });
         }
         let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| CallError::Body { url: url.clone(), why: error.to_string() })?;
+        let body = body.map_err(|error| CallError::Body {
+            url: url.clone(),
+            why: error.to_string(),
+        })?;
         Ok(body.to_bytes())
     };
     tokio::pin!(exchange);

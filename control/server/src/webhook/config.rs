@@ -42,6 +42,12 @@ impl Webhooks {
         self.current.load_full()
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        let hooks = self.current.load();
+        hooks.mutating.is_empty() && hooks.validating.is_empty()
+    }
+
     /// Makes the configurations at least as new as `snapshot`.
     pub(crate) fn refresh(&self, snapshot: &Snapshot) {
         let _compiling = self.compiling.lock();
@@ -75,7 +81,11 @@ fn hooks(snapshot: &Snapshot, prefix: &str) -> Vec<Hook> {
     for record in snapshot.range(prefix, None) {
         match document::tree(record) {
             Ok(configuration) => hooks.extend(object::list(&configuration, "webhooks").iter().map(Hook::of)),
-            Err(error) => tracing::error!(key = record.key.as_str(), error = error.message, "a webhook configuration is lost"),
+            Err(error) => tracing::error!(
+                key = record.key.as_str(),
+                error = error.message,
+                "a webhook configuration is lost"
+            ),
         }
     }
     hooks
@@ -199,20 +209,15 @@ impl Rule {
 }
 
 #[cfg(test)]
-impl Hook {
-    pub(super) fn test(webhook: &Value) -> Self {
-        Self::of(webhook)
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     #[test]
     fn what_a_webhook_leaves_out_has_a_default() {
-        let hook = Hook::of(&json!({"name": "a.b.c", "sideEffects": "None", "clientConfig": {"service": {"namespace": "n", "name": "s", "path": "/p"}}}));
+        let hook = Hook::of(
+            &json!({"name": "a.b.c", "sideEffects": "None", "clientConfig": {"service": {"namespace": "n", "name": "s", "path": "/p"}}}),
+        );
         assert_eq!(hook.timeout, Duration::from_secs(10));
         assert!(!hook.ignore_failure && hook.dry_run && !hook.again);
         assert_eq!(hook.endpoint.url(hook.timeout), "https://s.n.svc:443/p?timeout=10s");

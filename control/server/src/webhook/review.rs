@@ -39,7 +39,9 @@ impl Operation {
 pub(super) enum ReviewError {
     #[error("received invalid webhook response: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("received invalid webhook response: expected webhook response of {VERSION}, Kind={KIND}, got {0}, Kind={1}")]
+    #[error(
+        "received invalid webhook response: expected webhook response of {VERSION}, Kind={KIND}, got {0}, Kind={1}"
+    )]
     Kind(String, String),
     #[error("received invalid webhook response: webhook response was absent")]
     Absent,
@@ -76,7 +78,7 @@ pub(super) fn question(asked: &Asked<'_>, object: Option<&Value>, uid: &str) -> 
         "uid": uid, "kind": of, "resource": resource, "requestKind": of, "requestResource": resource,
         "operation": asked.operation.name(),
         "userInfo": asked.identity.user_info(),
-        "object": object, "oldObject": asked.old, "dryRun": asked.dry_run, "options": asked.options,
+        "object": object, "oldObject": asked.old, "dryRun": asked.dry_run, "options": options(asked),
     });
     if let Some(fields) = request.as_object_mut() {
         if !asked.subresource.is_empty() {
@@ -92,6 +94,21 @@ pub(super) fn question(asked: &Asked<'_>, object: Option<&Value>, uid: &str) -> 
     }
     let review = json!({"kind": KIND, "apiVersion": VERSION, "request": request});
     serde_json::to_vec(&review).unwrap_or_default()
+}
+
+/// The options of the request.
+fn options(asked: &Asked<'_>) -> Value {
+    let kind = match asked.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if asked.dry_run {
+        object::set(&mut options, "dryRun", json!(["All"]));
+    }
+    options
 }
 
 /// Reads an answer.
@@ -114,7 +131,9 @@ pub(super) fn parse(bytes: &[u8], uid: &str) -> Result<Answer, ReviewError> {
     Ok(Answer {
         allowed: response.get("allowed").and_then(Value::as_bool).unwrap_or(false),
         patch: patch(response)?,
-        warnings: warnings.map(|text| text.chars().take(WARNING_CHARS).collect()).collect(),
+        warnings: warnings
+            .map(|text| text.chars().take(WARNING_CHARS).collect())
+            .collect(),
         status: response.get("status").cloned().unwrap_or_default(),
     })
 }
@@ -125,7 +144,9 @@ fn patch(response: &Value) -> Result<Option<Value>, ReviewError> {
         ("", _) => Ok(None),
         (_, "") => Err(ReviewError::NoPatchType),
         (text, "JSONPatch") => {
-            let bytes = STANDARD.decode(text).map_err(|error| ReviewError::Patch(error.to_string()))?;
+            let bytes = STANDARD
+                .decode(text)
+                .map_err(|error| ReviewError::Patch(error.to_string()))?;
             let patch = serde_json::from_slice(&bytes).map_err(|error| ReviewError::Patch(error.to_string()))?;
             Ok(Some(patch))
         }
@@ -146,11 +167,35 @@ impl Answer {
             ("", reason) => format!("{denied}: {reason}"),
             (message, _) => format!("{denied}: {message}"),
         };
-        let code = self.status.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-        let mut error = ApiError::new(text("reason"), message);
+        let code = self
+            .status
+            .get("code")
+            .and_then(Value::as_u64)
+            .and_then(|code| u16::try_from(code).ok());
+        let mut error = ApiError::bad_request(message);
+        error.reason = reason(text("reason"));
         error.code = code.filter(|code| (400..600).contains(code)).unwrap_or(400);
         Some(error)
     }
+}
+
+/// A webhook's reason, if it is one of those that clients know; otherwise none.
+fn reason(text: &str) -> &'static str {
+    const KNOWN: [&str; 12] = [
+        "AlreadyExists",
+        "BadRequest",
+        "Conflict",
+        "Forbidden",
+        "Gone",
+        "Invalid",
+        "InternalError",
+        "NotAcceptable",
+        "NotFound",
+        "ServiceUnavailable",
+        "TooManyRequests",
+        "Unauthorized",
+    ];
+    KNOWN.into_iter().find(|known| *known == text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -170,7 +215,10 @@ mod tests {
         };
         assert_eq!(
             said(json!({"uid": "1", "allowed": false})),
-            (400, "admission webhook \"w.x.y\" denied the request without explanation".to_owned())
+            (
+                400,
+                "admission webhook \"w.x.y\" denied the request without explanation".to_owned()
+            )
         );
         assert_eq!(
             said(json!({"uid": "1", "status": {"message": "no", "code": 403, "reason": "Forbidden"}})),
@@ -191,7 +239,10 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_question_is_none() {
-        assert!(matches!(answer(json!({"uid": "2", "allowed": true})), Err(ReviewError::Uid { .. })));
+        assert!(matches!(
+            answer(json!({"uid": "2", "allowed": true})),
+            Err(ReviewError::Uid { .. })
+        ));
         assert!(parse(b"{}", "1").is_err() && parse(b"[", "1").is_err());
     }
 }

@@ -12,11 +12,14 @@ use crate::{admission, document};
 
 /// Kinds that no webhook sees: those by which webhooks are set up, and those by which rights are asked.
 pub(super) fn is_exempt(kind: &Kind) -> bool {
-    matches!(kind.group.as_ref(), GROUP | "authentication.k8s.io" | "authorization.k8s.io")
+    matches!(
+        kind.group.as_ref(),
+        GROUP | "authentication.k8s.io" | "authorization.k8s.io"
+    )
 }
 
 /// Whether a webhook's rules name this write.
-pub(super) fn matches(hook: &Hook, asked: &Asked<'_>, _: Option<&Value>) -> bool {
+pub(super) fn matches(hook: &Hook, asked: &Asked<'_>) -> bool {
     hook.rules.iter().any(|rule| names(rule, asked))
 }
 
@@ -33,7 +36,10 @@ fn names(rule: &Rule, asked: &Asked<'_>) -> bool {
         && has(&rule.operations, asked.operation.name())
         && has(&rule.groups, &kind.group)
         && has(&rule.versions, &kind.version)
-        && rule.resources.iter().any(|resource| is_resource(resource, &kind.plural, asked.subresource))
+        && rule
+            .resources
+            .iter()
+            .any(|resource| is_resource(resource, &kind.plural, asked.subresource))
 }
 
 /// `pods`, `pods/status`, `pods/*`, `*/scale`, `*` for all but the parts, `*/*` for all.
@@ -55,7 +61,9 @@ fn in_namespace(selector: &Selector, asked: &Asked<'_>, snapshot: &Snapshot, obj
         return true;
     }
     if admission::is(asked.kind, "", "Namespace") {
-        return object.or(asked.old).is_none_or(|namespace| selector.matches_object(namespace));
+        return object
+            .or(asked.old)
+            .is_none_or(|namespace| selector.matches_object(namespace));
     }
     let Some(namespace) = asked.namespace.filter(|_| asked.kind.namespaced) else {
         return true;

@@ -11,13 +11,14 @@
 
 mod access;
 mod apply;
+mod encodings;
 mod exec;
 mod forward;
 mod hostile;
 mod kinds;
-mod tokens;
 mod net;
 mod proxy;
+mod tokens;
 mod watching;
 mod wire;
 mod world;

@@ -1,0 +1,131 @@
+//! Where the registry asks webhooks, in words that fit its verbs.
+
+use coracle_api::status::ApiError;
+use coracle_api::{defaults, object};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::Scope;
+use crate::decode::{self, Document};
+use crate::query::Query;
+use crate::webhook::{self, Asked, Operation};
+
+/// What a request's client is to be warned of, collected wherever it is found out.
+#[derive(Default)]
+pub(crate) struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    fn add(&self, warnings: Vec<String>) {
+        if !warnings.is_empty() {
+            self.0.lock().extend(warnings);
+        }
+    }
+
+    /// All of them; none are left.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// The question that a write to this place is.
+    pub(crate) fn asked<'b>(
+        &'b self,
+        operation: Operation,
+        subresource: &'b str,
+        name: &'b str,
+        old: Option<&'b Value>,
+        dry_run: bool,
+    ) -> Asked<'b> {
+        let own = (self.kind.kind == "Namespace" && self.kind.group.is_empty()).then_some(name);
+        Asked {
+            core: self.core,
+            identity: self.identity,
+            kind: self.kind,
+            subresource,
+            namespace: own.or(self.namespace),
+            name,
+            operation,
+            dry_run,
+            old,
+        }
+    }
+
+    /// Lets webhooks change an object that is about to be written. What they may not change stays.
+    pub(crate) async fn webhooks_change(&self, asked: &Asked<'_>, value: &mut Value) -> Result<(), ApiError> {
+        let warnings = webhook::mutate(asked, value, |before, patched| self.reform(before, patched)).await?;
+        self.warnings.add(warnings);
+        Ok(())
+    }
+
+    /// Lets webhooks refuse what is about to happen. `value` is the new state, where there is one.
+    pub(crate) async fn webhooks_refuse(&self, asked: &Asked<'_>, value: Option<&Value>) -> Result<(), ApiError> {
+        self.warnings.add(webhook::validate(asked, value).await?);
+        Ok(())
+    }
+
+    /// Lets webhooks of both kinds refuse a deletion.
+    pub(crate) async fn webhooks_refuse_deletion(
+        &self,
+        name: &str,
+        old: &Value,
+        dry_run: bool,
+    ) -> Result<(), ApiError> {
+        let asked = self.asked(Operation::Delete, "", name, Some(old), dry_run);
+        self.warnings.add(webhook::consult(&asked, None).await?);
+        self.webhooks_refuse(&asked, None).await
+    }
+
+    /// Lets webhooks of both kinds refuse a connection to a part of an object.
+    pub(crate) async fn webhooks_connect(&self, subresource: &str, name: &str, query: &Query) -> Result<(), ApiError> {
+        if self.core.webhooks.is_empty() {
+            return Ok(());
+        }
+        let body = self.kind.subresource(subresource).and_then(|part| part.body.as_ref());
+        let kind = body.map_or("", |body| body.kind.as_ref());
+        let mut options = json!({"kind": kind, "apiVersion": "v1"});
+        for flag in ["stdin", "stdout", "stderr", "tty"] {
+            if query.flag(flag).unwrap_or(false) {
+                object::set(&mut options, flag, Value::Bool(true));
+            }
+        }
+        if let Some(container) = query.get("container") {
+            object::set(&mut options, "container", container.into());
+        }
+        let command: Vec<&str> = query.all("command").collect();
+        if !command.is_empty() {
+            object::set(&mut options, "command", json!(command));
+        }
+        let asked = self.asked(Operation::Connect, subresource, name, None, false);
+        self.warnings.add(webhook::consult(&asked, Some(&options)).await?);
+        self.webhooks_refuse(&asked, Some(&options)).await
+    }
+
+    /// Brings an object that a webhook changed into the form in which it is stored.
+    fn reform(&self, before: &Value, patched: &mut Value) -> Result<(), ApiError> {
+        let api_version = self.kind.api_version();
+        let document = Document {
+            value: patched.take(),
+            problems: Vec::new(),
+        };
+        let (mut value, _) = decode::normalise_lenient(document, decode::expected(self.kind, &api_version))?;
+        // Who owns what is the server's own record.
+        for field in [
+            "metadata.name",
+            "metadata.namespace",
+            "metadata.uid",
+            "metadata.creationTimestamp",
+            "metadata.managedFields",
+        ] {
+            match object::get(before, field) {
+                Some(kept) => object::set(&mut value, field, kept.clone()),
+                None => {
+                    object::remove(&mut value, field);
+                }
+            }
+        }
+        defaults::apply(self.kind, &mut value);
+        *patched = value;
+        Ok(())
+    }
+}
