@@ -34,6 +34,8 @@ with_kubectl! {
         for part in ["deployment.apps/hello   3/3", "replicaset.apps/hello-", "service/hello", "service/kubernetes"] {
             assert!(all.contains(part), "{all}");
         }
+        // Events are written beside the work that they tell of.
+        world.event("Started container hello").await;
         let described = world.kubectl(&["describe", "pod", "-l", "app=hello"]).await;
         for part in ["Controlled By:  ReplicaSet/hello-", "Node:", "Ready:          True", "Scheduled", "Pulled", "Created", "Started"] {
             assert!(described.contains(part), "no {part:?} in {described}");
