@@ -3,14 +3,25 @@
 //! A row names facts and functions; it never holds state. Rows own their texts, so kinds that users define at run time fit
 //! the same type. A set of kinds is built once and then only read; a changed set is a new one.
 
+pub mod admissionregistration;
+pub mod apiregistration;
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod events;
+pub mod flowcontrol;
+pub mod networking;
+pub mod node;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod reviews;
+pub mod scheduling;
+pub mod storage;
 #[cfg(test)]
 mod suite;
 
@@ -203,6 +214,8 @@ pub struct Strategy {
     pub validate: fn(&Value, &mut Vec<FieldError>),
     /// Checks a change, new and old; `validate` runs as well.
     pub validate_update: fn(&Value, &Value, &mut Vec<FieldError>),
+    /// Checks a change of the status, new and old.
+    pub validate_status: fn(&Value, &Value, &mut Vec<FieldError>),
     /// Sets what a client may not choose in a new object.
     pub prepare_create: fn(&mut Value),
     /// Keeps what a client may not change, new and old.
@@ -218,6 +231,7 @@ impl Strategy {
         default: |_| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},
+        validate_status: |_, _, _| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         prepare_status: |_, _| {},
@@ -272,6 +286,11 @@ impl Kind {
 
     fn in_all(mut self) -> Self {
         self.categories.push(Cow::Borrowed("all"));
+        self
+    }
+
+    fn in_extensions(mut self) -> Self {
+        self.categories.push(Cow::Borrowed("api-extensions"));
         self
     }
 
@@ -466,13 +485,24 @@ impl Kinds {
     pub fn builtin() -> Self {
         let groups = [
             core::kinds(),
+            apiregistration::kinds(),
             apps::kinds(),
+            events::kinds(),
             reviews::kinds(),
+            autoscaling::kinds(),
             batch::kinds(),
+            certificates::kinds(),
+            networking::kinds(),
             policy::kinds(),
             rbac::kinds(),
+            storage::kinds(),
+            admissionregistration::kinds(),
+            scheduling::kinds(),
             coordination::kinds(),
+            node::kinds(),
             discovery::kinds(),
+            resource::kinds(),
+            flowcontrol::kinds(),
         ];
         groups.into_iter().flatten().map(Arc::new).collect()
     }

@@ -2,26 +2,39 @@
 //!
 //! Validators see objects that were read, normalised and defaulted, so types are right; they never change anything.
 
+pub mod admission;
+pub mod apiregistration;
 pub mod apps;
+pub mod autoscaling;
+pub mod certificates;
 mod check;
+pub mod classes;
 pub mod config;
 mod container;
 pub mod core;
 pub mod cron_job;
+pub mod devices;
 pub mod endpoints;
+pub mod event;
+pub mod flowcontrol;
+pub mod ingress;
 pub mod job;
 pub mod metadata;
 pub mod names;
+pub mod network_policy;
+pub mod networking;
 pub mod node;
 mod place;
 pub mod pod;
 pub mod pod_update;
 pub mod policy;
 mod probe;
+pub mod quota;
 pub mod rbac;
 mod resources;
 pub mod service;
 pub mod stateful_set;
+pub mod storage;
 mod volume;
 
 use crate::field_error::{FieldError, Path};
@@ -49,6 +62,7 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     metadata::update(kind, new, old, &mut faults);
+    (kind.strategy.validate_status)(new, old, &mut faults);
     faults
 }
 

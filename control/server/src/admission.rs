@@ -8,6 +8,7 @@
 //! Webhooks and policies of users stand between: those that change come after [`mutate`], those that refuse after
 //! [`validate`].
 
+mod certificates;
 pub(crate) mod namespace;
 mod pods;
 mod token_secret;
@@ -43,6 +44,9 @@ pub(crate) fn mutate(request: &Request<'_>, object: &mut Value) -> Result<(), Ap
         pods::service_account(object);
         pods::priority(object);
         pods::tolerations(object);
+    }
+    if request.creates("certificates.k8s.io", "CertificateSigningRequest") {
+        certificates::requester(request, object);
     }
     if is(request.scope.kind, "", "Secret") {
         token_secret::fill(request, object)?;

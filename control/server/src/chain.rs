@@ -165,7 +165,8 @@ impl Call<'_> {
         let warnings = Warnings::default();
         let scope = Scope {
             core: &core,
-            kind,
+            kind: core.kinds.stored(kind),
+            shown: kind,
             namespace,
             identity: self.identity,
             warnings: &warnings,
@@ -266,7 +267,7 @@ impl Call<'_> {
         }
         let dry_run = self.write_options("UpdateOptions")?.dry_run;
         match (subresource, self.info.verb) {
-            ("status", "get") => {
+            ("status" | "approval", "get") => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;
                 view::object(
                     scope,
@@ -278,6 +279,8 @@ impl Call<'_> {
             }
             ("status", "update") => self.replace(scope, name, Part::Status, body).await,
             ("status", "patch") => self.patch(scope, name, Part::Status, body).await,
+            ("approval", "update") => self.replace(scope, name, Part::Approval, body).await,
+            ("approval", "patch") => self.patch(scope, name, Part::Approval, body).await,
             ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
             ("scale", "get") => Ok(respond::json(StatusCode::OK, &scope.scale(name)?)),
             ("scale", verb) => {

@@ -123,7 +123,7 @@ pub fn header_of(key: &str, json: &[u8]) -> Header {
     let resource = key.split_once('/').map_or(key, |(resource, _)| resource);
     let kind = kinds()
         .iter()
-        .find(|kind| kind.group_resource().to_string() == resource);
+        .find(|kind| kind.conversion.is_none() && kind.group_resource().to_string() == resource);
     match (kind, serde_json::from_slice::<Value>(json)) {
         (Some(kind), Ok(value)) => header(kind, &value),
         _ => Header::default(),

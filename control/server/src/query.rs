@@ -92,6 +92,7 @@ pub(crate) enum VersionMatch {
 }
 
 /// The options of list and watch.
+#[derive(Clone)]
 pub(crate) struct ListOptions {
     pub(crate) labels: LabelSelector,
     pub(crate) fields: FieldSelector,

@@ -16,17 +16,21 @@ pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod watch;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_api::kinds::Kind;
 use coracle_api::status::ApiError;
+use coracle_api::{defaults, normalise, object};
 use coracle_store::{Change, CommitError, Expect, Key, Record, Snapshot, Transaction};
 use serde_json::Value;
 
 use crate::admission::Request;
 use crate::core::Core;
+use crate::decode;
 use crate::identity::Identity;
+use crate::query::ListOptions;
 use crate::{authz, document, webhook};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
@@ -38,7 +42,10 @@ pub(crate) const RETRIES: usize = 100;
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     pub(crate) core: &'a Core,
+    /// The kind in whose form objects are stored.
     pub(crate) kind: &'a Arc<Kind>,
+    /// The kind that was asked for: the same, or another version of it.
+    pub(crate) shown: &'a Arc<Kind>,
     /// `None` for cluster-wide kinds and for requests across all namespaces.
     pub(crate) namespace: Option<&'a str>,
     /// Who asks; that it may ask has been decided before.
@@ -77,6 +84,62 @@ impl<'a> Scope<'a> {
             .get(self.key(name).as_str())
             .cloned()
             .ok_or_else(|| self.not_found(name))
+    }
+
+    /// Whether stored bytes are what the client wants to see.
+    pub(crate) fn is_stored_form(&self) -> bool {
+        self.shown.conversion.is_none()
+    }
+
+    /// Reads stored bytes as an object of the kind that was asked for.
+    pub(crate) fn read(&self, json: &[u8]) -> Result<Value, ApiError> {
+        let mut value = document::parse(json)?;
+        self.show(&mut value);
+        Ok(value)
+    }
+
+    /// Turns a stored object into one of the kind that was asked for.
+    pub(crate) fn show(&self, value: &mut Value) {
+        if let Some(conversion) = self.shown.conversion {
+            (conversion.from_stored)(value);
+        }
+    }
+
+    /// Turns an object of the kind that was asked for, normalised, into the stored form. It meets its own kind's defaults
+    /// and rules first; `old` is what it replaces, in the stored form.
+    pub(crate) fn bring_home(&self, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+        let Some(conversion) = self.shown.conversion else {
+            return Ok(());
+        };
+        decode::settle_namespace(value, self.namespace.filter(|_| self.kind.namespaced))?;
+        defaults::apply(self.shown, value);
+        let mut faults = Vec::new();
+        if let Some(old) = old {
+            let mut old = old.clone();
+            (conversion.from_stored)(&mut old);
+            (self.shown.strategy.validate_update)(value, &old, &mut faults);
+        }
+        (self.shown.strategy.validate)(value, &mut faults);
+        if !faults.is_empty() {
+            return Err(self.invalid(object::name(value), faults));
+        }
+        (conversion.to_stored)(value);
+        // What the other version kept aside may have been written by anybody.
+        normalise::normalise(self.kind.go_type, value)?;
+        Ok(())
+    }
+
+    /// The options of a list in terms of stored objects; 400 for fields by which the kind cannot be selected.
+    pub(crate) fn selection<'o>(&self, options: &'o ListOptions) -> Result<Cow<'o, ListOptions>, ApiError> {
+        options.fields.check(self.shown)?;
+        Ok(match self.shown.conversion {
+            Some(conversion) => {
+                let mut options = options.clone();
+                options.fields = options.fields.renamed(conversion.labels);
+                Cow::Owned(options)
+            }
+            None => Cow::Borrowed(options),
+        })
     }
 
     pub(crate) fn not_found(&self, name: &str) -> ApiError {

@@ -12,7 +12,6 @@ use http::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use crate::body::{BodyError, ResponseBody};
-use crate::document;
 use crate::negotiate::View;
 use crate::query::Query;
 use crate::registry::list::Page;
@@ -30,14 +29,14 @@ pub(crate) fn object(
     json: Bytes,
 ) -> Result<Answer, ApiError> {
     let shown = match view {
-        View::Object if !query.flag("pretty")? => return Ok(respond::bytes(status, json)),
-        View::Object => document::parse(&json)?,
-        View::Metadata => table::partial(&document::parse(&json)?),
+        View::Object if scope.is_stored_form() && !query.flag("pretty")? => return Ok(respond::bytes(status, json)),
+        View::Object => scope.read(&json)?,
+        View::Metadata => table::partial(&scope.read(&json)?),
         View::Table(include) => {
-            let value = document::parse(&json)?;
+            let value = scope.read(&json)?;
             let version = coracle_api::object::resource_version(&value);
             let metadata = json!({"resourceVersion": version});
-            table::table(scope.kind, &[&value], include, scope.core.now_micros(), metadata)
+            table::table(scope.shown, &[&value], include, scope.core.now_micros(), metadata)
         }
     };
     tree(query, status, &shown)
@@ -67,11 +66,13 @@ pub(crate) fn list(scope: Scope<'_>, view: View, query: &Query, page: Page) -> R
     }
     let metadata = Value::Object(metadata);
     let trees =
-        || -> Result<Vec<Value>, ApiError> { page.records.iter().map(|record| document::tree(record)).collect() };
+        || -> Result<Vec<Value>, ApiError> { page.records.iter().map(|record| scope.read(&record.json)).collect() };
     let shown = match view {
-        View::Object if !query.flag("pretty")? => return Ok(stored_list(scope, &metadata, page.records)),
+        View::Object if scope.is_stored_form() && !query.flag("pretty")? => {
+            return Ok(stored_list(scope, &metadata, page.records));
+        }
         View::Object => json!({
-            "kind": scope.kind.list_kind(), "apiVersion": scope.kind.api_version(), "metadata": metadata, "items": trees()?,
+            "kind": scope.shown.list_kind(), "apiVersion": scope.shown.api_version(), "metadata": metadata, "items": trees()?,
         }),
         View::Metadata => {
             let items: Vec<Value> = trees()?.iter().map(table::partial).collect();
@@ -80,7 +81,7 @@ pub(crate) fn list(scope: Scope<'_>, view: View, query: &Query, page: Page) -> R
         View::Table(include) => {
             let trees = trees()?;
             let items: Vec<&Value> = trees.iter().collect();
-            table::table(scope.kind, &items, include, scope.core.now_micros(), metadata)
+            table::table(scope.shown, &items, include, scope.core.now_micros(), metadata)
         }
     };
     tree(query, StatusCode::OK, &shown)
@@ -89,7 +90,17 @@ pub(crate) fn list(scope: Scope<'_>, view: View, query: &Query, page: Page) -> R
 /// What a collection's deletion deleted.
 pub(crate) fn deleted_collection(scope: Scope<'_>, records: Vec<Arc<Record>>) -> Result<Answer, ApiError> {
     let metadata = json!({"resourceVersion": scope.core.store.snapshot().revision().to_string()});
-    Ok(stored_list(scope, &metadata, records))
+    if scope.is_stored_form() {
+        return Ok(stored_list(scope, &metadata, records));
+    }
+    let items = records
+        .iter()
+        .map(|record| scope.read(&record.json))
+        .collect::<Result<Vec<_>, _>>()?;
+    let kind = scope.shown;
+    let list =
+        json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items});
+    Ok(respond::json(StatusCode::OK, &list))
 }
 
 fn stored_list(scope: Scope<'_>, metadata: &Value, records: Vec<Arc<Record>>) -> Answer {

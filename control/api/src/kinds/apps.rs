@@ -61,7 +61,6 @@ fn stateful_set() -> Kind {
             default: defaults::apps::stateful_set,
             validate: validate::stateful_set::stateful_set,
             validate_update: validate::stateful_set::update,
-            prepare_create: prepare::workloads::create_stateful_set,
             ..Strategy::NONE
         })
 }

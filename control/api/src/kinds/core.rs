@@ -39,6 +39,7 @@ fn limit_range() -> Kind {
         .created_on_update()
         .with(Strategy {
             default: defaults::quota::limit_range,
+            validate: validate::quota::limit_range,
             ..Strategy::NONE
         })
 }
@@ -48,6 +49,11 @@ fn resource_quota() -> Kind {
         .short(&["quota"])
         .with_status()
         .printed(table::core::RESOURCE_QUOTA, table::core::resource_quota)
+        .with(Strategy {
+            validate: validate::quota::resource_quota,
+            validate_update: validate::quota::resource_quota_update,
+            ..Strategy::NONE
+        })
         .with(Strategy { ..Strategy::NONE })
 }
 
@@ -81,6 +87,8 @@ fn persistent_volume_claim() -> Kind {
     .printed(table::storage::CLAIM, table::storage::claim)
     .with(Strategy {
         default: defaults::storage::claim,
+        validate: validate::storage::claim,
+        validate_update: validate::storage::claim_update,
         prepare_create: prepare::storage::create_claim,
         ..Strategy::NONE
     })
@@ -110,7 +118,6 @@ fn replication_controller() -> Kind {
         .with(Strategy {
             default: defaults::apps::replication_controller,
             validate: validate::apps::replication_controller,
-            prepare_create: prepare::workloads::create_replicated,
             ..Strategy::NONE
         });
     controller.propagation = Propagation::Orphan;

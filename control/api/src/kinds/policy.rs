@@ -1,7 +1,7 @@
 //! The rows of the group `policy`.
 
 use super::{Kind, Strategy};
-use crate::{prepare, table, validate};
+use crate::{table, validate};
 
 /// The kinds of `policy/v1`.
 pub fn kinds() -> Vec<Kind> {
@@ -13,7 +13,6 @@ pub fn kinds() -> Vec<Kind> {
         .printed(table::policy::BUDGET, table::policy::budget)
         .with(Strategy {
             validate: validate::policy::budget,
-            prepare_create: prepare::workloads::create_budget,
             ..Strategy::NONE
         });
     vec![budget]

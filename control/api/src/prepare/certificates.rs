@@ -33,6 +33,21 @@ pub fn approve(new: &mut Value, old: &Value) {
     *new = kept;
 }
 
+/// Says when a decision was taken, where its taker has not.
+pub fn stamp(request: &mut Value, now: &str) {
+    let conditions = request
+        .get_mut("status")
+        .and_then(|status| status.get_mut("conditions"));
+    for condition in conditions.and_then(Value::as_array_mut).into_iter().flatten() {
+        for field in ["lastUpdateTime", "lastTransitionTime"] {
+            let found = object::fields(condition).entry(field).or_insert(Value::Null);
+            if found.is_null() {
+                *found = Value::from(now);
+            }
+        }
+    }
+}
+
 /// Makes a write to `status` leave the decision as it is.
 pub fn update_status(new: &mut Value, old: &Value) {
     let others = object::list(new, "status.conditions")

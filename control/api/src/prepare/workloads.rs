@@ -1,33 +1,13 @@
-//! What the system sets in workloads, in budgets and in autoscalers.
-//!
-//! A status whose fields must be there is there from the start, so that clients that insist on them can read new objects.
+//! What the system sets in workloads.
 
 use crate::object;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Counts the templates that a daemon set has had. Kubernetes keeps the count where an old version of the API had it.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
-/// A new replication controller has no replicas yet.
-pub fn create_replicated(object: &mut Value) {
-    object::set(object, "status", json!({"replicas": 0}));
-}
-
-/// A new stateful set has no replicas yet.
-pub fn create_stateful_set(set: &mut Value) {
-    object::set(set, "status", json!({"replicas": 0, "availableReplicas": 0}));
-}
-
-/// A new daemon set is scheduled nowhere, and has its first template.
+/// A new daemon set has its first template.
 pub fn create_daemon_set(set: &mut Value) {
-    let counts = [
-        "currentNumberScheduled",
-        "numberMisscheduled",
-        "desiredNumberScheduled",
-        "numberReady",
-    ];
-    let counts: Value = counts.into_iter().map(|field| (field.to_owned(), json!(0))).collect();
-    object::set(set, "status", counts);
     object::set_annotation(set, TEMPLATE_GENERATION, "1");
 }
 
@@ -38,22 +18,6 @@ pub fn update_daemon_set(new: &mut Value, old: &Value) {
         .unwrap_or(1);
     let changed = object::get(new, "spec.template") != object::get(old, "spec.template");
     object::set_annotation(new, TEMPLATE_GENERATION, &(count + i64::from(changed)).to_string());
-}
-
-/// A new budget allows nothing yet.
-pub fn create_budget(budget: &mut Value) {
-    let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
-    let counts: Value = counts.into_iter().map(|field| (field.to_owned(), json!(0))).collect();
-    object::set(budget, "status", counts);
-}
-
-/// A new autoscaler has measured nothing yet.
-pub fn create_autoscaler(autoscaler: &mut Value) {
-    object::set(
-        autoscaler,
-        "status",
-        json!({"desiredReplicas": 0, "currentMetrics": null}),
-    );
 }
 
 /// A new job selects its own pods by its uid, unless its maker wants to do that by hand.
@@ -82,6 +46,7 @@ pub fn create_job(job: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_job_selects_its_own_pods() {

@@ -68,6 +68,21 @@ impl FieldSelector {
         }
     }
 
+    /// The same under other labels: pairs of a label here and one there. A label without a pair stays.
+    #[must_use]
+    pub fn renamed(&self, labels: &[(&str, &str)]) -> Self {
+        let rename = |path: &String| {
+            let found = labels.iter().find(|(here, _)| here == path);
+            found.map_or_else(|| path.clone(), |(_, there)| (*there).to_owned())
+        };
+        let requirements = self.requirements.iter();
+        Self {
+            requirements: requirements
+                .map(|(path, operator, value)| (rename(path), *operator, value.clone()))
+                .collect(),
+        }
+    }
+
     /// Whether fields, looked up by path, meet all requirements. A field without a value counts as empty.
     pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|(path, operator, value)| {

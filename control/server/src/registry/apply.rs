@@ -83,7 +83,7 @@ impl Scope<'_> {
         owners: Vec<Value>,
         options: WriteOptions<'_>,
     ) -> Result<Applied, ApiError> {
-        let with_status = part == Part::Status || !self.kind.has_status();
+        let with_status = matches!(part, Part::Status | Part::Approval) || !self.kind.has_status();
         let (api_version, now) = (self.kind.api_version(), self.now());
         let writer = Self::writer(options, &api_version, part.subresource(), &now);
         let config = &configuration.value;
@@ -139,8 +139,11 @@ impl Scope<'_> {
         if part == Part::Scale {
             value = self.parent_of_scale(&value)?;
         }
-        let api_version = self.kind.api_version();
-        decode::check_kind(&mut value, decode::expected(self.kind, &api_version))?;
+        let api_version = self.shown.api_version();
+        decode::check_kind(&mut value, decode::expected(self.shown, &api_version))?;
+        if let Some(conversion) = self.shown.conversion {
+            (conversion.to_stored)(&mut value);
+        }
         if object::get(&value, "metadata.managedFields").is_some_and(|list| !list.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
@@ -165,7 +168,7 @@ impl Scope<'_> {
                 fields.shift_remove("status");
             }
             Part::Main | Part::Scale => {}
-            Part::Status => {
+            Part::Status | Part::Approval => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
             }
             Part::Finalize => fields.retain(|field, _| field != "status"),

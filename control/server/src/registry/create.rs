@@ -23,9 +23,10 @@ const NAMES: usize = 8;
 impl Scope<'_> {
     /// Creates an object from a request's body.
     pub(crate) async fn create(&self, document: Document, options: WriteOptions<'_>) -> Result<Written, ApiError> {
-        let api_version = self.kind.api_version();
-        let expected = decode::expected(self.kind, &api_version);
-        let (value, warnings) = decode::normalise(document, expected, options.validation)?;
+        let api_version = self.shown.api_version();
+        let expected = decode::expected(self.shown, &api_version);
+        let (mut value, warnings) = decode::normalise(document, expected, options.validation)?;
+        self.bring_home(&mut value, None)?;
         self.create_owned(value, None, options, warnings).await
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Page {
 impl Scope<'_> {
     /// Reads a page.
     pub(crate) async fn page(&self, options: &ListOptions) -> Result<Page, ApiError> {
-        options.fields.check(self.kind)?;
+        let options = &*self.selection(options)?;
         let prefix = document::prefix_in(self.kind, self.namespace);
         let (snapshot, after) = match &options.continue_token {
             Some(token) => self.resume(token, &prefix)?,

@@ -96,7 +96,7 @@ impl Scope<'_> {
             Owners::Before(list) if !list.is_empty() => list,
             owners => return owners,
         };
-        let with_status = subresource == "status" || !self.kind.has_status();
+        let with_status = matches!(subresource, "status" | "approval") || !self.kind.has_status();
         let changes = compare(rules(self.kind), old, new, with_status);
         let (api_version, now) = (self.kind.api_version(), self.now());
         owners::updated(

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use coracle_api::field_error::FieldError;
 use coracle_api::normalise::{Problem, Strictness, strict_error};
 use coracle_api::status::ApiError;
-use coracle_api::{defaults, json, object, patch, prepare, validate, yaml};
+use coracle_api::{defaults, json, object, patch, prepare, time, validate, yaml};
 use coracle_store::{Expect, Record};
 use serde_json::Value;
 
@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Finalize,
     /// How many replicas are wanted.
     Scale,
+    /// The decision on a request for a certificate.
+    Approval,
 }
 
 impl Part {
@@ -40,6 +42,7 @@ impl Part {
             Self::Status => "status",
             Self::Finalize => "finalize",
             Self::Scale => "scale",
+            Self::Approval => "approval",
         }
     }
 }
@@ -277,8 +280,8 @@ impl Scope<'_> {
         owners: Vec<Value>,
         options: WriteOptions<'_>,
     ) -> Result<Next, ApiError> {
-        let api_version = self.kind.api_version();
-        let expected = decode::expected(self.kind, &api_version);
+        let api_version = self.shown.api_version();
+        let expected = decode::expected(self.shown, &api_version);
         let (mut document, owners) = match source {
             Source::Apply(configuration) => {
                 let applied = self.applied(configuration, part, old, owners, options)?;
@@ -292,12 +295,15 @@ impl Scope<'_> {
             Source::Body(document) => (document.clone(), owners),
             Source::Patch(patch) => {
                 let value = match patch.sees_owners() {
-                    true => {
+                    false if self.is_stored_form() => patch.apply(self.kind.go_type, old)?,
+                    sees_owners => {
                         let mut whole = old.clone();
-                        ownership::attach(&mut whole, owners.clone());
-                        patch.apply(self.kind.go_type, &whole)?
+                        self.show(&mut whole);
+                        if sees_owners {
+                            ownership::attach(&mut whole, owners.clone());
+                        }
+                        patch.apply(self.shown.go_type, &whole)?
                     }
-                    false => patch.apply(self.kind.go_type, old)?,
                 };
                 let problems = Vec::new();
                 (Document { value, problems }, owners)
@@ -318,6 +324,7 @@ impl Scope<'_> {
                 Vec::new()
             }
         };
+        self.bring_home(&mut new, Some(old))?;
         if part == Part::Main {
             defaults::apply(self.kind, &mut new);
         }
@@ -395,6 +402,10 @@ impl Scope<'_> {
             }
             Part::Status => prepare::update_status(self.kind, &mut new, old),
             Part::Finalize => prepare::finalize(&mut new, old),
+            Part::Approval => {
+                prepare::certificates::approve(&mut new, old);
+                prepare::certificates::stamp(&mut new, &time::format_seconds(self.core.now_micros()));
+            }
         }
         if part != Part::Main {
             owners = self.next_owners(owners, old, &new, part.subresource(), options);
@@ -411,7 +422,7 @@ impl Scope<'_> {
         };
         let faults = match part {
             Part::Main | Part::Scale => validate::update(self.kind, &new, old),
-            Part::Status | Part::Finalize => validate::update_status(self.kind, &new, old),
+            Part::Status | Part::Finalize | Part::Approval => validate::update_status(self.kind, &new, old),
         };
         if !faults.is_empty() {
             return Err(invalid(faults));

@@ -80,7 +80,7 @@ impl Scope<'_> {
         options: ListOptions,
         view: View,
     ) -> Result<impl Stream<Item = Result<Bytes, BodyError>> + use<>, ApiError> {
-        options.fields.check(self.kind)?;
+        let options = self.selection(&options)?.into_owned();
         let prefix = match (options.single_name(), self.namespace, self.kind.namespaced) {
             (Some(name), Some(_), true) | (Some(name), _, false) => self.key(name).to_string(),
             _ => document::prefix_in(self.kind, self.namespace),
@@ -117,7 +117,7 @@ impl Scope<'_> {
             .unwrap_or_else(|| rand::random_range(TIMEOUT_SECONDS));
         let served = Served {
             core: core.clone(),
-            kind: self.kind.clone(),
+            kind: self.shown.clone(),
             view,
             initial,
             initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
@@ -195,7 +195,7 @@ impl Served {
         match shown(event.kind, was, is)? {
             Shown::Stored(change) => Some(self.stored(change, &event.record, Some(event))),
             Shown::Left => {
-                let mut value = document::tree(event.previous.as_ref()?).ok()?;
+                let mut value = self.read(event.previous.as_ref()?)?;
                 object::set_resource_version(&mut value, &event.revision.to_string());
                 Some(self.tree(Change::Deleted, &value))
             }
@@ -204,13 +204,22 @@ impl Served {
 
     fn stored(&mut self, change: Change, record: &Record, event: Option<&Arc<Event>>) -> Bytes {
         match (self.view, event) {
-            (View::Object, Some(event)) => self.core.frames.of(event, change),
-            (View::Object, None) => frame(change.name(), &record.json),
+            (View::Object, Some(event)) if self.kind.conversion.is_none() => self.core.frames.of(event, change),
+            (View::Object, None) if self.kind.conversion.is_none() => frame(change.name(), &record.json),
             _ => {
-                let value = document::tree(record).unwrap_or_default();
+                let value = self.read(record).unwrap_or_default();
                 self.tree(change, &value)
             }
         }
+    }
+
+    /// A stored object as one of the kind that is watched.
+    fn read(&self, record: &Record) -> Option<Value> {
+        let mut value = document::tree(record).ok()?;
+        if let Some(conversion) = self.kind.conversion {
+            (conversion.from_stored)(&mut value);
+        }
+        Some(value)
     }
 
     fn tree(&mut self, change: Change, value: &Value) -> Bytes {

@@ -143,6 +143,16 @@ fn content_type(method: &Method, body: &Value) -> &'static str {
 
 pub async fn send(service: LocalService, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
     let content_type = content_type(&method, &body);
+    send_as(service, method, path, content_type, body).await
+}
+
+pub async fn send_as(
+    service: LocalService,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Value,
+) -> (StatusCode, Value) {
     let bytes = if body.is_null() {
         Bytes::new()
     } else {

@@ -8,6 +8,7 @@
 //! generate-fields <directory that holds k8s.io> <facts.bin>
 //! ```
 
+mod aggregation;
 mod declarations;
 mod resolve;
 mod write;
@@ -41,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in package_paths(&sources)? {
         packages.push(declarations::Package::read(&sources.join(&path), &path)?);
     }
+    packages.push(aggregation::package());
     let table = resolve::table(&packages)?;
     let bytes = write::compressed(&table)?;
     fs::write(&target, &bytes)?;
