@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+mod apply;
 mod examples;
 mod kubectl;
 mod network;

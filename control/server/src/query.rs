@@ -153,6 +153,11 @@ impl ListOptions {
                 "Forbidden: sendInitialEvents is forbidden for list".into(),
             ));
         }
+        if self.continue_token.is_some() && self.version.is_some_and(|version| version > 0) {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
         if self.version_match == VersionMatch::Unset {
             return Ok(());
         }

@@ -23,6 +23,7 @@ pub(super) const V2: Form = Form {
 };
 
 const WRITE_OPTIONS: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
+const PATCH_OPTIONS: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
 const LIST_OPTIONS: &[&str] = &[
     "labelSelector",
     "fieldSelector",
@@ -92,7 +93,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
     for (method, verb, query) in [
         ("get", "get", &[][..]),
         ("put", "update", WRITE_OPTIONS),
-        ("patch", "patch", WRITE_OPTIONS),
+        ("patch", "patch", PATCH_OPTIONS),
         ("delete", "delete", DELETE_OPTIONS),
     ] {
         if kind.allows(verb) {
@@ -122,7 +123,11 @@ fn subresource(kind: &Kind, sub: &Subresource, form: &Form, named: &[&str]) -> V
         if !sub.allows(verb) {
             continue;
         }
-        let query: &[&str] = if method == "get" { &[] } else { WRITE_OPTIONS };
+        let query = match method {
+            "get" => &[][..],
+            "patch" => PATCH_OPTIONS,
+            _ => WRITE_OPTIONS,
+        };
         let mut operation = operation(kind, form, method, query);
         if let Some(body) = &sub.body {
             operation.kind = (&body.group, &body.version, &body.kind);
@@ -219,7 +224,7 @@ fn path_item(form: &Form, names: &[&str]) -> Map<String, Value> {
 fn parameter(form: &Form, name: &str, place: &str) -> Value {
     let kind = match name {
         "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
-        "watch" => "boolean",
+        "watch" | "force" => "boolean",
         _ => "string",
     };
     let mut parameter = match form.bodies_are_parameters {

@@ -89,13 +89,13 @@ pub struct World {
 }
 
 pub async fn world() -> World {
+    world_with(coracle_store::Config::default()).await
+}
+
+/// A world whose store keeps what `config` says.
+pub async fn world_with(config: coracle_store::Config) -> World {
     let pki = Pki::ephemeral(&[]).unwrap();
-    let store = Store::open(
-        Arc::new(MemoryEngine::new()),
-        header_of,
-        coracle_store::Config::default(),
-    )
-    .unwrap();
+    let store = Store::open(Arc::new(MemoryEngine::new()), header_of, config).unwrap();
     let mut config = Config::new(store, pki.clone());
     config.nodes = Arc::new(Echo);
     let net = Net::default();
