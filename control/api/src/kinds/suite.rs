@@ -128,3 +128,86 @@ fn selectable_fields_read_with_their_defaults() {
         ("kubelet", "kubelet")
     );
 }
+
+/// Where Kubernetes' own samples are: `testdata/HEAD` of the Go package `k8s.io/api`, every kind with every field set.
+const SAMPLES: &str = "CORACLE_K8S_TESTDATA";
+
+/// Objects in versions that are generally available and that no path serves by itself. This list may only shrink.
+const UNSERVED: [&str; 5] = [
+    // Deprecated for long, and about components that Coracle does not have apart.
+    "core.v1.ComponentStatus",
+    // What Kubernetes stores for itself, or only sends to webhooks and nodes.
+    "core.v1.PodStatusResult",
+    "core.v1.RangeAllocation",
+    "core.v1.SerializedReference",
+    "admission.k8s.io.v1.AdmissionReview",
+];
+
+#[test]
+fn every_sample_of_kubernetes_has_a_row_and_survives_it() {
+    let Some(directory) = std::env::var_os(SAMPLES) else {
+        println!("skipped: {SAMPLES} does not name testdata/HEAD of the Go package k8s.io/api");
+        return;
+    };
+    let kinds = Kinds::builtin();
+    let bodies: HashSet<&str> = kinds
+        .iter()
+        .flat_map(|kind| &kind.subresources)
+        .filter_map(|sub| Some(sub.body.as_ref()?.kind.as_ref()))
+        .collect();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let label = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut parts = label.rsplitn(3, '.');
+        let (Some(_), Some(version)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let stable = !version.contains("alpha") && !version.contains("beta");
+        if !stable || path.extension().is_none_or(|extension| extension != "json") || label.contains("after_roundtrip")
+        {
+            continue;
+        }
+        let (sample, _) = crate::json::parse(&std::fs::read(&path).unwrap()).unwrap();
+        let (group, version) = split_api_version(object::text(&sample, "apiVersion"));
+        let name = object::text(&sample, "kind");
+        if sample.get("metadata").is_none() || bodies.contains(name) || UNSERVED.contains(&label.as_str()) {
+            continue;
+        }
+        let found = kinds.by_kind(group, version, name);
+        if found.is_none() && (name.ends_with("Options") || matches!(name, "Status" | "APIGroup" | "APIGroupDiscovery"))
+        {
+            continue;
+        }
+        survives(found.unwrap_or_else(|| panic!("{label} has no row")), &sample);
+        seen += 1;
+    }
+    assert!(seen > 55, "only {seen} samples");
+}
+
+fn survives(kind: &Kind, sample: &Value) {
+    let mut once = sample.clone();
+    defaults::apply(kind, &mut once);
+    let mut twice = once.clone();
+    defaults::apply(kind, &mut twice);
+    assert_eq!(once, twice, "{}", kind.kind);
+    // Anything may be wrong with a sample, but saying so must not fail.
+    validate::create(kind, &once);
+    validate::update(kind, &once, sample);
+    if kind.is_stored() {
+        let row = table::row(kind, sample, table::IncludeObject::None, 0);
+        assert_eq!(row["cells"][0].is_null(), false, "{}", kind.kind);
+    }
+    if let Some(conversion) = kind.conversion {
+        let mut back = sample.clone();
+        (conversion.to_stored)(&mut back);
+        let kinds = Kinds::builtin();
+        let stored = kinds.stored(kinds.by_kind(&kind.group, &kind.version, &kind.kind).unwrap());
+        assert_eq!(back["apiVersion"], stored.api_version());
+        let unknown = crate::normalise::normalise(stored.go_type, &mut back).unwrap();
+        assert_eq!(unknown, [], "{}", kind.kind);
+        (conversion.from_stored)(&mut back);
+        crate::normalise::normalise(kind.go_type, &mut back).unwrap();
+        assert_eq!(back, *sample, "{}", kind.kind);
+    }
+}
