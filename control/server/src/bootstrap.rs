@@ -1,4 +1,4 @@
-//! The objects that every cluster has: namespaces, roles, and the service of the API itself.
+//! The objects that every cluster has: namespaces, roles, the system's priorities, and the service of the API itself.
 //!
 //! They are written through the chain like everybody's, each only if it is missing: what an administrator changed stays.
 
@@ -20,6 +20,13 @@ use crate::server::BuildError;
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
+/// The classes of pods that a cluster cannot do without, the second also not for a moment and not elsewhere. Kubernetes'
+/// names and values.
+const SYSTEM_PRIORITIES: [(&str, u32); 2] = [
+    ("system-cluster-critical", 2_000_000_000),
+    ("system-node-critical", 2_000_001_000),
+];
+
 /// Writes what is missing.
 pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
@@ -30,6 +37,10 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
         for binding in bindings {
             create(core, &format!("{RBAC}/clusterrolebindings"), binding).await?;
         }
+    }
+    for (name, value) in SYSTEM_PRIORITIES {
+        let class = json!({"metadata": {"name": name}, "value": value});
+        create(core, "/apis/scheduling.k8s.io/v1/priorityclasses", class).await?;
     }
     api_service(core).await
 }

@@ -196,7 +196,7 @@ fn survives(kind: &Kind, sample: &Value) {
     validate::update(kind, &once, sample);
     if kind.is_stored() {
         let row = table::row(kind, sample, table::IncludeObject::None, 0);
-        assert_eq!(row["cells"][0].is_null(), false, "{}", kind.kind);
+        assert!(!row["cells"][0].is_null(), "{}", kind.kind);
     }
     if let Some(conversion) = kind.conversion {
         let mut back = sample.clone();

@@ -388,6 +388,19 @@ async fn an_event_is_seen_in_both_groups() {
 }
 
 #[tokio::test]
+async fn the_systems_priorities_are_there_and_stay() {
+    let world = world().await;
+    let class = "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical";
+    assert_eq!(world.get(class).await["value"], 2_000_001_000);
+    let (code, message) = world.fails(Method::PATCH, class, json!({"value": 1})).await;
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("value: Forbidden: may not be changed in an update."),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_request_for_a_certificate_is_decided_by_its_approver() {
     let world = world().await;
     let kinds = Kinds::builtin();
