@@ -1,6 +1,6 @@
 //! Autoscalers of `autoscaling/v1`, which know one metric, and those of `autoscaling/v2`, which are stored.
 //!
-//! What the older version has no field for, it carries in annotations under Kubernetes' own names.
+//! What the older version has no field for, it carries in annotations under Kubernetes' own names, in the newer one's form.
 
 use crate::object;
 use serde_json::{Value, json};
