@@ -52,11 +52,7 @@ async fn kubectl_applies_on_the_server() {
     world
         .kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
         .await;
-    // The same again writes nothing.
-    let version = &["get", "deployment/web", "-o=jsonpath={.metadata.resourceVersion}"];
-    let before = world.kubectl(version).await;
     assert_eq!(world.serverside(DEPLOYMENT, &[]).await, applied);
-    assert_eq!(world.kubectl(version).await, before);
     let managers = world.managers("deployment/web").await;
     assert!(managers.contains("kubectl/Apply/"), "{managers}");
     assert!(managers.contains("/Update/status"), "{managers}");
@@ -112,6 +108,11 @@ async fn kubectl_changes_over_from_applying_by_itself() {
     // Changed and without `b`: no conflict with one's former self, and `b` goes.
     let next = map.replace("a: '1', b: '2'", "a: '7'");
     world.serverside(&next, &[]).await;
+    // The same again writes nothing.
+    let version = &["get", "configmap/settings", "-o=jsonpath={.metadata.resourceVersion}"];
+    let before = world.kubectl(version).await;
+    world.serverside(&next, &[]).await;
+    assert_eq!(world.kubectl(version).await, before);
     let data = world
         .kubectl(&["get", "configmap/settings", "-o=jsonpath={.data}"])
         .await;
