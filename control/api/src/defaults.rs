@@ -23,7 +23,10 @@ use serde_json::Value;
 
 /// Fills in what an object of this kind leaves out, in nested pod templates too.
 pub fn apply(kind: &Kind, object: &mut Value) {
-    (kind.strategy.default)(object);
+    match &kind.custom {
+        Some(custom) => custom.default(object),
+        None => (kind.strategy.default)(object),
+    }
 }
 
 /// Sets a field when it is missing or null.

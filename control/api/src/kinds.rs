@@ -4,6 +4,7 @@
 //! the same type. A set of kinds is built once and then only read; a changed set is a new one.
 
 pub mod admissionregistration;
+pub mod apiextensions;
 pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
@@ -25,9 +26,11 @@ pub mod storage;
 #[cfg(test)]
 mod suite;
 
+use crate::custom::{Custom, publish};
 use crate::field_error::FieldError;
 use crate::key::GroupResource;
 use crate::object;
+use crate::schema::openapi_schema_name;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -96,6 +99,8 @@ pub struct Kind {
     pub strategy: Strategy,
     /// Set when objects are stored as those of another row; this one then only says how they are shown and taken.
     pub conversion: Option<Conversion>,
+    /// What is particular to a kind that a user defined; nothing for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// How a kind that is served in several versions, or in several groups, is stored once.
@@ -270,6 +275,7 @@ impl Kind {
             propagation: Propagation::Background,
             strategy: Strategy::NONE,
             conversion: None,
+            custom: None,
         }
     }
 
@@ -371,7 +377,18 @@ impl Kind {
 
     /// The kind of a list: `PodList`.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        match &self.custom {
+            Some(custom) if !custom.list_kind.is_empty() => custom.list_kind.clone(),
+            _ => format!("{}List", self.kind),
+        }
+    }
+
+    /// The name of the kind's schema in OpenAPI.
+    pub fn schema_name(&self) -> String {
+        match &self.custom {
+            Some(_) => publish::schema_name(self),
+            None => openapi_schema_name(self.go_type),
+        }
     }
 
     /// The resource with its group.
@@ -503,6 +520,7 @@ impl Kinds {
             discovery::kinds(),
             resource::kinds(),
             flowcontrol::kinds(),
+            apiextensions::kinds(),
         ];
         groups.into_iter().flatten().map(Arc::new).collect()
     }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod convert;
+pub mod custom;
 pub mod defaults;
 pub mod field_error;
 pub mod fields;

@@ -43,7 +43,7 @@ pub fn update(kind: &Kind, new: &mut Value, old: &Value) {
     let generation = object::generation(old);
     if !kind.has_generation {
         keep_in(new, old, "metadata", "generation");
-    } else if same_content(new, old) {
+    } else if same_content(kind, new, old) {
         object::set_generation(new, generation);
     } else {
         object::set_generation(new, generation + 1);
@@ -88,17 +88,23 @@ pub fn finalize(new: &mut Value, old: &Value) {
     *new = kept;
 }
 
-/// Whether two objects want the same: all but metadata and status is equal.
-fn same_content(new: &Value, old: &Value) -> bool {
-    fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
-        let wanted = |field: &str| !matches!(field, "metadata" | "status" | "apiVersion" | "kind");
+/// Whether two objects want the same: all but metadata and status is equal. A custom kind without a status of the system's
+/// has only what its users want.
+fn same_content(kind: &Kind, new: &Value, old: &Value) -> bool {
+    fn content(object: &Value, status: bool) -> impl Iterator<Item = (&String, &Value)> {
+        let wanted = move |field: &str| match field {
+            "status" => status,
+            field => !matches!(field, "metadata" | "apiVersion" | "kind"),
+        };
         object
             .as_object()
             .into_iter()
             .flatten()
             .filter(move |(field, _)| wanted(field))
     }
-    content(new).count() == content(old).count() && content(new).all(|(field, value)| old.get(field) == Some(value))
+    let status = kind.custom.is_some() && !kind.has_status();
+    content(new, status).count() == content(old, status).count()
+        && content(new, status).all(|(field, value)| old.get(field) == Some(value))
 }
 
 /// Gives a field of `new` the value, or the absence, that it has in `old`.

@@ -19,6 +19,7 @@ pub mod resource;
 pub mod service;
 pub mod storage;
 
+use crate::custom::column::CustomColumn;
 use crate::kinds::{Column, Kind, Printer};
 use crate::object;
 use crate::selector::LabelSelector;
@@ -62,6 +63,10 @@ pub fn table(kind: &Kind, items: &[&Value], include: IncludeObject, now_micros: 
 
 /// The column definitions of a kind's tables.
 pub fn columns(kind: &Kind) -> Value {
+    if let Some(custom) = &kind.custom {
+        let own = custom.columns.iter().map(CustomColumn::definition);
+        return std::iter::once(definition(&NAME)).chain(own).collect();
+    }
     let columns = match kind.printer {
         Printer::Generic => GENERIC,
         Printer::Cells { columns, .. } => columns,
@@ -72,6 +77,7 @@ pub fn columns(kind: &Kind) -> Value {
 /// One object as a row.
 pub fn row(kind: &Kind, item: &Value, include: IncludeObject, now_micros: i64) -> Value {
     let cells = match kind.printer {
+        _ if kind.custom.is_some() => custom_cells(kind, item, now_micros),
         Printer::Generic => vec![name(item), Value::from(object::creation_timestamp(item))],
         Printer::Cells { cells, .. } => cells(item, now_micros),
     };
@@ -80,6 +86,13 @@ pub fn row(kind: &Kind, item: &Value, include: IncludeObject, now_micros: i64) -
         IncludeObject::Metadata => json!({"cells": cells, "object": partial(item)}),
         IncludeObject::Object => json!({"cells": cells, "object": item}),
     }
+}
+
+fn custom_cells(kind: &Kind, item: &Value, now_micros: i64) -> Vec<Value> {
+    let columns = kind.custom.iter().flat_map(|custom| &custom.columns);
+    std::iter::once(name(item))
+        .chain(columns.map(|column| column.cell(item, now_micros)))
+        .collect()
 }
 
 /// An object's metadata alone, as a `PartialObjectMetadata`.

@@ -46,6 +46,9 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     metadata::create(kind, object, &mut faults);
     (kind.strategy.validate)(object, &mut faults);
+    if let Some(custom) = &kind.custom {
+        custom.check(object, None, &mut faults);
+    }
     faults
 }
 
@@ -55,6 +58,9 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     metadata::update(kind, new, old, &mut faults);
     (kind.strategy.validate_update)(new, old, &mut faults);
     (kind.strategy.validate)(new, &mut faults);
+    if let Some(custom) = &kind.custom {
+        custom.check(new, Some(old), &mut faults);
+    }
     faults
 }
 
@@ -63,6 +69,9 @@ pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     metadata::update(kind, new, old, &mut faults);
     (kind.strategy.validate_status)(new, old, &mut faults);
+    if let Some(custom) = &kind.custom {
+        custom.check(new, Some(old), &mut faults);
+    }
     faults
 }
 

@@ -200,6 +200,19 @@ impl Graph {
         });
     }
 
+    /// Forgets a kind that is served no more, and its objects with it.
+    pub fn uncover(&self, resource: &Resource) {
+        let uids: Vec<Arc<str>> = {
+            let mut state = self.state.write();
+            state.resources.retain(|known| known != resource);
+            let nodes = state.nodes.values().filter(|node| *node.resource == *resource);
+            nodes.map(|node| node.uid.clone()).collect()
+        };
+        for uid in uids {
+            self.remove(&uid);
+        }
+    }
+
     /// Covers that kind without an informer, as a test needs it.
     pub fn cover(&self, resource: &Resource) {
         self.state.write().resources.push(resource.clone());

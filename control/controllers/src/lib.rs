@@ -20,6 +20,7 @@ pub mod key;
 pub mod merge;
 pub mod namespace;
 pub mod node_lifecycle;
+pub mod others;
 pub mod owner;
 pub mod plan;
 pub mod pods;
@@ -36,7 +37,7 @@ pub mod victims;
 pub mod world;
 pub mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,9 +46,7 @@ use crate::{
     clock::Clock,
     driver::{Controller, Driver},
     events::Recorder,
-    informer::{Informer, Scope},
-    resource::Resource,
-    store::Metadata,
+    others::Others,
     world::{Facts, Informers, World},
     writer::Writer,
 };
@@ -64,9 +63,6 @@ pub static CONTROLLERS: [&Controller; 9] = [
     &garbage::CONTROLLER,
     &node_lifecycle::CONTROLLER,
 ];
-
-/// The pause before the server is asked again which kinds it offers, while it does not answer.
-const DISCOVERY_RETRY: Duration = Duration::from_millis(100);
 
 /// What the controllers need from whoever starts them.
 #[derive(Clone)]
@@ -117,11 +113,17 @@ async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToke
         .collect();
     let fed = informers.feed(&world.graph);
     informers.start(&config.client, tasks, shutdown);
-    let others = follow_others(config, &world, &fed, tasks, shutdown).await;
+    let graph = world.graph.clone();
+    let others = Others::start(config.client.clone(), graph, fed, tasks.clone(), shutdown.clone()).await;
     world.synced().await;
-    for other in &others {
-        other.store().wait_for(1, Duration::MAX).await;
-    }
+    others.synced().await;
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = others.keep() => {}
+        }
+    });
     tracing::info!(controllers = drivers.len(), "controllers are in sync");
     for driver in drivers {
         tasks.spawn(driver.run(shutdown.clone()));
@@ -136,35 +138,4 @@ fn driver(controller: &'static Controller, config: &Config, world: &World, recor
         config.informers.subscribe(watch, world, move |key| queue.add(key));
     }
     driver
-}
-
-/// Feeds the graph with the metadata of all kinds that no shared informer covers.
-async fn follow_others(
-    config: &Config,
-    world: &World,
-    fed: &[Resource],
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> Vec<Arc<Informer<Metadata>>> {
-    let offered = loop {
-        match discovery::deletable(&config.client).await {
-            Ok(offered) => break offered,
-            Err(error) => {
-                tracing::warn!(%error, "the server does not tell its kinds");
-                tokio::time::sleep(DISCOVERY_RETRY).await;
-            }
-        }
-    };
-    let others = offered.into_iter().filter(|kind| !fed.contains(kind));
-    let follow = |resource: Resource| {
-        let informer = Arc::new(Informer::new(Scope {
-            metadata_only: true,
-            ..Scope::all(resource.clone())
-        }));
-        world.graph.follow(&informer, &resource);
-        let (running, client, shutdown) = (informer.clone(), config.client.clone(), shutdown.clone());
-        tasks.spawn(async move { running.run(client, shutdown).await });
-        informer
-    };
-    others.map(follow).collect()
 }

@@ -64,6 +64,14 @@ impl Resource {
 
 /// ConfigMaps.
 pub const CONFIG_MAPS: Resource = Resource::builtin("", "v1", "ConfigMap", "configmaps", true);
+/// Definitions of custom kinds.
+pub const DEFINITIONS: Resource = Resource::builtin(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    false,
+);
 /// Deployments.
 pub const DEPLOYMENTS: Resource = Resource::builtin("apps", "v1", "Deployment", "deployments", true);
 /// EndpointSlices.

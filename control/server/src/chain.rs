@@ -27,7 +27,7 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, compress, logs, negotiate, oidc, proxy, review, stream, transcode, view};
+use crate::{authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -131,18 +131,16 @@ impl Call<'_> {
         }
         let headers = &self.parts.headers;
         match path.trim_matches('/') {
-            "version" => Ok(respond::json(
-                StatusCode::OK,
-                &self.core.discovery.version(&self.core.version),
-            )),
+            "version" => Ok(respond::json(StatusCode::OK, &discovery::version(&self.core.version))),
             "metrics" => Ok(respond::text(
                 StatusCode::OK,
                 self.core.metrics.text(self.core.store.snapshot().revision()),
             )),
             path => {
+                let served = self.core.serving.newest(&self.core.store);
                 let found = oidc::answer(&self.core.tokens, path);
-                let found = found.or_else(|| self.core.discovery.answer(path, headers));
-                let found = found.or_else(|| self.core.openapi.answer(path, headers, self.query));
+                let found = found.or_else(|| served.discovery.answer(path, headers));
+                let found = found.or_else(|| served.openapi.answer(path, headers, self.query));
                 Ok(found.unwrap_or_else(respond::page_not_found))
             }
         }
@@ -150,9 +148,9 @@ impl Call<'_> {
 
     async fn resource(mut self, path: &ResourcePath, body: RequestBody) -> Result<Answer, ApiError> {
         let core = self.core.clone();
-        let kind = core
-            .kinds
-            .find(&path.group, &path.version, &path.resource)
+        let kind = &core
+            .serving
+            .find(&core.store, &path.group, &path.version, &path.resource)
             .ok_or_else(ApiError::no_such_resource)?;
         if kind.namespaced && path.namespace.is_none() && path.name.is_some() {
             return Err(ApiError::no_such_resource());
@@ -163,9 +161,10 @@ impl Call<'_> {
         self.allow(kind, path)?;
         let namespace = path.namespace.as_deref().filter(|_| kind.namespaced);
         let warnings = Warnings::default();
+        let served = core.serving.current();
         let scope = Scope {
             core: &core,
-            kind: core.kinds.stored(kind),
+            kind: served.kinds.stored(kind),
             shown: kind,
             namespace,
             identity: self.identity,
@@ -178,6 +177,9 @@ impl Call<'_> {
             (Some(name), Some(subresource)) => self.subresource(scope, name, subresource, body).await,
         }?;
         respond::warn(&mut answer, &warnings.take());
+        if let Some(warning) = kind.custom.as_ref().and_then(|custom| custom.deprecation.as_ref()) {
+            respond::warn(&mut answer, std::slice::from_ref(warning));
+        }
         Ok(answer)
     }
 

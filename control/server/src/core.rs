@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_api::kinds::Kinds;
 use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::Addresses;
 use crate::authz::Policies;
-use crate::discovery::Discovery;
 use crate::frames::Frames;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::openapi::OpenApi;
+use crate::served::Serving;
 use crate::tokens::Tokens;
 use crate::webhook::Webhooks;
 use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
@@ -21,7 +19,7 @@ use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
 /// The state of one server. Nothing in it is held locked across an await.
 pub(crate) struct Core {
     pub(crate) store: Store,
-    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) serving: Serving,
     pub(crate) policies: Policies,
     pub(crate) webhooks: Webhooks,
     pub(crate) tokens: Tokens,
@@ -30,8 +28,6 @@ pub(crate) struct Core {
     pub(crate) nodes: Arc<dyn NodeDialer>,
     pub(crate) cluster: Arc<dyn ClusterDialer>,
     pub(crate) version: Version,
-    pub(crate) discovery: Discovery,
-    pub(crate) openapi: OpenApi,
     pub(crate) frames: Frames,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
@@ -42,7 +38,6 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, tokens: Tokens) -> Self {
-        let kinds = crate::document::kinds().clone();
         let snapshot = config.store.snapshot();
         Self {
             policies: Policies::new(&snapshot),
@@ -52,10 +47,8 @@ impl Core {
             pki: config.pki,
             nodes: config.nodes,
             cluster: config.cluster,
-            discovery: Discovery::new(&kinds),
-            openapi: OpenApi::new(kinds.clone(), &config.version),
+            serving: Serving::new(&snapshot, &config.version),
             version: config.version,
-            kinds,
             frames: Frames::default(),
             health: Health::default(),
             metrics: Metrics::default(),

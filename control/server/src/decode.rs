@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use coracle_api::custom::Custom;
 use coracle_api::kinds::Kind;
 use coracle_api::normalise::{Problem, Strictness};
 use coracle_api::status::{ApiError, BODY_LIMIT_BYTES};
@@ -74,6 +75,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) version: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) go_type: &'a str,
+    /// The rules of a kind that a user defined.
+    pub(crate) custom: Option<&'a Custom>,
 }
 
 /// What an object of a kind is expected to be; `api_version` is the kind's own, made once per request.
@@ -83,6 +86,7 @@ pub(crate) fn expected<'a>(kind: &'a Kind, api_version: &'a str) -> Expected<'a>
         version: &kind.version,
         kind: &kind.kind,
         go_type: kind.go_type,
+        custom: kind.custom.as_deref(),
     }
 }
 
@@ -140,15 +144,16 @@ pub(crate) fn normalise_lenient(document: Document, expected: Expected<'_>) -> R
         problems: duplicates,
     } = document;
     check_kind(&mut value, expected)?;
-    if expected.go_type.is_empty() {
-        return Ok((value, duplicates));
-    }
     let places = if duplicates.is_empty() {
         None
     } else {
         Some(places(&value))
     };
-    let unknown = normalise::normalise(expected.go_type, &mut value)?;
+    let unknown = match expected.custom {
+        Some(custom) => custom.shape(&mut value)?,
+        None if expected.go_type.is_empty() => Vec::new(),
+        None => normalise::normalise(expected.go_type, &mut value)?,
+    };
     let problems = match places {
         None => unknown,
         Some(places) => in_order(unknown, duplicates, &places),
@@ -223,6 +228,7 @@ mod tests {
         version: "v1",
         kind: "Pod",
         go_type: "k8s.io/api/core/v1.Pod",
+        custom: None,
     };
 
     #[test]

@@ -69,18 +69,18 @@ impl Discovery {
             &document.etag,
         ))
     }
+}
 
-    /// What `/version` says.
-    pub(crate) fn version(&self, version: &Version) -> Value {
-        json!({
-            "major": version.major, "minor": version.minor, "gitVersion": version.git_version,
-            "gitCommit": version.git_commit, "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
-            "goVersion": "none", "compiler": "rustc",
-            "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-            "emulationMajor": version.major, "emulationMinor": version.minor,
-            "minCompatibilityMajor": version.major, "minCompatibilityMinor": version.minor,
-        })
-    }
+/// What `/version` says.
+pub(crate) fn version(version: &Version) -> Value {
+    json!({
+        "major": version.major, "minor": version.minor, "gitVersion": version.git_version,
+        "gitCommit": version.git_commit, "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        "emulationMajor": version.major, "emulationMinor": version.minor,
+        "minCompatibilityMajor": version.major, "minCompatibilityMinor": version.minor,
+    })
 }
 
 /// The path of a version's document.

@@ -118,6 +118,12 @@ pub(crate) fn header(kind: &Kind, value: &Value) -> Header {
     }
 }
 
+/// A kind of which nothing is known.
+fn plain_kind() -> &'static Kind {
+    static KIND: OnceLock<Kind> = OnceLock::new();
+    KIND.get_or_init(|| Kind::new("", "", "", "", ""))
+}
+
 /// The header of stored bytes, for [`coracle_store::Store::open`].
 pub fn header_of(key: &str, json: &[u8]) -> Header {
     let resource = key.split_once('/').map_or(key, |(resource, _)| resource);
@@ -126,7 +132,9 @@ pub fn header_of(key: &str, json: &[u8]) -> Header {
         .find(|kind| kind.conversion.is_none() && kind.group_resource().to_string() == resource);
     match (kind, serde_json::from_slice::<Value>(json)) {
         (Some(kind), Ok(value)) => header(kind, &value),
-        _ => Header::default(),
+        // An object of a custom kind, whose definition is not known yet: what every object has.
+        (None, Ok(value)) => header(plain_kind(), &value),
+        (_, Err(_)) => Header::default(),
     }
 }
 

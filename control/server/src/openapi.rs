@@ -1,6 +1,7 @@
 //! OpenAPI: what kubectl reads to explain kinds, to compute patches, and to learn that the server checks fields.
 //!
-//! Documents are made from the kinds and the field facts when they are first asked for, and never change after that.
+//! Documents are made from the kinds and the field facts when they are first asked for, and never change after that. A
+//! changed set of kinds has documents of its own, and shares those of the versions that did not change.
 
 mod paths;
 
@@ -8,20 +9,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use coracle_api::custom::{Custom, publish};
 use coracle_api::kinds::{Kind, Kinds};
 use coracle_api::schema::{openapi_schema_name, openapi_schemas};
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::Version;
 use crate::body::ResponseBody;
-use crate::discovery::{groups, path};
+use crate::discovery::path;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 
 /// Types that paths speak of besides the kinds themselves.
-const SHARED: [&str; 4] = [
+const SHARED: [&str; 5] = [
+    "k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta",
     "k8s.io/apimachinery/pkg/apis/meta/v1.DeleteOptions",
     "k8s.io/apimachinery/pkg/apis/meta/v1.Status",
     "k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta",
@@ -40,17 +42,18 @@ struct Document {
 pub(crate) struct OpenApi {
     kinds: Arc<Kinds>,
     version: String,
-    third: OnceLock<BTreeMap<String, Document>>,
+    third: BTreeMap<String, Part>,
     index: OnceLock<Document>,
     second: OnceLock<Document>,
 }
 
 impl OpenApi {
-    pub(crate) fn new(kinds: Arc<Kinds>, version: &Version) -> Self {
+    /// The documents of a set of kinds, with what `previous` has made of the same kinds.
+    pub(crate) fn new(kinds: Arc<Kinds>, version: &str, previous: Option<&Self>) -> Self {
         Self {
+            third: parts(&kinds, previous),
             kinds,
-            version: version.git_version.clone(),
-            third: OnceLock::new(),
+            version: version.to_owned(),
             index: OnceLock::new(),
             second: OnceLock::new(),
         }
@@ -69,27 +72,22 @@ impl OpenApi {
             }
             rest => {
                 let name = rest.strip_prefix("v3/")?;
-                Some(one(name, self.third().get(name)?, headers, query))
+                Some(one(name, self.third(self.third.get(name)?), headers, query))
             }
         }
     }
 
-    fn third(&self) -> &BTreeMap<String, Document> {
-        self.third.get_or_init(|| {
-            let mut documents = BTreeMap::new();
-            for (group, versions) in groups(&self.kinds) {
-                for (version, kinds) in versions {
-                    documents.insert(path(group, version), document(&self.v3(&kinds)));
-                }
-            }
-            documents
+    fn third<'a>(&self, part: &'a Part) -> &'a Document {
+        part.document.get_or_init(|| {
+            let kinds: Vec<&Kind> = part.rows.iter().map(|kind| kind.as_ref()).collect();
+            document(&self.v3(&kinds))
         })
     }
 
     fn index(&self) -> Value {
         let mut paths = Map::new();
-        for (name, document) in self.third() {
-            let hash = document.etag.trim_matches('"');
+        for (name, part) in &self.third {
+            let hash = self.third(part).etag.trim_matches('"');
             paths.insert(
                 name.clone(),
                 json!({"serverRelativeURL": format!("/openapi/v3/{name}?hash={hash}")}),
@@ -107,7 +105,7 @@ impl OpenApi {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": self.version},
             "paths": all,
-            "components": {"schemas": schemas(kinds)},
+            "components": {"schemas": schemas(kinds, publish::third)},
         })
     }
 
@@ -118,7 +116,7 @@ impl OpenApi {
         for kind in &kinds {
             paths::add(&mut all, kind, &paths::V2);
         }
-        let mut definitions = Value::Object(schemas(&kinds));
+        let mut definitions = Value::Object(schemas(&kinds, publish::second));
         to_v2(&mut definitions);
         json!({
             "swagger": "2.0",
@@ -127,6 +125,33 @@ impl OpenApi {
             "definitions": definitions,
         })
     }
+}
+
+/// The kinds of one version, with their document once it was asked for.
+struct Part {
+    rows: Vec<Arc<Kind>>,
+    document: Arc<OnceLock<Document>>,
+}
+
+fn parts(kinds: &Kinds, previous: Option<&OpenApi>) -> BTreeMap<String, Part> {
+    let mut rows: BTreeMap<String, Vec<Arc<Kind>>> = BTreeMap::new();
+    for kind in kinds.iter() {
+        rows.entry(path(&kind.group, &kind.version))
+            .or_default()
+            .push(kind.clone());
+    }
+    let part = |(path, rows): (String, Vec<Arc<Kind>>)| {
+        let known = previous.and_then(|previous| previous.third.get(&path));
+        let same = |known: &&Part| {
+            known.rows.len() == rows.len() && known.rows.iter().zip(&rows).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let document = known
+            .filter(same)
+            .map(|known| known.document.clone())
+            .unwrap_or_default();
+        (path, Part { rows, document })
+    };
+    rows.into_iter().map(part).collect()
 }
 
 fn document(value: &Value) -> Document {
@@ -161,7 +186,7 @@ fn one(name: &str, document: &Document, headers: &HeaderMap, query: &Query) -> A
 }
 
 /// The schemas of kinds, of their lists, and of all that they reach.
-fn schemas(kinds: &[&Kind]) -> Map<String, Value> {
+fn schemas(kinds: &[&Kind], publish: fn(&Kind, &Custom) -> Value) -> Map<String, Value> {
     let bodies = kinds
         .iter()
         .flat_map(|kind| &kind.subresources)
@@ -177,7 +202,12 @@ fn schemas(kinds: &[&Kind]) -> Map<String, Value> {
     roots.dedup();
     let mut schemas = openapi_schemas(&roots);
     for kind in kinds {
-        mark(&mut schemas, kind);
+        match &kind.custom {
+            Some(custom) => {
+                schemas.insert(kind.schema_name(), publish(kind, custom));
+            }
+            None => mark(&mut schemas, kind),
+        }
         if kind.is_stored() {
             let (name, list) = list_schema(kind);
             schemas.insert(name, list);
@@ -196,7 +226,7 @@ fn mark(schemas: &mut Map<String, Value>, kind: &Kind) {
 }
 
 fn list_schema(kind: &Kind) -> (String, Value) {
-    let name = openapi_schema_name(kind.go_type);
+    let name = kind.schema_name();
     let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let metadata = openapi_schema_name("k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta");
     let schema = json!({
@@ -241,7 +271,7 @@ mod tests {
     use crate::document::kinds;
 
     fn openapi() -> OpenApi {
-        OpenApi::new(kinds().clone(), &Version::default())
+        OpenApi::new(kinds().clone(), "v1.36.0", None)
     }
 
     fn get(openapi: &OpenApi, path: &str, query: &str) -> Answer {
@@ -253,7 +283,11 @@ mod tests {
     #[test]
     fn a_hash_is_permanent() {
         let openapi = openapi();
-        let hash = openapi.third()["apis/apps/v1"].etag.trim_matches('"').to_owned();
+        let hash = openapi
+            .third(&openapi.third["apis/apps/v1"])
+            .etag
+            .trim_matches('"')
+            .to_owned();
         let right = get(&openapi, "openapi/v3/apis/apps/v1", &format!("hash={hash}"));
         assert_eq!(right.status(), StatusCode::OK);
         assert_eq!(right.headers()[CACHE_CONTROL], "public, immutable");
@@ -270,7 +304,7 @@ mod tests {
     #[test]
     fn a_patch_says_what_it_checks() {
         let openapi = openapi();
-        let document: Value = serde_json::from_slice(&openapi.third()["apis/apps/v1"].bytes).unwrap();
+        let document: Value = serde_json::from_slice(&openapi.third(&openapi.third["apis/apps/v1"]).bytes).unwrap();
         let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
         assert_eq!(
             patch["x-kubernetes-group-version-kind"],

@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod create;
+pub(crate) mod custom;
 pub(crate) mod delete;
 pub(crate) mod deletion;
 pub(crate) mod hooks;
@@ -31,7 +32,7 @@ use crate::core::Core;
 use crate::decode;
 use crate::identity::Identity;
 use crate::query::ListOptions;
-use crate::{authz, document, webhook};
+use crate::{authz, document, served, webhook};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
 /// Kubernetes goes on until the request's time is over. Each time that one loses another wins, so this many writers of the
@@ -82,8 +83,13 @@ impl<'a> Scope<'a> {
         let snapshot = self.core.store.snapshot();
         snapshot
             .get(self.key(name).as_str())
-            .cloned()
             .ok_or_else(|| self.not_found(name))
+            .and_then(|record| self.present(record))
+    }
+
+    /// A stored record in the version that is asked for; for all but custom kinds the record itself.
+    pub(crate) fn present(&self, record: &Arc<Record>) -> Result<Arc<Record>, ApiError> {
+        custom::present(self.kind, record)
     }
 
     /// Whether stored bytes are what the client wants to see.
@@ -175,26 +181,22 @@ impl<'a> Scope<'a> {
         key: &Key,
         value: &Value,
         expect: Expect,
-        also: Option<(Key, Expect)>,
+        also: impl IntoIterator<Item = (Key, Expect)>,
     ) -> Result<Arc<Record>, Lost> {
-        let body = document::body(value).map_err(Lost::Failed)?;
+        let body = self.body(value)?;
         let header = document::header(self.kind, value);
-        self.commit(
-            key,
-            expect,
-            also,
-            Change::Put {
-                key: key.clone(),
-                body,
-                header,
-            },
-        )
-        .await
+        let change = Change::Put {
+            key: key.clone(),
+            body,
+            header,
+        };
+        let written = self.commit(key, expect, also, change).await?;
+        self.present(&written).map_err(Lost::Failed)
     }
 
     /// Removes an object whose last state was `value`.
     pub(crate) async fn remove(&self, key: &Key, value: &Value, expect: Expect) -> Result<Arc<Record>, Lost> {
-        let body = document::body(value).map_err(Lost::Failed)?;
+        let body = self.body(value)?;
         let removed = self
             .commit(key, expect, None, Change::Delete { key: key.clone(), body })
             .await?;
@@ -204,11 +206,24 @@ impl<'a> Scope<'a> {
         Ok(removed)
     }
 
+    /// The bytes to store, in the version in which the kind is stored.
+    fn body(&self, value: &Value) -> Result<coracle_store::Body, Lost> {
+        let stored = match &self.kind.custom {
+            Some(custom) if custom.stored_as != custom.served_as => {
+                let mut stored = value.clone();
+                custom.store(&mut stored);
+                document::body(&stored)
+            }
+            _ => document::body(value),
+        };
+        stored.map_err(Lost::Failed)
+    }
+
     async fn commit(
         &self,
         key: &Key,
         expect: Expect,
-        also: Option<(Key, Expect)>,
+        also: impl IntoIterator<Item = (Key, Expect)>,
         change: Change,
     ) -> Result<Arc<Record>, Lost> {
         let expect = std::iter::once((key.clone(), expect)).chain(also).collect();
@@ -235,6 +250,9 @@ impl<'a> Scope<'a> {
         }
         if self.kind.group == webhook::GROUP {
             self.core.webhooks.refresh(&self.core.store.snapshot());
+        }
+        if served::defines(self.kind) {
+            self.core.serving.refresh(&self.core.store.snapshot());
         }
         let record = committed.records.into_iter().next();
         record.ok_or_else(|| Lost::Failed(ApiError::internal("the store returned no record")))

@@ -19,6 +19,7 @@ const TOKEN_REQUEST: Expected<'static> = Expected {
     version: "v1",
     kind: "TokenRequest",
     go_type: "k8s.io/api/authentication/v1.TokenRequest",
+    custom: None,
 };
 /// How long a token is good when the request does not say: an hour.
 const DEFAULT_SECONDS: i64 = 3600;

@@ -34,7 +34,7 @@ pub fn create(kind: &Kind, object: &Value, faults: &mut Vec<FieldError>) {
         }
     }
     namespace(kind, object, faults);
-    shared(object, faults);
+    shared(kind, object, faults);
 }
 
 /// Checks the metadata of a changed object.
@@ -45,7 +45,7 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, faults: &mut Vec<FieldError
         immutable(values[0], values[1], path.child(field), faults);
     }
     namespace(kind, new, faults);
-    shared(new, faults);
+    shared(kind, new, faults);
     if object::deletion_timestamp(old).is_some() {
         let known: Vec<&str> = object::finalizers(old).collect();
         let added: Vec<&str> = object::finalizers(new)
@@ -88,15 +88,17 @@ fn namespace(kind: &Kind, object: &Value, faults: &mut Vec<FieldError>) {
     }
 }
 
-fn shared(object: &Value, faults: &mut Vec<FieldError>) {
+fn shared(kind: &Kind, object: &Value, faults: &mut Vec<FieldError>) {
     let path = Path::root("metadata");
     labels(object::map(object, "metadata.labels"), path.child("labels"), faults);
     annotations(object, path.child("annotations"), faults);
     owners(object, path.child("ownerReferences"), faults);
+    // What users define may name its finalizers as it likes; so may its definition.
+    let free = kind.custom.is_some() || kind.group == crate::custom::GROUP;
     for (index, finalizer) in object::finalizers(object).enumerate() {
         let list = path.child("finalizers");
         let mut wrong = names::qualified_name(finalizer);
-        if wrong.is_empty() && !finalizer.contains('/') && !PLAIN_FINALIZERS.contains(&finalizer) {
+        if wrong.is_empty() && !free && !finalizer.contains('/') && !PLAIN_FINALIZERS.contains(&finalizer) {
             wrong.push("name is neither a standard finalizer name nor is it fully qualified".to_owned());
         }
         for fault in wrong {

@@ -42,7 +42,8 @@ struct Operation<'a> {
     action: &'a str,
     /// Group, version and kind.
     kind: (&'a str, &'a str, &'a str),
-    go_type: &'a str,
+    /// The name of the schema of its body.
+    schema: String,
     query: &'a [&'a str],
     answer: String,
 }
@@ -52,7 +53,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
     let root = format!("/{}", path(&kind.group, &kind.version));
     if kind.namespaced && kind.allows("list") {
         let all = Operation {
-            answer: format!("{}List", kind.go_type),
+            answer: format!("{}List", kind.schema_name()),
             ..operation(kind, form, "list", LIST_OPTIONS)
         };
         paths.insert(format!("{root}/{}", kind.plural), json!({"get": all.write(None)}));
@@ -67,7 +68,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
     let mut item = path_item(form, &scope);
     if kind.allows("list") {
         let list = Operation {
-            answer: format!("{}List", kind.go_type),
+            answer: format!("{}List", kind.schema_name()),
             ..operation(kind, form, "list", LIST_OPTIONS)
         };
         item.insert("get".to_owned(), list.write(None));
@@ -99,7 +100,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
         if kind.allows(verb) {
             item.insert(
                 method.to_owned(),
-                operation(kind, form, method, query).write_method(method),
+                operation(kind, form, method, query).write_method(method, patches(kind)),
             );
         }
     }
@@ -131,8 +132,8 @@ fn subresource(kind: &Kind, sub: &Subresource, form: &Form, named: &[&str]) -> V
         let mut operation = operation(kind, form, method, query);
         if let Some(body) = &sub.body {
             operation.kind = (&body.group, &body.version, &body.kind);
-            operation.go_type = body.go_type;
-            operation.answer = body.go_type.to_owned();
+            operation.schema = openapi_schema_name(body.go_type);
+            operation.answer = operation.schema.clone();
         }
         let action = if matches!(sub.name.as_ref(), "portforward" | "exec" | "attach" | "proxy") {
             "connect"
@@ -140,9 +141,19 @@ fn subresource(kind: &Kind, sub: &Subresource, form: &Form, named: &[&str]) -> V
             method
         };
         operation.action = action;
-        item.insert(method.to_owned(), operation.write_method(method));
+        item.insert(method.to_owned(), operation.write_method(method, patches(kind)));
     }
     Value::Object(item)
+}
+
+/// The patch types that a kind takes: strategic ones need facts that only built-in kinds have.
+fn patches(kind: &Kind) -> &'static [&'static str] {
+    const CUSTOM: &[&str] = &[
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    if kind.custom.is_some() { CUSTOM } else { PATCHES }
 }
 
 fn operation<'a>(kind: &'a Kind, form: &'a Form, action: &'a str, query: &'a [&'a str]) -> Operation<'a> {
@@ -150,16 +161,16 @@ fn operation<'a>(kind: &'a Kind, form: &'a Form, action: &'a str, query: &'a [&'
         form,
         action,
         kind: (&kind.group, &kind.version, &kind.kind),
-        go_type: kind.go_type,
+        schema: kind.schema_name(),
         query,
-        answer: kind.go_type.to_owned(),
+        answer: kind.schema_name(),
     }
 }
 
 impl Operation<'_> {
-    fn write_method(&self, method: &str) -> Value {
+    fn write_method(&self, method: &str, patches: &[&str]) -> Value {
         match method {
-            "patch" => self.write(Some(PATCHES)),
+            "patch" => self.write(Some(patches)),
             "put" | "post" => self.write(Some(&[])),
             _ => self.write(None),
         }
@@ -168,8 +179,7 @@ impl Operation<'_> {
     /// The operation; `body` are the content types of its body, none named means JSON.
     fn write(&self, body: Option<&[&str]>) -> Value {
         let (group, version, kind) = self.kind;
-        let reference =
-            |go_type: &str| json!({"$ref": format!("{}{}", self.form.references, openapi_schema_name(go_type))});
+        let reference = |schema: &str| json!({"$ref": format!("{}{schema}", self.form.references)});
         let mut parameters: Vec<Value> = self.query.iter().map(|name| self.parameter(name)).collect();
         let mut written = Map::new();
         let types: &[&str] = match body {
@@ -180,7 +190,7 @@ impl Operation<'_> {
         let patch = openapi_schema_name("k8s.io/apimachinery/pkg/apis/meta/v1.Patch");
         let schema = match self.action {
             "patch" => json!({"$ref": format!("{}{patch}", self.form.references)}),
-            _ => reference(self.go_type),
+            _ => reference(&self.schema),
         };
         if body.is_some() && self.form.bodies_are_parameters {
             parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));

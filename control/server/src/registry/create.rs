@@ -9,7 +9,7 @@ use super::{Lost, RETRIES, Scope, Written, ownership};
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
 use crate::webhook::Operation;
-use crate::{admission, document};
+use crate::{admission, document, served};
 
 /// The letters of generated names: none that form words or can be mistaken for each other.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -64,6 +64,11 @@ impl Scope<'_> {
                     if races > RETRIES {
                         return Err(self.modified(object::name(&value)));
                     }
+                }
+                Err(Lost::Race { key, .. })
+                    if key.as_str().starts_with(served::DEFINITIONS) && !served::defines(self.kind) =>
+                {
+                    return Err(ApiError::no_such_resource());
                 }
                 Err(Lost::Race { key, .. }) => {
                     let name = document::place(key.as_str()).1.to_owned();
@@ -151,7 +156,8 @@ impl Scope<'_> {
         if options.dry_run {
             return Ok(document::bytes(&value));
         }
-        let record = self.put(&key, &value, Expect::Absent, namespace).await?;
+        let needed = namespace.into_iter().chain(self.definition());
+        let record = self.put(&key, &value, Expect::Absent, needed).await?;
         if let Some(reservation) = reservation {
             reservation.keep();
         }

@@ -98,6 +98,9 @@ pub(crate) enum Decision {
 /// Decides what a delete does to an object.
 pub(crate) fn decide(kind: &Kind, object: &Value, options: &DeleteOptions, now_micros: i64) -> Decision {
     let mut next = object.clone();
+    if crate::served::defines(kind) {
+        crate::keeper::hold(&mut next);
+    }
     set_finalizers(kind, &mut next, options.propagation);
     let grace = grace_seconds(kind, object, options);
     let marked = object::deletion_timestamp(object).is_some();

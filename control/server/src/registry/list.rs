@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_api::kinds::Kind;
 use coracle_api::status::ApiError;
 use coracle_store::{Record, Snapshot};
 
-use super::Scope;
 use super::token::Token;
+use super::{Scope, custom};
 use crate::document;
 use crate::query::{ListOptions, VersionMatch};
 
@@ -34,7 +35,15 @@ impl Scope<'_> {
             Some(token) => self.resume(token, &prefix)?,
             None => (self.state(options).await?, None),
         };
-        Ok(page(&snapshot, &prefix, after.as_deref(), options))
+        let mut page = page(&snapshot, self.kind, &prefix, after.as_deref(), options);
+        if self.kind.custom.is_some() {
+            page.records = page
+                .records
+                .iter()
+                .map(|record| self.present(record))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(page)
     }
 
     /// The state that a resource version asks for.
@@ -77,12 +86,12 @@ impl Scope<'_> {
     }
 }
 
-fn page(snapshot: &Snapshot, prefix: &str, after: Option<&str>, options: &ListOptions) -> Page {
+fn page(snapshot: &Snapshot, kind: &Kind, prefix: &str, after: Option<&str>, options: &ListOptions) -> Page {
     let all = options.wants_all();
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     let mut matching = snapshot
         .range(prefix, after)
-        .filter(|record| all || matches(record, options));
+        .filter(|record| all || matches(kind, record, options));
     let records: Vec<Arc<Record>> = matching.by_ref().take(limit).cloned().collect();
     let more = if records.len() < limit {
         0
@@ -107,7 +116,7 @@ fn page(snapshot: &Snapshot, prefix: &str, after: Option<&str>, options: &ListOp
 }
 
 /// Whether a record meets the selectors, by its header alone.
-pub(crate) fn matches(record: &Record, options: &ListOptions) -> bool {
+pub(crate) fn matches(kind: &Kind, record: &Record, options: &ListOptions) -> bool {
     let header = &record.header;
     let label = |name: &str| {
         header
@@ -123,5 +132,18 @@ pub(crate) fn matches(record: &Record, options: &ListOptions) -> bool {
             .find(|(key, _)| key == path)
             .map(|(_, value)| value.as_str())
     };
-    options.labels.matches(label) && options.fields.matches(field)
+    if !options.labels.matches(label) {
+        return false;
+    }
+    if kind.custom.is_none() || options.fields.is_everything() {
+        return options.fields.matches(field);
+    }
+    // The fields of a custom kind change with its definition, so a header may lack some.
+    let late = custom::late_fields(kind, record);
+    let late = |path: &str| {
+        late.iter()
+            .find(|(key, _)| key == path)
+            .map(|(_, value)| value.as_str())
+    };
+    options.fields.matches(|path| field(path).or_else(|| late(path)))
 }

@@ -24,7 +24,10 @@ pub(super) enum Owners {
 
 /// How the fields of a kind are merged and owned.
 pub(super) fn rules(kind: &Kind) -> Rules<'_> {
-    Rules::of_type(kind.go_type)
+    match &kind.custom {
+        Some(custom) => Rules::of_resource(&custom.source),
+        None => Rules::of_type(kind.go_type),
+    }
 }
 
 /// Takes the owners out of an object.

@@ -14,12 +14,14 @@ const BINDING: Expected<'static> = Expected {
     version: "v1",
     kind: "Binding",
     go_type: "k8s.io/api/core/v1.Binding",
+    custom: None,
 };
 const EVICTION: Expected<'static> = Expected {
     api_version: "policy/v1",
     version: "v1",
     kind: "Eviction",
     go_type: "k8s.io/api/policy/v1.Eviction",
+    custom: None,
 };
 
 impl Scope<'_> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coracle_api::field_error::FieldError;
+use coracle_api::kinds::Kind;
 use coracle_api::object;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
@@ -17,7 +18,38 @@ const SCALE: Expected<'static> = Expected {
     version: "v1",
     kind: "Scale",
     go_type: "k8s.io/api/autoscaling/v1.Scale",
+    custom: None,
 };
+
+/// Where built-in kinds keep their scale.
+const BUILTIN: Places<'static> = Places {
+    wanted: "spec.replicas",
+    have: "status.replicas",
+    selector: Some("spec.selector"),
+    defined: false,
+};
+
+/// Where a kind keeps its scale.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    wanted: &'a str,
+    have: &'a str,
+    selector: Option<&'a str>,
+    /// The kind is one that a user defined, which may lack what it should have.
+    defined: bool,
+}
+
+fn places(kind: &Kind) -> Places<'_> {
+    match kind.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        None => BUILTIN,
+        Some(paths) => Places {
+            wanted: &paths.wanted,
+            have: &paths.have,
+            selector: paths.selector.as_deref(),
+            defined: true,
+        },
+    }
+}
 
 /// Where a new scale comes from.
 pub(crate) enum ScaleSource {
@@ -28,7 +60,15 @@ pub(crate) enum ScaleSource {
 impl Scope<'_> {
     /// The scale of an object.
     pub(crate) fn scale(&self, name: &str) -> Result<Value, ApiError> {
-        Ok(view(&document::tree(&*self.record(name)?)?))
+        let object = document::tree(&*self.record(name)?)?;
+        let places = places(self.kind);
+        if places.defined && object::integer(&object, places.wanted).is_none() {
+            return Err(ApiError::internal(format!(
+                "the spec replicas field {:?} does not exist",
+                format!(".{}", places.wanted)
+            )));
+        }
+        Ok(view(&object, places))
     }
 
     /// Changes how many replicas are wanted.
@@ -46,7 +86,7 @@ impl Scope<'_> {
                 self.amend_owned(name, options.dry_run, owner, change).await?
             }
         };
-        Ok(view(&document::parse(&json)?))
+        Ok(view(&document::parse(&json)?, places(self.kind)))
     }
 
     /// What applying a scale means for the object that is scaled.
@@ -58,13 +98,14 @@ impl Scope<'_> {
             object::set(&mut parent, "metadata", metadata.clone());
         }
         if let Some(replicas) = object::get(&scale, "spec.replicas") {
-            object::set(&mut parent, "spec.replicas", replicas.clone());
+            object::set(&mut parent, places(self.kind).wanted, replicas.clone());
         }
         Ok(parent)
     }
 
     fn change_scale(&self, name: &str, object: &mut Value, source: &ScaleSource) -> Result<(), ApiError> {
-        let old = view(object);
+        let places = places(self.kind);
+        let old = view(object, places);
         let document = match source {
             ScaleSource::Body(document) => document.clone(),
             ScaleSource::Patch(patch) => Document {
@@ -82,24 +123,26 @@ impl Scope<'_> {
             let fault = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(ApiError::invalid("Scale", "autoscaling", name, vec![fault]));
         }
-        if object::integer(object, "spec.replicas") != Some(replicas) {
-            object::set(object, "spec.replicas", json!(replicas));
+        if object::integer(object, places.wanted) != Some(replicas) {
+            object::set(object, places.wanted, json!(replicas));
             object::set_generation(object, object::generation(object) + 1);
         }
         Ok(())
     }
 }
 
-fn view(object: &Value) -> Value {
+fn view(object: &Value, places: Places<'_>) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.get("metadata").and_then(|metadata| metadata.get(field)) {
             object::set(&mut metadata, field, value.clone());
         }
     }
-    let wanted = object::integer(object, "spec.replicas").unwrap_or_default();
-    let have = object::integer(object, "status.replicas").unwrap_or_default();
-    let selector = object::get(object, "spec.selector")
+    let wanted = object::integer(object, places.wanted).unwrap_or_default();
+    let have = object::integer(object, places.have).unwrap_or_default();
+    let selector = places
+        .selector
+        .and_then(|path| object::get(object, path))
         .map(selector_text)
         .unwrap_or_default();
     let mut scale = json!({
@@ -114,6 +157,9 @@ fn view(object: &Value) -> Value {
 
 /// A selector object in its text form: `a=b,c in (d,e)`.
 fn selector_text(selector: &Value) -> String {
+    if let Some(text) = selector.as_str() {
+        return text.to_owned();
+    }
     let labels = object::map(selector, "matchLabels").into_iter().flatten();
     let mut parts: Vec<String> = labels
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
@@ -143,11 +189,14 @@ mod tests {
 
     #[test]
     fn a_scale_shows_what_is_wanted_and_what_is() {
-        let scale = view(&json!({
-            "metadata": {"name": "web", "namespace": "a", "labels": {"x": "y"}},
-            "spec": {"replicas": 3, "selector": {"matchLabels": {"b": "1", "a": "2"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["y", "x"]}]}},
-            "status": {"replicas": 2},
-        }));
+        let scale = view(
+            &json!({
+                "metadata": {"name": "web", "namespace": "a", "labels": {"x": "y"}},
+                "spec": {"replicas": 3, "selector": {"matchLabels": {"b": "1", "a": "2"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["y", "x"]}]}},
+                "status": {"replicas": 2},
+            }),
+            BUILTIN,
+        );
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(
             scale["status"],

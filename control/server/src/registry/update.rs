@@ -325,7 +325,7 @@ impl Scope<'_> {
             }
         };
         self.bring_home(&mut new, Some(old))?;
-        if part == Part::Main {
+        if part == Part::Main || self.kind.custom.is_some() {
             defaults::apply(self.kind, &mut new);
         }
         Ok(Next {

@@ -14,9 +14,10 @@ use coracle_store::{Event, EventKind, Record, Watch};
 use futures::stream::{self, Stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::Scope;
 use super::list::matches;
+use super::{Scope, custom};
 use crate::body::BodyError;
 use crate::core::Core;
 use crate::document;
@@ -64,6 +65,8 @@ struct Served {
     /// The revision of the bookmark that ends the initial events, until it is sent.
     initial_end: Option<u64>,
     watch: Watch,
+    /// Cancelled when the kind is served no more.
+    gone: CancellationToken,
     /// Columns of a table are sent with its first row only.
     columns_sent: bool,
     next_bookmark: Instant,
@@ -96,9 +99,9 @@ impl Scope<'_> {
             };
             let records = snapshot
                 .range(&prefix, None)
-                .filter(|record| matches(record, &options))
-                .cloned()
-                .collect();
+                .filter(|record| matches(self.kind, record, &options))
+                .map(|record| self.present(record))
+                .collect::<Result<_, _>>()?;
             (records, snapshot.revision())
         } else {
             let current = self.core.store.snapshot().revision();
@@ -122,6 +125,7 @@ impl Scope<'_> {
             initial,
             initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
             watch,
+            gone: self.core.serving.current().gone(self.kind).unwrap_or_default(),
             columns_sent: false,
             next_bookmark: now + BOOKMARK_EVERY,
             end: now + Duration::from_secs(seconds),
@@ -147,6 +151,7 @@ impl Served {
         while !self.done {
             let bookmark = self.bookmark_at();
             let closing = self.core.closing.clone();
+            let gone = self.gone.clone();
             tokio::select! {
                 biased;
                 event = self.watch.next() => match event {
@@ -170,6 +175,7 @@ impl Served {
                 }
                 () = tokio::time::sleep_until(self.end) => self.done = true,
                 () = closing.cancelled() => self.done = true,
+                () = gone.cancelled() => self.done = true,
             }
         }
         None
@@ -187,27 +193,39 @@ impl Served {
 
     fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
         let all = self.options.wants_all();
-        let is = all || matches(&event.record, &self.options);
+        let is = all || matches(&self.kind, &event.record, &self.options);
         let was = event
             .previous
             .as_ref()
-            .is_some_and(|previous| all || matches(previous, &self.options));
+            .is_some_and(|previous| all || matches(&self.kind, previous, &self.options));
         match shown(event.kind, was, is)? {
             Shown::Stored(change) => Some(self.stored(change, &event.record, Some(event))),
             Shown::Left => {
-                let mut value = self.read(event.previous.as_ref()?)?;
+                let previous = custom::present(&self.kind, event.previous.as_ref()?).ok()?;
+                let mut value = self.read(&previous)?;
                 object::set_resource_version(&mut value, &event.revision.to_string());
                 Some(self.tree(Change::Deleted, &value))
             }
         }
     }
 
-    fn stored(&mut self, change: Change, record: &Record, event: Option<&Arc<Event>>) -> Bytes {
-        match (self.view, event) {
+    fn stored(&mut self, change: Change, record: &Arc<Record>, event: Option<&Arc<Event>>) -> Bytes {
+        let as_it_is = self
+            .kind
+            .custom
+            .as_ref()
+            .is_none_or(|custom| custom.is_current(record.revision));
+        let shown = if as_it_is || event.is_none() {
+            Ok(record.clone())
+        } else {
+            custom::present(&self.kind, record)
+        };
+        let Ok(record) = shown else { return Bytes::new() };
+        match (self.view, event.filter(|_| as_it_is)) {
             (View::Object, Some(event)) if self.kind.conversion.is_none() => self.core.frames.of(event, change),
             (View::Object, None) if self.kind.conversion.is_none() => frame(change.name(), &record.json),
             _ => {
-                let value = self.read(record).unwrap_or_default();
+                let value = self.read(&record).unwrap_or_default();
                 self.tree(change, &value)
             }
         }

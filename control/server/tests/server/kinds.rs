@@ -163,7 +163,9 @@ async fn every_kind_lives_and_dies() {
     let world = world().await;
     let kinds = Kinds::builtin();
     let mut seen = 0;
-    for kind in kinds.iter().filter(|kind| kind.is_stored()) {
+    // A definition's name and status are not its writer's alone to choose; its life is told in `custom`.
+    let walked = |kind: &&std::sync::Arc<Kind>| kind.is_stored() && kind.kind != "CustomResourceDefinition";
+    for kind in kinds.iter().filter(walked) {
         let list = collection(kind);
         let one = format!("{list}/{}", name_of(kind));
         nobody_may(&world, kind, &list).await;

@@ -11,6 +11,7 @@
 
 mod access;
 mod apply;
+mod custom;
 mod encodings;
 mod exec;
 mod forward;

@@ -128,6 +128,22 @@ impl World {
         )
     }
 
+    /// The code of an answer that may be no Status.
+    pub async fn fails_plainly(&self, path: &str) -> u16 {
+        send(self.admin(), Method::GET, path, Value::Null).await.0.as_u16()
+    }
+
+    pub async fn table(&self, path: &str) -> Value {
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let request = Request::builder().uri(path).header("accept", accept);
+        let answer = self
+            .admin()
+            .oneshot(request.body(Full::new(Bytes::new())).unwrap())
+            .await
+            .unwrap();
+        serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Value {
         self.ok(Method::GET, path, Value::Null).await
     }

@@ -1,0 +1,521 @@
+//! Evaluation, step by step, each paid for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::arithmetic;
+use crate::ast::{Binary, Each, Expr, Node, Optional, Unary};
+use crate::functions;
+use crate::parse::dotted;
+use crate::value::{Key, Val, same};
+
+/// Why an evaluation gave no value. The words are those of Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EvalError {
+    /// The budget is used up.
+    #[error("operation cancelled: actual cost limit exceeded")]
+    OutOfBudget,
+    /// A map has no such key, an object no such field.
+    #[error("no such key: {0}")]
+    NoKey(String),
+    /// A list is shorter.
+    #[error("index out of bounds: {0}")]
+    OutOfBounds(i64),
+    /// An operator or a function does not take such values.
+    #[error("no such overload: {0}")]
+    NoOverload(String),
+    /// A variable that is not set.
+    #[error("undeclared reference to '{0}'")]
+    Undeclared(String),
+    /// A number would not fit.
+    #[error("integer overflow")]
+    Overflow,
+    /// A number divided by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// A rest of a division by zero.
+    #[error("modulus by zero")]
+    ModulusByZero,
+    /// A key given twice.
+    #[error("insert failed: key {0} already exists")]
+    RepeatedKey(String),
+    /// The value of an optional that has none.
+    #[error("optional.none() dereference")]
+    Missing,
+    /// What a function says is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// How much an evaluation may cost. A step costs one unit; what looks at a whole text or list costs more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    /// A budget of so many units.
+    pub fn new(units: u64) -> Self {
+        Self { left: units }
+    }
+
+    /// What is left.
+    pub fn left(self) -> u64 {
+        self.left
+    }
+
+    pub(crate) fn pay(&mut self, units: u64) -> Result<(), EvalError> {
+        match self.left.checked_sub(units) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.left = 0;
+                Err(EvalError::OutOfBudget)
+            }
+        }
+    }
+}
+
+type Result<T, E = EvalError> = std::result::Result<T, E>;
+
+/// Evaluates an expression.
+pub(crate) fn run<'a>(expr: &Expr, variables: &[(&str, Val<'a>)], budget: &mut Budget) -> Result<Val<'a>> {
+    let names = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    Run { names, budget }.value(expr)
+}
+
+struct Run<'a, 'b> {
+    /// The variables in scope, inner ones last.
+    names: Vec<(String, Val<'a>)>,
+    budget: &'b mut Budget,
+}
+
+impl<'a> Run<'a, '_> {
+    fn value(&mut self, expr: &Expr) -> Result<Val<'a>> {
+        self.budget.pay(1)?;
+        match &expr.node {
+            Node::Literal(value) => Ok(literal(value)),
+            Node::Name(name) => self.name(name),
+            Node::Select { of, field, optional } => self.select(expr, of, field, *optional),
+            Node::Has { of, field } => {
+                let of = self.value(of)?;
+                Ok(Val::Bool(has(&of, field)))
+            }
+            Node::Index { of, key, optional } => self.index(of, key, *optional),
+            Node::Call {
+                name,
+                target,
+                arguments,
+            } => self.call(name, target.as_deref(), arguments),
+            Node::Unary { operator, of } => self.unary(*operator, of),
+            Node::Binary {
+                operator: Binary::And,
+                left,
+                right,
+            } => self.both(left, right, false),
+            Node::Binary {
+                operator: Binary::Or,
+                left,
+                right,
+            } => self.both(left, right, true),
+            Node::Binary { operator, left, right } => {
+                let (left, right) = (self.value(left)?, self.value(right)?);
+                self.binary(*operator, &left, &right)
+            }
+            Node::If { when, yes, no } => match self.value(when)? {
+                Val::Bool(true) => self.value(yes),
+                Val::Bool(false) => self.value(no),
+                other => Err(no_overload("_?_:_", &[&other])),
+            },
+            Node::List(items) => self.list(items),
+            Node::Map(entries) => self.map(entries),
+            Node::Message(fields) => self.message(fields),
+            Node::Each {
+                each,
+                of,
+                first,
+                second,
+                filter,
+                body,
+            } => {
+                let of = self.value(of)?;
+                self.each(*each, &of, (first, second.as_deref()), (filter.as_deref(), body))
+            }
+            Node::Bind {
+                name,
+                value,
+                body,
+                optional,
+            } => self.bind(name, value, body, *optional),
+        }
+    }
+
+    fn name(&self, name: &str) -> Result<Val<'a>> {
+        let found = self.names.iter().rev().find(|(known, _)| known == name);
+        match found {
+            Some((_, value)) => Ok(value.clone()),
+            None => functions::type_value(name).ok_or_else(|| EvalError::Undeclared(name.to_owned())),
+        }
+    }
+
+    fn select(&mut self, expr: &Expr, of: &Expr, field: &str, optional: bool) -> Result<Val<'a>> {
+        // The few types whose names have dots.
+        if matches!(field, "Duration" | "Timestamp" | "IP")
+            && let Some(name) = dotted(expr)
+            && let Some(value) = functions::type_value(&name)
+        {
+            return Ok(value);
+        }
+        let of = self.value(of)?;
+        let wrapped = matches!(of, Val::Optional(_));
+        let inner = match &of {
+            Val::Optional(None) => return Ok(Val::Optional(None)),
+            Val::Optional(Some(inner)) => (**inner).clone(),
+            other => other.clone(),
+        };
+        match inner.get(field) {
+            Some(value) if optional || wrapped => Ok(Val::some(value)),
+            Some(value) => Ok(value),
+            None if optional || wrapped => Ok(Val::Optional(None)),
+            None if matches!(inner, Val::JsonMap(..) | Val::Map(_)) => Err(EvalError::NoKey(field.to_owned())),
+            None => Err(no_overload("select", &[&inner])),
+        }
+    }
+
+    fn index(&mut self, of: &Expr, key: &Expr, optional: bool) -> Result<Val<'a>> {
+        let (of, key) = (self.value(of)?, self.value(key)?);
+        let wrapped = matches!(of, Val::Optional(_));
+        let inner = match &of {
+            Val::Optional(None) => return Ok(Val::Optional(None)),
+            Val::Optional(Some(inner)) => (**inner).clone(),
+            other => other.clone(),
+        };
+        let found = at(&inner, &key);
+        match found {
+            Ok(value) if optional || wrapped => Ok(Val::some(value)),
+            Err(EvalError::NoKey(_) | EvalError::OutOfBounds(_)) if optional || wrapped => Ok(Val::Optional(None)),
+            found => found,
+        }
+    }
+
+    fn call(&mut self, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Result<Val<'a>> {
+        let space = target
+            .and_then(|target| functions::space_of(target, name))
+            .filter(|space| !self.names.iter().any(|(known, _)| known == space));
+        let target = match (target, &space) {
+            (Some(target), None) => Some(self.value(target)?),
+            _ => None,
+        };
+        // These two look at the first operand before the second.
+        if let (Some(Val::Optional(value)), "or" | "orValue", [other]) = (&target, name, arguments) {
+            return match (value, name) {
+                (Some(value), "orValue") => Ok((**value).clone()),
+                (Some(_), _) => Ok(Val::Optional(value.clone())),
+                (None, _) => self.value(other),
+            };
+        }
+        let mut values: Vec<Val<'a>> = target.into_iter().collect();
+        for argument in arguments {
+            values.push(self.value(argument)?);
+        }
+        let cost = values.iter().map(Val::weight).fold(0, u64::saturating_add);
+        self.budget.pay(cost)?;
+        match space {
+            Some(space) => functions::call(&format!("{space}.{name}"), &values, self.budget),
+            None => functions::call(name, &values, self.budget),
+        }
+    }
+
+    fn unary(&mut self, operator: Unary, of: &Expr) -> Result<Val<'a>> {
+        let value = self.value(of)?;
+        match (operator, &value) {
+            (Unary::Not, Val::Bool(truth)) => Ok(Val::Bool(!truth)),
+            (Unary::Not, other) => Err(no_overload("!_", &[other])),
+            (Unary::Negate, other) => arithmetic::negate(other).unwrap_or_else(|| Err(no_overload("-_", &[other]))),
+        }
+    }
+
+    /// `&&` and `||`: an error on one side does not matter when the other side decides.
+    fn both(&mut self, left: &Expr, right: &Expr, decides: bool) -> Result<Val<'a>> {
+        let first = self.value(left);
+        if matches!(first, Ok(Val::Bool(truth)) if truth == decides) || first == Err(EvalError::OutOfBudget) {
+            return first;
+        }
+        let second = self.value(right);
+        if matches!(second, Ok(Val::Bool(truth)) if truth == decides) || second == Err(EvalError::OutOfBudget) {
+            return second;
+        }
+        match (first?, second?) {
+            (Val::Bool(_), Val::Bool(_)) => Ok(Val::Bool(!decides)),
+            (left, right) => Err(no_overload(if decides { "_||_" } else { "_&&_" }, &[&left, &right])),
+        }
+    }
+
+    fn binary(&mut self, operator: Binary, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>> {
+        let fail = || no_overload(operator.name(), &[left, right]);
+        match operator {
+            Binary::Equal | Binary::NotEqual => {
+                self.budget.pay(left.weight().min(right.weight()))?;
+                Ok(Val::Bool(same(left, right) == (operator == Binary::Equal)))
+            }
+            Binary::Less | Binary::LessOrEqual | Binary::Greater | Binary::GreaterOrEqual => {
+                self.budget.pay(left.weight().min(right.weight()))?;
+                let order = arithmetic::compare(left, right).ok_or_else(fail)?;
+                Ok(Val::Bool(match operator {
+                    Binary::Less => order.is_lt(),
+                    Binary::LessOrEqual => order.is_le(),
+                    Binary::Greater => order.is_gt(),
+                    _ => order.is_ge(),
+                }))
+            }
+            Binary::In => self.contains(left, right).ok_or_else(fail)?,
+            Binary::Add => {
+                self.budget.pay(left.weight().saturating_add(right.weight()))?;
+                functions::join(left, right)
+                    .or_else(|| arithmetic::apply(operator, left, right))
+                    .unwrap_or_else(|| Err(fail()))
+            }
+            _ => arithmetic::apply(operator, left, right).unwrap_or_else(|| Err(fail())),
+        }
+    }
+
+    fn contains(&mut self, item: &Val<'a>, of: &Val<'a>) -> Option<Result<Val<'a>>> {
+        if let Some(items) = of.items() {
+            for candidate in items {
+                if let Err(error) = self.budget.pay(candidate.weight().min(item.weight())) {
+                    return Some(Err(error));
+                }
+                if same(item, &candidate) {
+                    return Some(Ok(Val::Bool(true)));
+                }
+            }
+            return Some(Ok(Val::Bool(false)));
+        }
+        match (item.key()?, of) {
+            (Key::Text(name), Val::JsonMap(fields, _)) => Some(Ok(Val::Bool(fields.contains_key(&*name)))),
+            (_, Val::JsonMap(..)) => Some(Ok(Val::Bool(false))),
+            (key, Val::Map(entries)) => Some(Ok(Val::Bool(entries.contains_key(&key)))),
+            _ => None,
+        }
+    }
+
+    fn list(&mut self, items: &[(Expr, bool)]) -> Result<Val<'a>> {
+        let mut values = Vec::with_capacity(items.len());
+        for (item, optional) in items {
+            match (self.value(item)?, optional) {
+                (Val::Optional(value), true) => values.extend(value.map(|value| (*value).clone())),
+                (value, _) => values.push(value),
+            }
+        }
+        Ok(Val::List(values.into()))
+    }
+
+    fn map(&mut self, entries: &[(Expr, Expr, bool)]) -> Result<Val<'a>> {
+        let mut map = BTreeMap::new();
+        for (key, value, optional) in entries {
+            let key = self.value(key)?;
+            let key = key
+                .key()
+                .ok_or_else(|| EvalError::Wrong(format!("unsupported key type: {}", key.type_name())))?;
+            let value = match (self.value(value)?, optional) {
+                (Val::Optional(None), true) => continue,
+                (Val::Optional(Some(value)), true) => (*value).clone(),
+                (value, _) => value,
+            };
+            if map.insert(key.clone(), value).is_some() {
+                return Err(EvalError::RepeatedKey(key.val().to_string()));
+            }
+        }
+        Ok(Val::Map(Arc::new(map)))
+    }
+
+    fn message(&mut self, fields: &[(String, Expr)]) -> Result<Val<'a>> {
+        let mut map = BTreeMap::new();
+        for (name, value) in fields {
+            map.insert(Key::Text(name.as_str().into()), self.value(value)?);
+        }
+        Ok(Val::Map(Arc::new(map)))
+    }
+
+    fn bind(&mut self, name: &str, value: &Expr, body: &Expr, optional: Option<Optional>) -> Result<Val<'a>> {
+        let value = match (self.value(value)?, optional) {
+            (value, None) => value,
+            (Val::Optional(None), _) => return Ok(Val::Optional(None)),
+            (Val::Optional(Some(value)), _) => (*value).clone(),
+            (other, _) => return Err(no_overload("optMap", &[&other])),
+        };
+        let made = self.with(&[(name, value)], body)?;
+        Ok(if optional == Some(Optional::Value) {
+            Val::some(made)
+        } else {
+            made
+        })
+    }
+
+    fn with(&mut self, names: &[(&str, Val<'a>)], body: &Expr) -> Result<Val<'a>> {
+        let depth = self.names.len();
+        self.names
+            .extend(names.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let value = self.value(body);
+        self.names.truncate(depth);
+        value
+    }
+
+    /// What a macro walks over: for each step the values of its one or two variables.
+    fn steps(&self, of: &Val<'a>, pair: bool) -> Option<Vec<(Val<'a>, Val<'a>)>> {
+        if let Some(items) = of.items() {
+            let numbered = items.enumerate().map(|(index, item)| match pair {
+                true => (Val::Int(i64::try_from(index).unwrap_or(i64::MAX)), item),
+                false => (item, Val::Null),
+            });
+            return Some(numbered.collect());
+        }
+        of.entries()
+    }
+
+    fn each(
+        &mut self,
+        each: Each,
+        of: &Val<'a>,
+        (first, second): (&str, Option<&str>),
+        (filter, body): (Option<&Expr>, &Expr),
+    ) -> Result<Val<'a>> {
+        self.budget.pay(of.weight())?;
+        let steps = self
+            .steps(of, second.is_some())
+            .ok_or_else(|| no_overload("comprehension", &[of]))?;
+        let mut state = State::new(each);
+        for (one, other) in steps {
+            self.budget.pay(1)?;
+            let mut names = vec![(first, one.clone())];
+            names.extend(second.map(|second| (second, other.clone())));
+            if let Some(filter) = filter {
+                match self.with(&names, filter)? {
+                    Val::Bool(true) => {}
+                    Val::Bool(false) => continue,
+                    other => return Err(no_overload("filter", &[&other])),
+                }
+            }
+            let value = self.with(&names, body);
+            if value == Err(EvalError::OutOfBudget) {
+                return value;
+            }
+            if let Some(done) = state.take(value, one)? {
+                return Ok(done);
+            }
+        }
+        state.end()
+    }
+}
+
+/// What a macro has found so far.
+struct State<'a> {
+    each: Each,
+    list: Vec<Val<'a>>,
+    map: BTreeMap<Key, Val<'a>>,
+    count: usize,
+    failed: Option<EvalError>,
+}
+
+impl<'a> State<'a> {
+    fn new(each: Each) -> Self {
+        Self {
+            each,
+            list: Vec::new(),
+            map: BTreeMap::new(),
+            count: 0,
+            failed: None,
+        }
+    }
+
+    /// Takes the body's value for one item; a value ends the walk.
+    fn take(&mut self, value: Result<Val<'a>>, item: Val<'a>) -> Result<Option<Val<'a>>> {
+        match (self.each, value) {
+            // One item that decides makes the errors of others meaningless.
+            (Each::All | Each::Exists, Err(error)) => self.failed = Some(error),
+            (_, Err(error)) => return Err(error),
+            (Each::All, Ok(Val::Bool(truth))) => return Ok((!truth).then_some(Val::Bool(false))),
+            (Each::Exists, Ok(Val::Bool(truth))) => return Ok(truth.then_some(Val::Bool(true))),
+            (Each::ExistsOne, Ok(Val::Bool(truth))) => self.count += usize::from(truth),
+            (Each::Filter, Ok(Val::Bool(truth))) => self.list.extend(truth.then_some(item)),
+            (Each::Map | Each::TransformList, Ok(value)) => self.list.push(value),
+            (Each::TransformMap, Ok(value)) => {
+                let key = item.key().ok_or_else(|| no_overload("transformMap", &[&item]))?;
+                self.map.insert(key, value);
+            }
+            (_, Ok(other)) => return Err(no_overload("comprehension", &[&other])),
+        }
+        Ok(None)
+    }
+
+    fn end(self) -> Result<Val<'a>> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        Ok(match self.each {
+            Each::All => Val::Bool(true),
+            Each::Exists => Val::Bool(false),
+            Each::ExistsOne => Val::Bool(self.count == 1),
+            Each::Map | Each::Filter | Each::TransformList => Val::List(self.list.into()),
+            Each::TransformMap => Val::Map(Arc::new(self.map)),
+        })
+    }
+}
+
+fn literal<'a>(value: &Val<'static>) -> Val<'a> {
+    value.clone()
+}
+
+/// Whether a field is there. Null counts as absent, as unset fields read.
+fn has(of: &Val<'_>, field: &str) -> bool {
+    match of {
+        Val::Optional(Some(inner)) => has(inner, field),
+        other => other.get(field).is_some_and(|value| !matches!(value, Val::Null)),
+    }
+}
+
+fn at<'a>(of: &Val<'a>, key: &Val<'a>) -> Result<Val<'a>> {
+    if let Some(mut items) = of.items() {
+        let index = match key {
+            Val::Int(index) => *index,
+            Val::Uint(index) => i64::try_from(*index).unwrap_or(i64::MAX),
+            Val::Double(index) if index.fract() == 0.0 => *index as i64,
+            other => return Err(no_overload("_[_]", &[of, other])),
+        };
+        let found = usize::try_from(index).ok().and_then(|index| items.nth(index));
+        return found.ok_or(EvalError::OutOfBounds(index));
+    }
+    match (of, key.key()) {
+        (Val::JsonMap(fields, kind), Some(Key::Text(name))) => {
+            let found = fields.get_key_value(&*name);
+            found
+                .map(|(name, value)| Val::json(value, kind.field(name)))
+                .ok_or_else(|| EvalError::NoKey(name.to_string()))
+        }
+        (Val::Map(entries), Some(key)) => entries
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| EvalError::NoKey(key.val().to_string())),
+        (Val::JsonMap(..), Some(_)) => Err(EvalError::NoKey(key.to_string())),
+        _ => Err(no_overload("_[_]", &[of, key])),
+    }
+}
+
+/// The refusal of values that an operator or a function does not take.
+pub(crate) fn no_overload(name: &str, values: &[&Val<'_>]) -> EvalError {
+    let kinds: Vec<&str> = values.iter().map(|value| value.type_name()).collect();
+    EvalError::NoOverload(format!("{name} applied to '({})'", kinds.join(", ")))
+}
+
+impl PartialEq for Val<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        same(self, other)
+    }
+}

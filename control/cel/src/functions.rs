@@ -1,0 +1,528 @@
+//! The functions of the language and of Kubernetes' libraries, by name.
+//!
+//! A function takes its target first. The table at the end says which names exist and how many arguments they take, for
+//! the check; what a function does is decided by the values.
+
+use std::sync::Arc;
+
+use crate::arithmetic;
+use crate::ast::{Expr, Node};
+use crate::eval::{Budget, EvalError, no_overload};
+use crate::network::{self, Cidr, Ip, Url, Version};
+use crate::texts;
+use crate::time;
+use crate::value::{Foreign, Val, same};
+
+type Result<T, E = EvalError> = std::result::Result<T, E>;
+
+/// The first part of a function's name that has two, where the target is no variable but such a part.
+pub(crate) fn space_of<'e>(target: &'e Expr, function: &str) -> Option<&'e str> {
+    let Node::Name(name) = &target.node else { return None };
+    let known = matches!(
+        name.as_str(),
+        "optional" | "math" | "base64" | "sets" | "strings" | "lists" | "cel"
+    );
+    (known || (name == "ip" && function == "isCanonical")).then_some(name)
+}
+
+/// The value of a name that means a type.
+pub(crate) fn type_value<'a>(name: &str) -> Option<Val<'a>> {
+    const TYPES: [&str; 14] = [
+        "bool",
+        "int",
+        "uint",
+        "double",
+        "string",
+        "bytes",
+        "list",
+        "map",
+        "null_type",
+        "type",
+        "optional_type",
+        "google.protobuf.Duration",
+        "google.protobuf.Timestamp",
+        "net.IP",
+    ];
+    TYPES.contains(&name).then(|| Val::Type(name.to_owned()))
+}
+
+/// `+` of texts, bytes and lists.
+pub(crate) fn join<'a>(left: &Val<'a>, right: &Val<'a>) -> Option<Result<Val<'a>>> {
+    if let (Some(one), Some(other)) = (left.as_text(), right.as_text()) {
+        return Some(Ok(Val::text(format!("{one}{other}"))));
+    }
+    if let (Val::Bytes(one), Val::Bytes(other)) = (left, right) {
+        return Some(Ok(Val::Bytes([&**one, &**other].concat().into())));
+    }
+    let (one, other) = (left.items()?, right.items()?);
+    Some(Ok(Val::List(one.chain(other).collect())))
+}
+
+/// Calls a function with its values, the target first.
+pub(crate) fn call<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> Result<Val<'a>> {
+    let wrong = || no_overload(name, &values.iter().collect::<Vec<_>>());
+    if let Some(found) = texts::call(name, values, budget) {
+        return found;
+    }
+    let found = match values {
+        [value] => one(name, value, budget),
+        [value, other] => two(name, value, other, budget),
+        _ => None,
+    };
+    found.or_else(|| space(name, values)).unwrap_or_else(|| Err(wrong()))
+}
+
+fn one<'a>(name: &str, value: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
+    Some(Ok(match (name, value) {
+        ("size", value) => Val::Int(i64::try_from(value.size()?).unwrap_or(i64::MAX)),
+        ("dyn", value) => value.clone(),
+        ("type", value) => Val::Type(value.type_name().to_owned()),
+        ("string" | "int" | "uint" | "double" | "bool" | "bytes" | "duration" | "timestamp", value) => {
+            return convert(name, value);
+        }
+        ("hasValue", Val::Optional(value)) => Val::Bool(value.is_some()),
+        ("value", Val::Optional(value)) => {
+            return Some(value.as_ref().map(|value| (**value).clone()).ok_or(EvalError::Missing));
+        }
+        (_, Val::Time(nanos)) => return time::part(name, *nanos, None),
+        (_, Val::Duration(nanos)) => Val::Int(match name {
+            "getHours" => nanos / 3_600_000_000_000,
+            "getMinutes" => nanos / 60_000_000_000,
+            "getSeconds" => nanos / 1_000_000_000,
+            "getMilliseconds" => nanos / 1_000_000 % 1000,
+            _ => return None,
+        }),
+        (_, Val::Foreign(value)) => return of_foreign(name, &**value),
+        (_, value) if value.items().is_some() => return of_list(name, value, budget),
+        (_, value) => return made(name, value.as_text()?),
+    }))
+}
+
+fn two<'a>(name: &str, value: &Val<'a>, other: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
+    match (name, value, other) {
+        ("indexOf" | "lastIndexOf", list, item) if list.items().is_some() => {
+            let found: Vec<usize> = list
+                .items()?
+                .enumerate()
+                .filter(|(_, candidate)| same(candidate, item))
+                .map(|(index, _)| index)
+                .collect();
+            let at = if name == "indexOf" { found.first() } else { found.last() };
+            Some(Ok(Val::Int(at.and_then(|at| i64::try_from(*at).ok()).unwrap_or(-1))))
+        }
+        ("flatten", list, Val::Int(depth)) => Some(flatten(list, *depth, budget)),
+        (_, Val::Time(nanos), zone) => time::part(name, *nanos, Some(zone.as_text()?)),
+        (_, Val::Foreign(value), other) => with_foreign(name, &**value, other),
+        ("semver", value, Val::Bool(lenient)) => Some(version(value.as_text()?, *lenient)),
+        ("isSemver", value, Val::Bool(lenient)) => {
+            Some(Ok(Val::Bool(Version::parse(value.as_text()?, *lenient).is_some())))
+        }
+        _ => None,
+    }
+}
+
+fn version<'a>(text: &str, lenient: bool) -> Result<Val<'a>> {
+    Version::parse(text, lenient)
+        .map(Val::foreign)
+        .ok_or_else(|| EvalError::Wrong(format!("invalid semantic version: {text:?}")))
+}
+
+fn convert<'a>(name: &str, value: &Val<'a>) -> Option<Result<Val<'a>>> {
+    let wrong = |words: String| Err(EvalError::Wrong(words));
+    let text = value.as_text();
+    Some(match (name, value) {
+        ("string", Val::Bytes(bytes)) => String::from_utf8(bytes.to_vec())
+            .map(Val::text)
+            .map_err(|_| EvalError::Wrong("invalid UTF-8 in bytes, cannot convert to string".to_owned())),
+        ("string", Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) | Val::Duration(_) | Val::Time(_)) => {
+            Ok(Val::text(value.to_string()))
+        }
+        ("string", Val::Foreign(value)) => of_foreign("string", &**value)?,
+        ("string", value) if text.is_some() => Ok(value.clone()),
+        ("int", Val::Int(_))
+        | ("uint", Val::Uint(_))
+        | ("double", Val::Double(_))
+        | ("bool", Val::Bool(_))
+        | ("bytes", Val::Bytes(_))
+        | ("duration", Val::Duration(_))
+        | ("timestamp", Val::Time(_)) => Ok(value.clone()),
+        ("int", Val::Uint(number)) => i64::try_from(*number).map(Val::Int).map_err(|_| EvalError::Overflow),
+        ("int", Val::Double(number)) if number.abs() < 9.2e18 => Ok(Val::Int(*number as i64)),
+        ("int" | "uint", Val::Double(_)) => Err(EvalError::Overflow),
+        ("int", Val::Time(nanos)) => i64::try_from(nanos.div_euclid(1_000_000_000))
+            .map(Val::Int)
+            .map_err(|_| EvalError::Overflow),
+        ("uint", Val::Int(number)) => u64::try_from(*number).map(Val::Uint).map_err(|_| EvalError::Overflow),
+        ("double", Val::Int(number)) => Ok(Val::Double(*number as f64)),
+        ("double", Val::Uint(number)) => Ok(Val::Double(*number as f64)),
+        ("timestamp", Val::Int(seconds)) => Ok(Val::Time(i128::from(*seconds) * 1_000_000_000)),
+        (name, _) => {
+            let text = text?;
+            let failed = || wrong(format!("type conversion error from 'string' to '{name}'"));
+            match name {
+                "int" => text.parse().map(Val::Int).or_else(|_| failed()),
+                "uint" => text.parse().map(Val::Uint).or_else(|_| failed()),
+                "double" => text.parse().map(Val::Double).or_else(|_| failed()),
+                "bool" => match text {
+                    "true" | "True" | "TRUE" | "t" | "1" => Ok(Val::Bool(true)),
+                    "false" | "False" | "FALSE" | "f" | "0" => Ok(Val::Bool(false)),
+                    _ => failed(),
+                },
+                "bytes" => Ok(Val::Bytes(text.as_bytes().into())),
+                "duration" => time::parse_duration(text).map(Val::Duration).map_or_else(failed, Ok),
+                "timestamp" => time::parse_moment(text).map(Val::Time).map_or_else(failed, Ok),
+                _ => return None,
+            }
+        }
+    })
+}
+
+/// What is made from a text.
+fn made<'a>(name: &str, text: &str) -> Option<Result<Val<'a>>> {
+    let wrong = |words: String| EvalError::Wrong(words);
+    Some(match name {
+        "isIP" => Ok(Val::Bool(Ip::parse(text).is_some())),
+        "isCIDR" => Ok(Val::Bool(Cidr::parse(text).is_some())),
+        "isURL" => Ok(Val::Bool(Url::parse(text).is_some())),
+        "isSemver" => Ok(Val::Bool(Version::parse(text, false).is_some())),
+        "ip" => Ip::parse(text)
+            .map(Val::foreign)
+            .ok_or_else(|| wrong(format!("IP Address {text:?} parse error"))),
+        "cidr" => Cidr::parse(text).map(Val::foreign).ok_or_else(|| {
+            wrong(format!(
+                "network address parse error during conversion from string: {text:?}"
+            ))
+        }),
+        "url" => Url::parse(text)
+            .map(Val::foreign)
+            .ok_or_else(|| wrong(format!("URL parse error during conversion from string: {text:?}"))),
+        "semver" => version(text, false),
+        "ip.isCanonical" => Ip::parse(text)
+            .map(|ip| Val::Bool(ip.0.to_string() == text))
+            .ok_or_else(|| wrong(format!("IP Address {text:?} parse error"))),
+        "base64.decode" => network::from_base64(text)
+            .map(|bytes| Val::Bytes(bytes.into()))
+            .ok_or_else(|| wrong("illegal base64 data".to_owned())),
+        _ => return None,
+    })
+}
+
+fn of_foreign<'a>(name: &str, value: &dyn Foreign) -> Option<Result<Val<'a>>> {
+    let any = value.any();
+    if let Some(ip) = any.downcast_ref::<Ip>() {
+        return Some(Ok(match name {
+            "family" => Val::Int(if ip.0.is_ipv4() { 4 } else { 6 }),
+            "isUnspecified" => Val::Bool(ip.0.is_unspecified()),
+            "isLoopback" => Val::Bool(ip.0.is_loopback()),
+            "isLinkLocalMulticast" => Val::Bool(ip.is_link_local_multicast()),
+            "isLinkLocalUnicast" => Val::Bool(ip.is_link_local_unicast()),
+            "isGlobalUnicast" => Val::Bool(ip.is_global_unicast()),
+            "string" => Val::text(ip.0.to_string()),
+            _ => return None,
+        }));
+    }
+    if let Some(cidr) = any.downcast_ref::<Cidr>() {
+        return Some(Ok(match name {
+            "ip" => Val::foreign(Ip(cidr.address)),
+            "masked" => Val::foreign(cidr.masked()),
+            "prefixLength" => Val::Int(i64::from(cidr.bits)),
+            "string" => Val::text(format!("{}/{}", cidr.address, cidr.bits)),
+            _ => return None,
+        }));
+    }
+    if let Some(url) = any.downcast_ref::<Url>() {
+        let text = |text: &str| Val::text(text.to_owned());
+        return Some(Ok(match name {
+            "getScheme" => text(&url.scheme),
+            "getHost" => text(&url.host),
+            "getHostname" => text(url.host_name()),
+            "getPort" => text(url.port()),
+            "getEscapedPath" => text(&url.escaped_path()),
+            "getQuery" => {
+                let mut map: std::collections::BTreeMap<crate::value::Key, Vec<Val<'a>>> =
+                    std::collections::BTreeMap::new();
+                for (key, value) in url.query_pairs() {
+                    map.entry(crate::value::Key::Text(key.into()))
+                        .or_default()
+                        .push(Val::text(value));
+                }
+                Val::Map(Arc::new(
+                    map.into_iter()
+                        .map(|(key, values)| (key, Val::List(values.into())))
+                        .collect(),
+                ))
+            }
+            _ => return None,
+        }));
+    }
+    let version = any.downcast_ref::<Version>()?;
+    let [major, minor, patch] = version.numbers;
+    let number = |number: u64| Val::Int(i64::try_from(number).unwrap_or(i64::MAX));
+    Some(Ok(match name {
+        "major" => number(major),
+        "minor" => number(minor),
+        "patch" => number(patch),
+        _ => return None,
+    }))
+}
+
+fn with_foreign<'a>(name: &str, value: &dyn Foreign, other: &Val<'a>) -> Option<Result<Val<'a>>> {
+    let any = value.any();
+    if let Some(cidr) = any.downcast_ref::<Cidr>() {
+        let parsed = match other {
+            Val::Foreign(other) => other
+                .any()
+                .downcast_ref::<Ip>()
+                .map(|ip| Cidr::single(ip.0))
+                .or_else(|| other.any().downcast_ref::<Cidr>().copied()),
+            other if name == "containsIP" => Ip::parse(other.as_text()?).map(|ip| Cidr::single(ip.0)),
+            other => Cidr::parse(other.as_text()?),
+        };
+        let inside = parsed
+            .map(|parsed| Val::Bool(cidr.contains(parsed)))
+            .ok_or_else(|| EvalError::Wrong("network address parse error during conversion from string".to_owned()));
+        return matches!(name, "containsIP" | "containsCIDR").then_some(inside);
+    }
+    let version = any.downcast_ref::<Version>()?;
+    let Val::Foreign(other) = other else { return None };
+    let order = version.order(other.any().downcast_ref::<Version>()?);
+    Some(Ok(match name {
+        "isGreaterThan" => Val::Bool(order.is_gt()),
+        "isLessThan" => Val::Bool(order.is_lt()),
+        "compareTo" => Val::Int(order as i64),
+        _ => return None,
+    }))
+}
+
+fn of_list<'a>(name: &str, list: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
+    let items: Vec<Val<'a>> = list.items()?.collect();
+    let fail = || no_overload(name, &[list]);
+    Some(match name {
+        "isSorted" => Ok(Val::Bool(items.is_sorted_by(|one, other| {
+            arithmetic::compare(one, other).is_some_and(|order| order.is_le())
+        }))),
+        "sum" => {
+            let mut sum = items.first().cloned().unwrap_or(Val::Int(0));
+            for item in items.iter().skip(1) {
+                match arithmetic::apply(crate::ast::Binary::Add, &sum, item) {
+                    Some(Ok(next)) => sum = next,
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => return Some(Err(fail())),
+                }
+            }
+            Ok(sum)
+        }
+        "min" | "max" | "math.least" | "math.greatest" => {
+            let least = matches!(name, "min" | "math.least");
+            extreme(items, least).unwrap_or_else(|| Err(EvalError::Wrong(format!("{name} called on empty list"))))
+        }
+        "reverse" => Ok(Val::List(items.into_iter().rev().collect())),
+        "distinct" => {
+            let mut kept: Vec<Val<'a>> = Vec::new();
+            for item in items {
+                if let Err(error) = budget.pay(1 + kept.len() as u64) {
+                    return Some(Err(error));
+                }
+                if !kept.iter().any(|known| same(known, &item)) {
+                    kept.push(item);
+                }
+            }
+            Ok(Val::List(kept.into()))
+        }
+        "sort" => {
+            let mut items = items;
+            let sortable = items
+                .windows(2)
+                .all(|pair| matches!(pair, [one, other] if arithmetic::compare(one, other).is_some()));
+            if !sortable {
+                return Some(Err(fail()));
+            }
+            items.sort_by(|one, other| arithmetic::compare(one, other).unwrap_or(std::cmp::Ordering::Equal));
+            Ok(Val::List(items.into()))
+        }
+        "flatten" => flatten(list, 1, budget),
+        "first" => Ok(Val::Optional(items.into_iter().next().map(Arc::new))),
+        "last" => Ok(Val::Optional(items.into_iter().next_back().map(Arc::new))),
+        _ => return None,
+    })
+}
+
+fn extreme<'a>(items: Vec<Val<'a>>, least: bool) -> Option<Result<Val<'a>>> {
+    let mut items = items.into_iter();
+    let mut found = items.next()?;
+    for item in items {
+        match arithmetic::compare(&item, &found) {
+            Some(order) if order.is_lt() == least && order.is_ne() => found = item,
+            Some(_) => {}
+            None => return Some(Err(no_overload("min", &[&item, &found]))),
+        }
+    }
+    Some(Ok(found))
+}
+
+fn flatten<'a>(list: &Val<'a>, depth: i64, budget: &mut Budget) -> Result<Val<'a>> {
+    let mut flat = Vec::new();
+    for item in list.items().into_iter().flatten() {
+        budget.pay(1)?;
+        match (depth > 0, item.items()) {
+            (true, Some(_)) => match flatten(&item, depth - 1, budget)? {
+                Val::List(items) => flat.extend(items.iter().cloned()),
+                other => flat.push(other),
+            },
+            _ => flat.push(item),
+        }
+    }
+    Ok(Val::List(flat.into()))
+}
+
+/// Functions with a name in two parts.
+fn space<'a>(name: &str, values: &[Val<'a>]) -> Option<Result<Val<'a>>> {
+    let within = |one: &Val<'a>, other: &Val<'a>| {
+        Some(one.items()?.all(|item| {
+            other
+                .items()
+                .into_iter()
+                .flatten()
+                .any(|candidate| same(&item, &candidate))
+        }))
+    };
+    Some(Ok(match (name, values) {
+        ("optional.of", [value]) => Val::some(value.clone()),
+        ("optional.none", []) => Val::Optional(None),
+        ("optional.ofNonZeroValue", [value]) => {
+            let zero = match value {
+                Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
+                Val::Double(number) => *number == 0.0,
+                value => value.size() == Some(0),
+            };
+            if zero {
+                Val::Optional(None)
+            } else {
+                Val::some(value.clone())
+            }
+        }
+        ("base64.encode", [Val::Bytes(bytes)]) => Val::text(network::to_base64(bytes)),
+        ("sets.contains", [one, other]) => Val::Bool(within(other, one)?),
+        ("sets.equivalent", [one, other]) => Val::Bool(within(other, one)? && within(one, other)?),
+        ("sets.intersects", [one, other]) => Val::Bool(one.items()?.any(|item| {
+            other
+                .items()
+                .into_iter()
+                .flatten()
+                .any(|candidate| same(&item, &candidate))
+        })),
+        ("lists.range", [Val::Int(count)]) if (0..=10_000).contains(count) => {
+            Val::List((0..*count).map(Val::Int).collect())
+        }
+        ("math.least" | "math.greatest", [_, _, ..]) => return extreme(values.to_vec(), name == "math.least"),
+        ("math.abs", [Val::Int(number)]) => return Some(number.checked_abs().map(Val::Int).ok_or(EvalError::Overflow)),
+        ("math.abs", [Val::Double(number)]) => Val::Double(number.abs()),
+        ("math.ceil", [Val::Double(number)]) => Val::Double(number.ceil()),
+        ("math.floor", [Val::Double(number)]) => Val::Double(number.floor()),
+        ("math.round", [Val::Double(number)]) => Val::Double(number.round()),
+        _ => return None,
+    }))
+}
+
+/// The functions that there are: name, fewest and most values with the target.
+pub(crate) const KNOWN: &[(&str, usize, usize)] = &[
+    ("size", 1, 1),
+    ("dyn", 1, 1),
+    ("type", 1, 1),
+    ("string", 1, 1),
+    ("int", 1, 1),
+    ("uint", 1, 1),
+    ("double", 1, 1),
+    ("bool", 1, 1),
+    ("bytes", 1, 1),
+    ("duration", 1, 1),
+    ("timestamp", 1, 1),
+    ("hasValue", 1, 1),
+    ("value", 1, 1),
+    ("or", 2, 2),
+    ("orValue", 2, 2),
+    ("getFullYear", 1, 2),
+    ("getMonth", 1, 2),
+    ("getDate", 1, 2),
+    ("getDayOfMonth", 1, 2),
+    ("getDayOfWeek", 1, 2),
+    ("getDayOfYear", 1, 2),
+    ("getHours", 1, 2),
+    ("getMinutes", 1, 2),
+    ("getSeconds", 1, 2),
+    ("getMilliseconds", 1, 2),
+    ("contains", 2, 2),
+    ("startsWith", 2, 2),
+    ("endsWith", 2, 2),
+    ("matches", 2, 2),
+    ("find", 2, 2),
+    ("findAll", 2, 3),
+    ("charAt", 2, 2),
+    ("indexOf", 2, 3),
+    ("lastIndexOf", 2, 3),
+    ("join", 1, 2),
+    ("lowerAscii", 1, 1),
+    ("upperAscii", 1, 1),
+    ("replace", 3, 4),
+    ("split", 2, 3),
+    ("substring", 2, 3),
+    ("trim", 1, 1),
+    ("reverse", 1, 1),
+    ("strings.quote", 1, 1),
+    ("format", 2, 2),
+    ("isSorted", 1, 1),
+    ("sum", 1, 1),
+    ("min", 1, 1),
+    ("max", 1, 1),
+    ("distinct", 1, 1),
+    ("sort", 1, 1),
+    ("flatten", 1, 2),
+    ("first", 1, 1),
+    ("last", 1, 1),
+    ("isIP", 1, 1),
+    ("ip", 1, 1),
+    ("family", 1, 1),
+    ("isUnspecified", 1, 1),
+    ("isLoopback", 1, 1),
+    ("isLinkLocalMulticast", 1, 1),
+    ("isLinkLocalUnicast", 1, 1),
+    ("isGlobalUnicast", 1, 1),
+    ("ip.isCanonical", 1, 1),
+    ("isCIDR", 1, 1),
+    ("cidr", 1, 1),
+    ("masked", 1, 1),
+    ("prefixLength", 1, 1),
+    ("containsIP", 2, 2),
+    ("containsCIDR", 2, 2),
+    ("isURL", 1, 1),
+    ("url", 1, 1),
+    ("getScheme", 1, 1),
+    ("getHost", 1, 1),
+    ("getHostname", 1, 1),
+    ("getPort", 1, 1),
+    ("getEscapedPath", 1, 1),
+    ("getQuery", 1, 1),
+    ("isSemver", 1, 2),
+    ("semver", 1, 2),
+    ("major", 1, 1),
+    ("minor", 1, 1),
+    ("patch", 1, 1),
+    ("isGreaterThan", 2, 2),
+    ("isLessThan", 2, 2),
+    ("compareTo", 2, 2),
+    ("optional.of", 1, 1),
+    ("optional.none", 0, 0),
+    ("optional.ofNonZeroValue", 1, 1),
+    ("base64.encode", 1, 1),
+    ("base64.decode", 1, 1),
+    ("sets.contains", 2, 2),
+    ("sets.equivalent", 2, 2),
+    ("sets.intersects", 2, 2),
+    ("lists.range", 1, 1),
+    ("math.least", 1, 16),
+    ("math.greatest", 1, 16),
+    ("math.abs", 1, 1),
+    ("math.ceil", 1, 1),
+    ("math.floor", 1, 1),
+    ("math.round", 1, 1),
+];

@@ -1,0 +1,360 @@
+//! Values: JSON where it lies, and what expressions make of it.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
+
+use crate::kind::Kind;
+use crate::{network, time};
+
+/// A value of a type that a library brings, such as an address or an amount.
+pub trait Foreign: Any + Debug + Send + Sync {
+    /// The type's name.
+    fn kind(&self) -> &'static str;
+    /// Whether two values are equal.
+    fn same(&self, other: &dyn Foreign) -> bool;
+    /// The value itself, for its own library.
+    fn any(&self) -> &dyn Any;
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub enum Val<'a> {
+    /// Nothing.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A whole number that is not negative.
+    Uint(u64),
+    /// A number.
+    Double(f64),
+    /// A text in JSON.
+    Borrowed(&'a str),
+    /// A text that was made.
+    Text(Arc<str>),
+    /// Bytes.
+    Bytes(Arc<[u8]>),
+    /// A length of time, in nanoseconds.
+    Duration(i64),
+    /// A moment, in nanoseconds since 1970.
+    Time(i128),
+    /// A list in JSON, with what is known of its items.
+    JsonList(&'a [Value], &'a Kind),
+    /// A list that was made.
+    List(Arc<[Val<'a>]>),
+    /// An object or a map in JSON, with what is known of it.
+    JsonMap(&'a Map<String, Value>, &'a Kind),
+    /// A map that was made.
+    Map(Arc<BTreeMap<Key, Val<'a>>>),
+    /// A value that may be missing.
+    Optional(Option<Arc<Val<'a>>>),
+    /// The type of a value.
+    Type(String),
+    /// A value of a library's type.
+    Foreign(Arc<dyn Foreign>),
+}
+
+/// A key of a map that was made.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A truth.
+    Bool(bool),
+    /// A number; unsigned ones too.
+    Int(i128),
+    /// A text.
+    Text(Arc<str>),
+}
+
+impl<'a> Val<'a> {
+    /// A text.
+    pub fn text(text: impl Into<Arc<str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A value of a library's type.
+    pub fn foreign(value: impl Foreign) -> Self {
+        Self::Foreign(Arc::new(value))
+    }
+
+    /// An optional with a value.
+    pub fn some(value: Val<'a>) -> Self {
+        Self::Optional(Some(Arc::new(value)))
+    }
+
+    /// A value in JSON, read as what is known of it.
+    pub fn json(value: &'a Value, kind: &'a Kind) -> Self {
+        match (value, kind) {
+            (Value::Null, _) => Self::Null,
+            (Value::Bool(truth), _) => Self::Bool(*truth),
+            (Value::Number(number), kind) => Self::number(number, kind),
+            (Value::String(text), Kind::Time) => time::parse_moment(text).map_or(Self::Borrowed(text), Self::Time),
+            (Value::String(text), Kind::Duration) => {
+                time::parse_duration(text).map_or(Self::Borrowed(text), Self::Duration)
+            }
+            (Value::String(text), Kind::Bytes) => {
+                network::from_base64(text).map_or(Self::Borrowed(text), |bytes| Self::Bytes(bytes.into()))
+            }
+            (Value::String(text), _) => Self::Borrowed(text),
+            (Value::Array(items), kind) => Self::JsonList(items, kind),
+            (Value::Object(fields), kind) => Self::JsonMap(fields, kind),
+        }
+    }
+
+    fn number(number: &Number, kind: &Kind) -> Self {
+        match (number.as_i64(), kind) {
+            (Some(whole), Kind::Double) => Self::Double(whole as f64),
+            (Some(whole), _) => Self::Int(whole),
+            (None, Kind::Int) => {
+                let double = number.as_f64().unwrap_or_default();
+                if double.fract() == 0.0 && double.abs() < 9e18 {
+                    Self::Int(double as i64)
+                } else {
+                    Self::Double(double)
+                }
+            }
+            (None, _) => Self::Double(number.as_f64().unwrap_or_default()),
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Borrowed(text) => Some(text),
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A list's length or a map's, a text's in characters, the number of bytes.
+    pub(crate) fn size(&self) -> Option<usize> {
+        Some(match self {
+            Self::Borrowed(_) | Self::Text(_) => self.as_text().unwrap_or_default().chars().count(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::JsonList(items, _) => items.len(),
+            Self::List(items) => items.len(),
+            Self::JsonMap(fields, _) => fields.len(),
+            Self::Map(entries) => entries.len(),
+            _ => return None,
+        })
+    }
+
+    /// The items of a list.
+    pub(crate) fn items(&self) -> Option<Items<'_, 'a>> {
+        match self {
+            Self::JsonList(items, kind) => Some(Items::Json(items.iter(), kind.item())),
+            Self::List(items) => Some(Items::Made(items.iter())),
+            _ => None,
+        }
+    }
+
+    /// The keys and values of a map, in no particular order.
+    pub(crate) fn entries(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
+        match self {
+            Self::JsonMap(fields, kind) => Some(
+                fields
+                    .iter()
+                    .map(|(name, value)| (Val::Borrowed(name.as_str()), Val::json(value, kind.field(name))))
+                    .collect(),
+            ),
+            Self::Map(entries) => Some(entries.iter().map(|(key, value)| (key.val(), value.clone())).collect()),
+            _ => None,
+        }
+    }
+
+    /// The value of a field or a key.
+    pub(crate) fn get(&self, name: &str) -> Option<Val<'a>> {
+        match self {
+            Self::JsonMap(fields, kind) => {
+                let name = kind.unescaped(name);
+                // A field that may be null and is, is there; one of an object whose value is null and may not be, is not.
+                fields
+                    .get_key_value(name.as_ref())
+                    .map(|(name, value)| Val::json(value, kind.field(name)))
+            }
+            Self::Map(entries) => entries.get(&Key::Text(name.into())).cloned(),
+            _ => None,
+        }
+    }
+
+    /// The value as a map's key.
+    pub(crate) fn key(&self) -> Option<Key> {
+        Some(match self {
+            Self::Bool(truth) => Key::Bool(*truth),
+            Self::Int(number) => Key::Int(i128::from(*number)),
+            Self::Uint(number) => Key::Int(i128::from(*number)),
+            Self::Double(number) if number.fract() == 0.0 => Key::Int(*number as i128),
+            Self::Borrowed(text) => Key::Text((*text).into()),
+            Self::Text(text) => Key::Text(text.clone()),
+            _ => return None,
+        })
+    }
+
+    /// The name of its type.
+    pub fn type_name(&self) -> &str {
+        match self {
+            Self::Null => "null_type",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Uint(_) => "uint",
+            Self::Double(_) => "double",
+            Self::Borrowed(_) | Self::Text(_) => "string",
+            Self::Bytes(_) => "bytes",
+            Self::Duration(_) => "google.protobuf.Duration",
+            Self::Time(_) => "google.protobuf.Timestamp",
+            Self::JsonList(..) | Self::List(_) => "list",
+            Self::JsonMap(..) | Self::Map(_) => "map",
+            Self::Optional(_) => "optional_type",
+            Self::Type(_) => "type",
+            Self::Foreign(value) => value.kind(),
+        }
+    }
+
+    /// How much looking at the whole value costs: at least 1, a tenth of its size for texts, as in Kubernetes.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Self::Borrowed(_) | Self::Text(_) => 1 + self.as_text().unwrap_or_default().len() as u64 / 10,
+            Self::Bytes(bytes) => 1 + bytes.len() as u64 / 10,
+            other => 1 + other.size().unwrap_or_default() as u64,
+        }
+    }
+}
+
+impl Key {
+    /// The key as a value.
+    pub(crate) fn val<'a>(&self) -> Val<'a> {
+        match self {
+            Self::Bool(truth) => Val::Bool(*truth),
+            Self::Int(number) => {
+                i64::try_from(*number).map_or_else(|_| Val::Uint(u64::try_from(*number).unwrap_or_default()), Val::Int)
+            }
+            Self::Text(text) => Val::Text(text.clone()),
+        }
+    }
+}
+
+/// The items of a list.
+pub(crate) enum Items<'i, 'a> {
+    Json(std::slice::Iter<'a, Value>, &'a Kind),
+    Made(std::slice::Iter<'i, Val<'a>>),
+}
+
+impl<'a> Iterator for Items<'_, 'a> {
+    type Item = Val<'a>;
+
+    fn next(&mut self) -> Option<Val<'a>> {
+        match self {
+            Self::Json(items, kind) => items.next().map(|item| Val::json(item, kind)),
+            Self::Made(items) => items.next().cloned(),
+        }
+    }
+}
+
+/// Equality of values. Numbers of different types are compared by value; what cannot be equal is not.
+pub(crate) fn same(one: &Val<'_>, other: &Val<'_>) -> bool {
+    if let (Some(one), Some(other)) = (one.as_text(), other.as_text()) {
+        return one == other;
+    }
+    match (one, other) {
+        (Val::Null, Val::Null) => true,
+        (Val::Bool(one), Val::Bool(other)) => one == other,
+        (Val::Bytes(one), Val::Bytes(other)) => one == other,
+        (Val::Duration(one), Val::Duration(other)) => one == other,
+        (Val::Time(one), Val::Time(other)) => one == other,
+        (Val::Type(one), Val::Type(other)) => one == other,
+        (Val::Foreign(one), Val::Foreign(other)) => one.same(&**other),
+        (Val::Optional(None), Val::Optional(None)) => true,
+        (Val::Optional(Some(one)), Val::Optional(Some(other))) => same(one, other),
+        (Val::JsonList(..) | Val::List(_), Val::JsonList(..) | Val::List(_)) => same_lists(one, other),
+        (Val::JsonMap(..) | Val::Map(_), Val::JsonMap(..) | Val::Map(_)) => same_maps(one, other),
+        _ => {
+            crate::arithmetic::compare(one, other).is_some_and(|order| order.is_eq())
+                && one.is_number()
+                && other.is_number()
+        }
+    }
+}
+
+fn same_lists(one: &Val<'_>, other: &Val<'_>) -> bool {
+    if one.size() != other.size() {
+        return false;
+    }
+    let (Some(left), Some(mut right)) = (one.items(), other.items()) else {
+        return false;
+    };
+    let unordered = |val: &Val<'_>| matches!(val, Val::JsonList(_, kind) if kind.is_unordered());
+    if unordered(one) || unordered(other) {
+        let mut rest: Vec<Val<'_>> = right.collect();
+        return left
+            .into_iter()
+            .all(|item| match rest.iter().position(|candidate| same(&item, candidate)) {
+                Some(at) => {
+                    rest.swap_remove(at);
+                    true
+                }
+                None => false,
+            });
+    }
+    left.into_iter()
+        .all(|item| right.next().is_some_and(|candidate| same(&item, &candidate)))
+}
+
+fn same_maps(one: &Val<'_>, other: &Val<'_>) -> bool {
+    let (Some(left), Some(right)) = (one.entries(), other.entries()) else {
+        return false;
+    };
+    left.len() == right.len()
+        && left.iter().all(|(key, value)| {
+            right
+                .iter()
+                .any(|(candidate, found)| same(key, candidate) && same(value, found))
+        })
+}
+
+impl Val<'_> {
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self, Self::Int(_) | Self::Uint(_) | Self::Double(_))
+    }
+}
+
+impl fmt::Display for Val<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(truth) => write!(f, "{truth}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Uint(number) => write!(f, "{number}"),
+            Self::Double(number) => write!(f, "{number}"),
+            Self::Borrowed(_) | Self::Text(_) => f.write_str(self.as_text().unwrap_or_default()),
+            Self::Bytes(bytes) => f.write_str(&String::from_utf8_lossy(bytes)),
+            Self::Duration(nanos) => f.write_str(&time::format_duration(*nanos)),
+            Self::Time(nanos) => f.write_str(&time::format_moment(*nanos)),
+            Self::JsonList(..) | Self::List(_) => {
+                let items: Vec<String> = self
+                    .items()
+                    .into_iter()
+                    .flatten()
+                    .map(|item| item.to_string())
+                    .collect();
+                write!(f, "[{}]", items.join(", "))
+            }
+            Self::JsonMap(..) | Self::Map(_) => {
+                let entries: Vec<String> = self
+                    .entries()
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|(key, value)| format!("{key}: {value}"))
+                    .collect();
+                write!(f, "{{{}}}", entries.join(", "))
+            }
+            Self::Optional(None) => f.write_str("optional.none()"),
+            Self::Optional(Some(value)) => write!(f, "optional({value})"),
+            Self::Type(name) => f.write_str(name),
+            Self::Foreign(value) => write!(f, "{value:?}"),
+        }
+    }
+}
