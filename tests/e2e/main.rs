@@ -16,6 +16,8 @@ mod network;
 mod pods;
 mod refused;
 mod restart;
+mod rights;
+mod stories;
 mod streams;
 mod workloads;
 mod world;

@@ -1,5 +1,7 @@
 //! exec, attach and the proxies, with the unmodified kubectl against pods that run.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
@@ -59,7 +61,14 @@ async fn kubectl_exec_runs_programs_in_the_container() {
             .await
             .contains("Hi from web")
     );
-    assert!(run(&["wget", "-qO-", "http://web/"]).await.contains("Hi from web"));
+    // The name alone is the pod itself, as in its /etc/hosts. The node learns of the service's endpoints a moment after the pod is ready.
+    let reached = async {
+        let ask = ["exec", "web", "--", "wget", "-qO-", "http://web.default/"];
+        while !world.try_kubectl(&ask, "").await.1.contains("Hi from web") {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached)
+        .await
+        .expect("the service answers");
     assert!(
         run(&["nslookup", "web.default.svc.cluster.local"])
             .await
@@ -173,4 +182,50 @@ async fn a_program_counts_against_the_limits_of_its_container() {
     process.stderr().unwrap().read_to_string(&mut said).await.unwrap();
     let status = process.take_status().unwrap().await.unwrap();
     assert_eq!(status.reason.as_deref(), Some("NonZeroExitCode"), "{status:?} {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_in_a_terminal_has_a_prompt_and_an_echo() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = with_pod().await;
+    let pods: Api<Pod> = world.all();
+    let params = kube::api::AttachParams::interactive_tty();
+    let mut shell = pods.exec("web", ["sh"], &params).await.unwrap();
+    let (mut keys, mut screen) = (shell.stdin().unwrap(), shell.stdout().unwrap());
+    let mut shown = String::new();
+    let mut until = async |wanted: &str| {
+        let mut piece = [0; 1024];
+        while !shown.ends_with(wanted) {
+            let count = screen.read(&mut piece).await.unwrap();
+            assert!(count > 0, "the terminal ended with {shown:?}");
+            shown.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+        }
+    };
+    until("/ # ").await;
+    keys.write_all(b"echo wrong\x17$GREETING\r").await.unwrap();
+    until("Hi\r\n/ # ").await;
+    keys.write_all(b"exit 5\r").await.unwrap();
+    let status = shell.take_status().unwrap().await.unwrap();
+    let code = status.details.unwrap().causes.unwrap()[0].message.clone();
+    assert_eq!(code.as_deref(), Some("5"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_probes_and_hooks_run_in_the_container() {
+    let world = World::start().await;
+    world
+        .apply(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: probed}\nspec:\n  containers:\n  - name: main\n    image: hello\n    lifecycle: {postStart: {exec: {command: [sh, -c, 'echo up > /scratch/started']}}}\n    readinessProbe: {periodSeconds: 1, exec: {command: [cat, /scratch/started]}}\n    volumeMounts: [{name: scratch, mountPath: /scratch}]\n  volumes: [{name: scratch, emptyDir: {}}]\n",
+        )
+        .await;
+    world.pod("probed", ready).await;
+    let pods: Api<Pod> = world.all();
+    let params = kube::api::AttachParams::default();
+    let mut remove = pods.exec("probed", ["rm", "/scratch/started"], &params).await.unwrap();
+    remove.take_status().unwrap().await.unwrap();
+    let said = world.event("Readiness probe failed").await;
+    assert!(
+        said.contains("cat: /scratch/started: No such file or directory"),
+        "{said}"
+    );
 }

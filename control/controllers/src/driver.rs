@@ -244,3 +244,83 @@ impl Driver {
         self.queue.failed(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        events::Recorder,
+        plan::{Action, Target},
+        resource::PODS,
+        world::{Facts, Informers},
+        writer::Writer,
+    };
+
+    static FRAGILE: Controller = Controller {
+        name: "fragile",
+        resource: PODS,
+        watches: &[],
+        reconcile: |key, _, _| {
+            let mut plan = Plan::default();
+            assert!(&*key.name != "bad", "met the object it cannot handle");
+            let target = Target {
+                resource: PODS.clone(),
+                key: key.clone(),
+            };
+            plan.change(Action::merge(target, json!({"metadata": {"labels": {"seen": "yes"}}})));
+            plan
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_pauses_its_key_alone_and_is_told_in_an_event() {
+        let (told, mut requests) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let told = told.clone();
+            async move {
+                let line = format!("{} {}", request.method(), request.uri().path());
+                let body = request.into_body().collect_bytes().await.unwrap_or_default();
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                told.send((line, body)).unwrap();
+                Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata": {"name": "x"}}"#.to_vec())))
+            }
+        });
+        let client = kube::Client::new(service, "default");
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let recorder = Recorder::start(client.clone(), Clock::system(), &tasks, stop.clone());
+        let world = Informers::new().world(Facts::default());
+        let carrier = Carrier::new(Writer::new(client), recorder, FRAGILE.name);
+        let driver = Arc::new(Driver::new(&FRAGILE, world, carrier, Clock::system()));
+        for name in ["bad", "good", "fine"] {
+            driver.queue().add(Key::new("n", name));
+        }
+        tasks.spawn(driver.clone().run(stop.clone()));
+        let (mut written, mut event) = (Vec::new(), None);
+        while written.len() < 2 || event.is_none() {
+            let (line, body) = requests.recv().await.unwrap();
+            if body["reason"] == "ReconcilePanic" {
+                event = Some(body);
+            } else if line.starts_with("PATCH /api/v1/namespaces/n/pods/") {
+                written.push(line);
+            }
+        }
+        written.sort();
+        assert!(
+            written[0].ends_with("/fine") && written[1].ends_with("/good"),
+            "{written:?}"
+        );
+        let event = event.unwrap();
+        assert_eq!(event["involvedObject"]["name"], "bad");
+        assert!(driver.panics() > 0);
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+}

@@ -25,7 +25,7 @@ pub async fn holds(guard: &Guard, writer: &Writer, graph: &Graph) -> Result<bool
     match guard {
         Guard::Absent(target, uid) => Ok(read(writer, target)
             .await?
-            .is_none_or(|found| found.metadata.uid != *uid)),
+            .is_none_or(|found| !uid.is_empty() && found.metadata.uid != *uid)),
         Guard::Alive(target, uid) => Ok(read(writer, target)
             .await?
             .is_some_and(|found| found.metadata.uid == *uid && found.metadata.deletion_timestamp.is_none())),

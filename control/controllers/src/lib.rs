@@ -4,10 +4,16 @@
 //! carries all plans out. This crate is a client of the Kubernetes API and relies on nothing else: it runs against
 //! any API server that the given client reaches. It must never keep state that a restart would miss.
 
+pub mod amount;
 pub mod carry;
 pub mod clock;
+pub mod cluster_role;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
 pub mod discovery;
+pub mod disruption;
+pub mod disruption_target;
 pub mod driver;
 pub mod endpoints;
 pub mod endpointslice;
@@ -15,24 +21,35 @@ pub mod events;
 pub mod garbage;
 pub mod graph;
 pub mod guard;
+pub mod history;
 pub mod informer;
+pub mod job;
 pub mod key;
 pub mod merge;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod others;
 pub mod owner;
+pub mod placement;
 pub mod plan;
+pub mod pod_collector;
 pub mod pods;
 pub mod queue;
 pub mod replicaset;
+pub mod replication_controller;
 pub mod resource;
 pub mod root_ca;
 #[cfg(test)]
 mod scene;
 pub mod service;
 pub mod service_account;
+#[cfg(test)]
+mod simulation;
+pub mod stateful_set;
 pub mod store;
+pub mod taint_eviction;
+pub mod template;
+pub mod ttl_after_finished;
 pub mod victims;
 pub mod world;
 pub mod writer;
@@ -52,16 +69,26 @@ use crate::{
 };
 
 /// All controllers. A new one is a file and a line here.
-pub static CONTROLLERS: [&Controller; 9] = [
+pub static CONTROLLERS: [&Controller; 19] = [
     &deployment::CONTROLLER,
     &replicaset::CONTROLLER,
+    &replication_controller::CONTROLLER,
+    &job::CONTROLLER,
+    &cron_job::CONTROLLER,
+    &stateful_set::CONTROLLER,
+    &daemon_set::CONTROLLER,
+    &ttl_after_finished::CONTROLLER,
+    &disruption::CONTROLLER,
     &endpointslice::CONTROLLER,
     &endpoints::CONTROLLER,
     &namespace::CONTROLLER,
     &service_account::CONTROLLER,
     &root_ca::CONTROLLER,
+    &cluster_role::CONTROLLER,
     &garbage::CONTROLLER,
     &node_lifecycle::CONTROLLER,
+    &taint_eviction::CONTROLLER,
+    &pod_collector::CONTROLLER,
 ];
 
 /// What the controllers need from whoever starts them.
@@ -111,8 +138,9 @@ async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToke
         .iter()
         .map(|controller| driver(controller, config, &world, &recorder))
         .collect();
-    let fed = informers.feed(&world.graph);
-    informers.start(&config.client, tasks, shutdown);
+    let offered = others::offered(&config.client).await;
+    let fed = informers.feed(&world.graph, |kind| offered.contains(kind));
+    informers.start(&offered, &config.client, tasks, shutdown);
     let graph = world.graph.clone();
     let others = Others::start(config.client.clone(), graph, fed, tasks.clone(), shutdown.clone()).await;
     world.synced().await;

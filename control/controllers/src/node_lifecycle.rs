@@ -147,6 +147,13 @@ fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
         .filter(|t| !ours(t) || Some(t.key.as_str()) == wanted)
         .cloned()
         .collect();
+    // Tolerations that end are counted from that time; who adds a taint by hand does not tell it.
+    for taint in taints
+        .iter_mut()
+        .filter(|t| t.effect == "NoExecute" && t.time_added.is_none())
+    {
+        taint.time_added = Some(Time(now));
+    }
     for effect in ["NoSchedule", "NoExecute"] {
         let Some(key) = wanted else { continue };
         if !taints.iter().any(|t| t.key == key && t.effect == effect) {

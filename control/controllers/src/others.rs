@@ -36,6 +36,20 @@ struct Running {
     stop: CancellationToken,
 }
 
+/// The kinds that the server offers; asks until it answers.
+pub async fn offered(client: &Client) -> Vec<Resource> {
+    loop {
+        match discovery::deletable(client).await {
+            Ok(offered) => return offered,
+            // A group that goes between two questions is no failure, but the answer has to be a whole one.
+            Err(error) => {
+                tracing::warn!(%error, "the server does not tell its kinds");
+                tokio::time::sleep(DISCOVERY_RETRY).await;
+            }
+        }
+    }
+}
+
 impl Others {
     /// Starts to follow what the server offers now, as soon as it answers.
     pub async fn start(
@@ -74,16 +88,8 @@ impl Others {
     }
 
     async fn look(&mut self) {
-        loop {
-            match discovery::deletable(&self.client).await {
-                Ok(offered) => return self.settle(&offered),
-                // A group that goes between two questions is no failure, but the answer has to be a whole one.
-                Err(error) => {
-                    tracing::warn!(%error, "the server does not tell its kinds");
-                    tokio::time::sleep(DISCOVERY_RETRY).await;
-                }
-            }
-        }
+        let offered = offered(&self.client).await;
+        self.settle(&offered);
     }
 
     fn settle(&mut self, offered: &[Resource]) {

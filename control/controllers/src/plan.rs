@@ -71,7 +71,7 @@ pub enum Step {
 /// What must hold on the server, read live, before a plan may be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Guard {
-    /// There is no object with that uid at that place.
+    /// There is no object with that uid at that place; none at all if the uid is empty.
     Absent(Target, String),
     /// The object with that uid is there and not being deleted.
     Alive(Target, String),

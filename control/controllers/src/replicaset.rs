@@ -11,7 +11,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 use crate::{
@@ -21,9 +21,9 @@ use crate::{
     owner::{self, Claimant},
     plan::{Action, Note, Plan, Target, controller_of, reference},
     pods::{self, Availability},
-    resource::{PODS, REPLICA_SETS},
+    resource::{PODS, REPLICA_SETS, Resource},
     store::Change,
-    victims,
+    template, victims,
     world::{Watch, World},
 };
 
@@ -74,24 +74,9 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let Some(rs) = world.replica_sets.get(key) else {
         return plan;
     };
-    let Some(selector) = rs.spec.as_ref().and_then(|spec| owner::selector(&spec.selector)) else {
+    let Some(status) = decide(&REPLICA_SETS, &rs, world, turn, &mut plan) else {
         return plan;
     };
-    let claimant = Claimant {
-        resource: &REPLICA_SETS,
-        meta: &rs.metadata,
-        selector: &selector,
-    };
-    let claimed = claimant.claim(&world.pods, &PODS, &mut plan);
-    let (active, rest): (Vec<Arc<Pod>>, Vec<_>) = claimed.into_iter().partition(|pod| pods::is_active(pod));
-    let terminating = rest
-        .iter()
-        .filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod))
-        .count();
-    if rs.metadata.deletion_timestamp.is_none() {
-        scale(&rs, &active, world, turn.now, &mut plan);
-    }
-    let status = status(&rs, &active, terminating, turn, &mut plan);
     let old = rs.status.clone().unwrap_or_default();
     if let Some(patch) = merge::status(rs.metadata.uid.as_deref(), &old, &status) {
         plan.reports
@@ -100,19 +85,46 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     plan
 }
 
+/// Plans the pods of a set, which is stored as that kind, and tells the status that it should have; `None` if it says
+/// nothing of which pods it means.
+pub fn decide(
+    kind: &Resource,
+    rs: &ReplicaSet,
+    world: &World,
+    turn: &Turn<'_>,
+    plan: &mut Plan,
+) -> Option<ReplicaSetStatus> {
+    let selector = rs.spec.as_ref().and_then(|spec| owner::selector(&spec.selector))?;
+    let claimant = Claimant {
+        resource: kind,
+        meta: &rs.metadata,
+        selector: &selector,
+    };
+    let claimed = claimant.claim(&world.pods, &PODS, plan);
+    let (active, rest): (Vec<Arc<Pod>>, Vec<_>) = claimed.into_iter().partition(|pod| pods::is_active(pod));
+    let terminating = rest
+        .iter()
+        .filter(|pod| pods::is_terminating(pod) && !pods::is_finished(pod))
+        .count();
+    if rs.metadata.deletion_timestamp.is_none() {
+        scale(kind, rs, &active, world, turn.now, plan);
+    }
+    Some(status(rs, &active, terminating, turn, plan))
+}
+
 /// The wanted number of pods.
 #[must_use]
 pub fn replicas(rs: &ReplicaSet) -> i32 {
     rs.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
-fn scale(rs: &ReplicaSet, active: &[Arc<Pod>], world: &World, now: Timestamp, plan: &mut Plan) {
+fn scale(kind: &Resource, rs: &ReplicaSet, active: &[Arc<Pod>], world: &World, now: Timestamp, plan: &mut Plan) {
     let wanted = usize::try_from(replicas(rs)).unwrap_or(0);
     if active.len() < wanted {
         let missing = (wanted - active.len()).min(BURST_LIMIT);
-        let template = pod(rs);
+        let template = pod(kind, rs);
         let namespace = rs.metadata.namespace.as_deref().unwrap_or_default();
-        let create = || Action::create(&PODS, namespace, template.clone()).noting(created(rs));
+        let create = || Action::create(&PODS, namespace, template.clone()).noting(created(kind, rs));
         plan.batch((0..missing).map(|_| create()).collect());
     } else if active.len() > wanted {
         let surplus = (active.len() - wanted).min(BURST_LIMIT);
@@ -121,7 +133,7 @@ fn scale(rs: &ReplicaSet, active: &[Arc<Pod>], world: &World, now: Timestamp, pl
         plan.batch(
             doomed
                 .iter()
-                .map(|pod| Action::delete(&PODS, &pod.metadata).noting(deleted(rs, pod)))
+                .map(|pod| Action::delete(&PODS, &pod.metadata).noting(deleted(kind, rs, pod)))
                 .collect(),
         );
     }
@@ -143,42 +155,26 @@ fn siblings(rs: &ReplicaSet, world: &World) -> Vec<Arc<Pod>> {
 }
 
 /// The pod that the template asks for.
-fn pod(rs: &ReplicaSet) -> Value {
+fn pod(kind: &Resource, rs: &ReplicaSet) -> Value {
     let template = rs.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let meta = template.and_then(|t| t.metadata.as_ref());
     let name = rs.metadata.name.as_deref().unwrap_or_default();
-    let mut metadata = json!({
-        "generateName": format!("{name}-"),
-        "ownerReferences": [controller_of(&REPLICA_SETS, &rs.metadata)],
-    });
-    if let (Some(meta), Value::Object(fields)) = (meta, &mut metadata) {
-        let copied = [
-            ("labels", meta.labels.as_ref().map(merge::value)),
-            ("annotations", meta.annotations.as_ref().map(merge::value)),
-            ("finalizers", meta.finalizers.as_ref().map(merge::value)),
-        ];
-        fields.extend(
-            copied
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-        );
-    }
-    let spec = template.and_then(|t| t.spec.as_ref()).map(merge::value);
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    let mut pod = template::pod(template, &controller_of(kind, &rs.metadata));
+    template::set(&mut pod, &["metadata", "generateName"], format!("{name}-").into());
+    pod
 }
 
-fn created(rs: &ReplicaSet) -> Note {
+fn created(kind: &Resource, rs: &ReplicaSet) -> Note {
     Note {
-        about: reference(&REPLICA_SETS, &rs.metadata),
+        about: reference(kind, &rs.metadata),
         success: Some(("SuccessfulCreate", "Created pod: {name}".to_owned())),
         failure: Some(("FailedCreate", "Error creating: {error}".to_owned())),
     }
 }
 
-fn deleted(rs: &ReplicaSet, pod: &Pod) -> Note {
+fn deleted(kind: &Resource, rs: &ReplicaSet, pod: &Pod) -> Note {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     Note {
-        about: reference(&REPLICA_SETS, &rs.metadata),
+        about: reference(kind, &rs.metadata),
         success: Some(("SuccessfulDelete", format!("Deleted pod: {name}"))),
         failure: Some(("FailedDelete", "Error deleting: {error}".to_owned())),
     }
@@ -258,6 +254,8 @@ fn number(count: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         plan::{Guard, Step, Verb},

@@ -62,8 +62,18 @@ impl Resource {
     }
 }
 
+/// ClusterRoles.
+pub const CLUSTER_ROLES: Resource =
+    Resource::builtin("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false);
 /// ConfigMaps.
 pub const CONFIG_MAPS: Resource = Resource::builtin("", "v1", "ConfigMap", "configmaps", true);
+/// ControllerRevisions.
+pub const CONTROLLER_REVISIONS: Resource =
+    Resource::builtin("apps", "v1", "ControllerRevision", "controllerrevisions", true);
+/// CronJobs.
+pub const CRON_JOBS: Resource = Resource::builtin("batch", "v1", "CronJob", "cronjobs", true);
+/// DaemonSets.
+pub const DAEMON_SETS: Resource = Resource::builtin("apps", "v1", "DaemonSet", "daemonsets", true);
 /// Definitions of custom kinds.
 pub const DEFINITIONS: Resource = Resource::builtin(
     "apiextensions.k8s.io",
@@ -81,20 +91,33 @@ pub const ENDPOINT_SLICES: Resource =
 pub const ENDPOINTS: Resource = Resource::builtin("", "v1", "Endpoints", "endpoints", true);
 /// Events.
 pub const EVENTS: Resource = Resource::builtin("", "v1", "Event", "events", true);
+/// Jobs.
+pub const JOBS: Resource = Resource::builtin("batch", "v1", "Job", "jobs", true);
 /// Leases.
 pub const LEASES: Resource = Resource::builtin("coordination.k8s.io", "v1", "Lease", "leases", true);
 /// Namespaces.
 pub const NAMESPACES: Resource = Resource::builtin("", "v1", "Namespace", "namespaces", false);
 /// Nodes.
 pub const NODES: Resource = Resource::builtin("", "v1", "Node", "nodes", false);
+/// PersistentVolumeClaims.
+pub const PERSISTENT_VOLUME_CLAIMS: Resource =
+    Resource::builtin("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// PodDisruptionBudgets.
+pub const POD_DISRUPTION_BUDGETS: Resource =
+    Resource::builtin("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true);
 /// Pods.
 pub const PODS: Resource = Resource::builtin("", "v1", "Pod", "pods", true);
 /// ReplicaSets.
 pub const REPLICA_SETS: Resource = Resource::builtin("apps", "v1", "ReplicaSet", "replicasets", true);
+/// ReplicationControllers.
+pub const REPLICATION_CONTROLLERS: Resource =
+    Resource::builtin("", "v1", "ReplicationController", "replicationcontrollers", true);
 /// ServiceAccounts.
 pub const SERVICE_ACCOUNTS: Resource = Resource::builtin("", "v1", "ServiceAccount", "serviceaccounts", true);
 /// Services.
 pub const SERVICES: Resource = Resource::builtin("", "v1", "Service", "services", true);
+/// StatefulSets.
+pub const STATEFUL_SETS: Resource = Resource::builtin("apps", "v1", "StatefulSet", "statefulsets", true);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,34 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
+macro_rules! by_kind {
+    ($tell:ident, $informers:expr, $object:ident, $other:block) => {
+        match $object["kind"].as_str().unwrap() {
+            "ClusterRole" => $tell(&($informers).cluster_roles, $object),
+            "ConfigMap" => $tell(&($informers).config_maps, $object),
+            "ControllerRevision" => $tell(&($informers).controller_revisions, $object),
+            "CronJob" => $tell(&($informers).cron_jobs, $object),
+            "DaemonSet" => $tell(&($informers).daemon_sets, $object),
+            "Deployment" => $tell(&($informers).deployments, $object),
+            "EndpointSlice" => $tell(&($informers).endpoint_slices, $object),
+            "Endpoints" => $tell(&($informers).endpoints, $object),
+            "Job" => $tell(&($informers).jobs, $object),
+            "Lease" => $tell(&($informers).leases, $object),
+            "Namespace" => $tell(&($informers).namespaces, $object),
+            "Node" => $tell(&($informers).nodes, $object),
+            "PersistentVolumeClaim" => $tell(&($informers).persistent_volume_claims, $object),
+            "Pod" => $tell(&($informers).pods, $object),
+            "PodDisruptionBudget" => $tell(&($informers).pod_disruption_budgets, $object),
+            "ReplicaSet" => $tell(&($informers).replica_sets, $object),
+            "ReplicationController" => $tell(&($informers).replication_controllers, $object),
+            "Service" => $tell(&($informers).services, $object),
+            "ServiceAccount" => $tell(&($informers).service_accounts, $object),
+            "StatefulSet" => $tell(&($informers).stateful_sets, $object),
+            _ => $other,
+        }
+    };
+}
+
 /// A world that is built up.
 pub struct Scene {
     informers: Informers,
@@ -26,7 +54,7 @@ impl Default for Scene {
     fn default() -> Self {
         let informers = Informers::new();
         let world = informers.world(Facts::default());
-        informers.feed(&world.graph);
+        informers.feed(&world.graph, |_| true);
         Self { informers, world }
     }
 }
@@ -44,33 +72,26 @@ impl Scene {
     }
 
     pub fn put(&self, object: Value) {
-        let kind = object["kind"].as_str().unwrap().to_owned();
-        let i = &self.informers;
-        match kind.as_str() {
-            "ConfigMap" => see(&i.config_maps, object),
-            "Deployment" => see(&i.deployments, object),
-            "EndpointSlice" => see(&i.endpoint_slices, object),
-            "Endpoints" => see(&i.endpoints, object),
-            "Lease" => see(&i.leases, object),
-            "Namespace" => see(&i.namespaces, object),
-            "Node" => see(&i.nodes, object),
-            "Pod" => see(&i.pods, object),
-            "ReplicaSet" => see(&i.replica_sets, object),
-            "Service" => see(&i.services, object),
-            "ServiceAccount" => see(&i.service_accounts, object),
+        by_kind!(see, &self.informers, object, {
             // Of other kinds only the metadata is of interest.
-            other => {
-                let resource = resource::Resource {
-                    group: "".into(),
-                    version: "v1".into(),
-                    kind: other.to_owned().into(),
-                    plural: format!("{}s", other.to_lowercase()).into(),
-                    namespaced: object["metadata"]["namespace"].is_string(),
-                };
-                let meta = serde_json::from_value(object["metadata"].clone()).unwrap();
-                self.world.graph.put(Node::of(&resource.into(), &meta));
-            }
-        }
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            let resource = resource::Resource {
+                group: "".into(),
+                version: "v1".into(),
+                plural: format!("{}s", kind.to_lowercase()).into(),
+                kind: kind.into(),
+                namespaced: object["metadata"]["namespace"].is_string(),
+            };
+            let meta = serde_json::from_value(object["metadata"].clone()).unwrap();
+            self.world.graph.put(Node::of(&resource.into(), &meta));
+        });
+    }
+
+    /// Takes an object away.
+    pub fn forget(&self, object: Value) {
+        by_kind!(forget, &self.informers, object, {
+            self.world.graph.remove(object["metadata"]["uid"].as_str().unwrap());
+        });
     }
 
     pub fn remove<K: Object>(&self, informer: impl Fn(&Informers) -> &Informer<K>, object: &K) {
@@ -80,6 +101,10 @@ impl Scene {
     pub fn world(&self) -> &World {
         &self.world
     }
+}
+
+fn forget<K: Object>(informer: &Informer<K>, object: Value) {
+    informer.forget(&serde_json::from_value(object).unwrap());
 }
 
 fn see<K: Object>(informer: &Informer<K>, object: Value) {

@@ -6,10 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service,
+        ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::ClusterRole,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,11 +87,19 @@ macro_rules! kinds {
                 }
             }
 
-            /// Starts them all.
-            pub fn start(&self, client: &kube::Client, tasks: &TaskTracker, shutdown: &CancellationToken) {
-                $({
+            /// Starts those whose kind the server offers. The others count as seen: there is nothing of them.
+            pub fn start(
+                &self,
+                offered: &[Resource],
+                client: &kube::Client,
+                tasks: &TaskTracker,
+                shutdown: &CancellationToken,
+            ) {
+                $(if offered.contains(&($scope).resource) {
                     let (informer, client, shutdown) = (self.$field.clone(), client.clone(), shutdown.clone());
                     tasks.spawn(async move { informer.run(client, shutdown).await });
+                } else {
+                    self.$field.store().saw(1);
                 })*
             }
 
@@ -114,12 +128,13 @@ macro_rules! kinds {
                 }
             }
 
-            /// Feeds the graph from the informers that follow all objects of their kind; returns those kinds.
-            pub fn feed(&self, graph: &Arc<Graph>) -> Vec<Resource> {
+            /// Feeds the graph from the informers that follow all objects of a kind that the server offers; returns those
+            /// kinds.
+            pub fn feed(&self, graph: &Arc<Graph>, offered: impl Fn(&Resource) -> bool) -> Vec<Resource> {
                 let mut fed = Vec::new();
                 $({
                     let scope: Scope = $scope;
-                    if scope.namespace.is_empty() && scope.fields.is_empty() {
+                    if scope.namespace.is_empty() && scope.fields.is_empty() && offered(&scope.resource) {
                         graph.follow(&self.$field, &scope.resource);
                         fed.push(scope.resource);
                     }
@@ -161,15 +176,24 @@ macro_rules! kinds {
 }
 
 kinds! {
+    cluster_roles: ClusterRole in Scope::all(resource::CLUSTER_ROLES);
     config_maps: ConfigMap in Scope { fields: "metadata.name=kube-root-ca.crt", ..Scope::all(resource::CONFIG_MAPS) };
+    controller_revisions: ControllerRevision in Scope::all(resource::CONTROLLER_REVISIONS);
+    cron_jobs: CronJob in Scope::all(resource::CRON_JOBS);
+    daemon_sets: DaemonSet in Scope::all(resource::DAEMON_SETS);
     deployments: Deployment in Scope::all(resource::DEPLOYMENTS);
     endpoint_slices: EndpointSlice in Scope::all(resource::ENDPOINT_SLICES);
     endpoints: Endpoints in Scope::all(resource::ENDPOINTS);
+    jobs: Job in Scope::all(resource::JOBS);
     leases: Lease in Scope { namespace: "kube-node-lease", ..Scope::all(resource::LEASES) };
     namespaces: Namespace in Scope::all(resource::NAMESPACES);
     nodes: Node in Scope::all(resource::NODES);
+    persistent_volume_claims: PersistentVolumeClaim in Scope::all(resource::PERSISTENT_VOLUME_CLAIMS);
+    pod_disruption_budgets: PodDisruptionBudget in Scope::all(resource::POD_DISRUPTION_BUDGETS);
     pods: Pod in Scope::all(resource::PODS);
     replica_sets: ReplicaSet in Scope::all(resource::REPLICA_SETS);
+    replication_controllers: ReplicationController in Scope::all(resource::REPLICATION_CONTROLLERS);
     service_accounts: ServiceAccount in Scope::all(resource::SERVICE_ACCOUNTS);
     services: Service in Scope::all(resource::SERVICES);
+    stateful_sets: StatefulSet in Scope::all(resource::STATEFUL_SETS);
 }

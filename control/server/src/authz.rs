@@ -4,6 +4,8 @@
 //! page keeps the newest policy at hand: it is compiled again after every write of a role or binding that this server
 //! makes, before the writer is answered, and whenever a watch shows one of somebody else.
 
+mod cover;
+pub(crate) mod node;
 pub(crate) mod rules;
 
 use std::sync::Arc;
@@ -106,7 +108,11 @@ pub(crate) fn check(core: &Core, identity: &Identity, attributes: &Attributes<'_
 
 /// Whether somebody may do it.
 pub(crate) fn allows(core: &Core, identity: &Identity, attributes: &Attributes<'_>) -> bool {
-    identity.is_master() || core.policies.current().allows(&Subject::of(identity), attributes)
+    identity.is_master()
+        || identity
+            .node()
+            .is_some_and(|node| core.nodes_rights.allow(&core.store.snapshot(), node, attributes))
+        || core.policies.current().allows(&Subject::of(identity), attributes)
 }
 
 fn attributes(info: &RequestInfo) -> Attributes<'_> {
@@ -123,13 +129,14 @@ fn attributes(info: &RequestInfo) -> Attributes<'_> {
             resource: &resource.resource,
             subresource: resource.subresource.as_deref(),
             namespace: resource.namespace.as_deref(),
-            name: resource.name.as_deref(),
+            name: resource.name.as_deref().or(info.selected.name.as_deref()),
+            node: info.selected.node.as_deref(),
         },
     }
 }
 
 /// Why a request is refused: `User "ann" cannot get resource "pods" in API group "" in the namespace "default"`.
-pub(crate) fn refusal(identity: &Identity, attributes: &Attributes<'_>) -> String {
+fn refusal(identity: &Identity, attributes: &Attributes<'_>) -> String {
     let (user, verb) = (&*identity.user, attributes.verb);
     if let Some(path) = attributes.path {
         return format!("User {user:?} cannot {verb} path {path:?}");
@@ -145,7 +152,15 @@ pub(crate) fn refusal(identity: &Identity, attributes: &Attributes<'_>) -> Strin
     format!(
         "User {user:?} cannot {verb} resource {resource:?} in API group {:?} {place}",
         attributes.group
-    )
+    ) + &unrelated(identity)
+}
+
+/// What a node is told besides: most of its rights come from its pods.
+fn unrelated(identity: &Identity) -> String {
+    match identity.node() {
+        Some(node) => format!(": no relationship found between node '{node}' and this object"),
+        None => String::new(),
+    }
 }
 
 fn denied(identity: &Identity, attributes: &Attributes<'_>) -> ApiError {

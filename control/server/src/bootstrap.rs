@@ -1,48 +1,114 @@
 //! The objects that every cluster has: namespaces, roles, the system's priorities, and the service of the API itself.
 //!
-//! They are written through the chain like everybody's, each only if it is missing: what an administrator changed stays.
+//! They are written through the chain like everybody's, and only where something is missing: what an administrator added
+//! stays.
 
+pub(crate) mod components;
+mod reconcile;
 mod roles;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_api::object;
 use coracle_api::status::ApiError;
+use futures::future::try_join_all;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
-use crate::chain;
+use crate::admission::priority;
 use crate::core::Core;
 use crate::identity::{Identity, MASTERS};
 use crate::server::BuildError;
+use crate::{chain, document};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
-
-/// The classes of pods that a cluster cannot do without, the second also not for a moment and not elsewhere. Kubernetes'
-/// names and values.
-const SYSTEM_PRIORITIES: [(&str, u32); 2] = [
-    ("system-cluster-critical", 2_000_000_000),
-    ("system-node-critical", 2_000_001_000),
-];
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Set to `false` by whoever wants a default role or binding to stay as it is.
+const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Writes what is missing.
 pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+    for name in NAMESPACES {
         create(core, "/api/v1/namespaces", json!({"metadata": {"name": name}})).await?;
     }
-    for (role, bindings) in roles::cluster_roles() {
-        create(core, &format!("{RBAC}/clusterroles"), role).await?;
-        for binding in bindings {
-            create(core, &format!("{RBAC}/clusterrolebindings"), binding).await?;
+    // Together: each write is durable before the next, but those that wait at the same time share one commit.
+    let roles = roles::cluster_roles().into_iter().flat_map(|(role, bindings)| {
+        let bindings = bindings.into_iter().map(|binding| ("clusterrolebindings", binding));
+        std::iter::once(("clusterroles", role)).chain(bindings)
+    });
+    try_join_all(roles.map(|(plural, object)| keep(core, plural, object))).await?;
+    let accounts = NAMESPACES.map(|namespace| {
+        let account = json!({"metadata": {"name": "default"}});
+        create_path(core, format!("/api/v1/namespaces/{namespace}/serviceaccounts"), account)
+    });
+    try_join_all(accounts).await?;
+    priority_classes(core).await?;
+    authentication(core).await?;
+    api_service(core).await
+}
+
+/// Makes a role or binding, or adds to it what it lacks.
+async fn keep(core: &Arc<Core>, plural: &str, wanted: Value) -> Result<(), BuildError> {
+    let name = object::name(&wanted);
+    let path = format!("{RBAC}/{plural}");
+    let Some(record) = core
+        .store
+        .snapshot()
+        .get(&format!("{plural}.{}//{name}", roles::RBAC))
+        .cloned()
+    else {
+        return create(core, &path, wanted).await;
+    };
+    let present = document::tree(&record).map_err(|error| failed(&path, &wanted, error))?;
+    match reconcile::reconcile(&present, &wanted) {
+        None => Ok(()),
+        Some(next) => {
+            let sent = send(core, Method::PUT, &format!("{path}/{name}"), &next).await;
+            sent.map_err(|error| failed(&path, &wanted, error))
         }
     }
-    for (name, value) in SYSTEM_PRIORITIES {
-        let class = json!({"metadata": {"name": name}, "value": value});
+}
+
+/// The two classes for pods that a cluster cannot do without.
+async fn priority_classes(core: &Arc<Core>) -> Result<(), BuildError> {
+    let served = core.serving.current();
+    if served
+        .kinds
+        .find("scheduling.k8s.io", "v1", "priorityclasses")
+        .is_none()
+    {
+        return Ok(());
+    }
+    for (name, value) in priority::SYSTEM {
+        let class = json!({"metadata": {"name": name}, "value": value, "description": priority::DESCRIPTION});
         create(core, "/apis/scheduling.k8s.io/v1/priorityclasses", class).await?;
     }
-    api_service(core).await
+    Ok(())
+}
+
+/// How servers behind this one find out whom it trusts, and who may read that.
+async fn authentication(core: &Arc<Core>) -> Result<(), BuildError> {
+    let namespace = "/api/v1/namespaces/kube-system";
+    let map = json!({
+        "metadata": {"name": "extension-apiserver-authentication"},
+        "data": {"client-ca-file": core.pki.ca_pem()},
+    });
+    create(core, &format!("{namespace}/configmaps"), map).await?;
+    let role = roles::labelled(json!({
+        "metadata": {"name": "extension-apiserver-authentication-reader"},
+        "rules": [{
+            "apiGroups": [""], "resources": ["configmaps"],
+            "resourceNames": ["extension-apiserver-authentication"], "verbs": ["get", "list", "watch"],
+        }],
+    }));
+    create(core, &format!("{RBAC}/namespaces/kube-system/roles"), role).await
+}
+
+async fn create_path(core: &Arc<Core>, path: String, object: Value) -> Result<(), BuildError> {
+    create(core, &path, object).await
 }
 
 /// The `kubernetes` service, by which pods find the API.
@@ -94,7 +160,7 @@ async fn create(core: &Arc<Core>, path: &str, object: Value) -> Result<(), Build
 async fn put(core: &Arc<Core>, path: &str, object: Value) -> Result<(), BuildError> {
     let result = match send(core, Method::POST, path, &object).await {
         Err(error) if error.code == 409 => {
-            let name = coracle_api::object::name(&object);
+            let name = object::name(&object);
             send(core, Method::PUT, &format!("{path}/{name}"), &object).await
         }
         other => other,
@@ -104,7 +170,7 @@ async fn put(core: &Arc<Core>, path: &str, object: Value) -> Result<(), BuildErr
 
 fn failed(path: &str, object: &Value, source: ApiError) -> BuildError {
     BuildError::Bootstrap {
-        object: format!("{path}/{}", coracle_api::object::name(object)),
+        object: format!("{path}/{}", object::name(object)),
         source,
     }
 }
@@ -132,7 +198,7 @@ async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> R
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     let status: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut error = ApiError::bad_request(coracle_api::object::text(&status, "message"));
+    let mut error = ApiError::bad_request(object::text(&status, "message"));
     error.code = code;
     Err(error)
 }

@@ -8,20 +8,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allocate::Addresses;
 use crate::authz::Policies;
+use crate::authz::node::Nodes;
 use crate::frames::Frames;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::served::Serving;
 use crate::tokens::Tokens;
+use crate::turns::Turns;
 use crate::webhook::Webhooks;
 use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
 
-/// The state of one server. Nothing in it is held locked across an await.
+/// The state of one server. Nothing in it is held locked across an await, but for the turns of those who charge quotas.
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) serving: Serving,
     pub(crate) policies: Policies,
     pub(crate) webhooks: Webhooks,
+    pub(crate) nodes_rights: Nodes,
     pub(crate) tokens: Tokens,
     pub(crate) pki: Pki,
     pub(crate) addresses: Addresses,
@@ -29,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) cluster: Arc<dyn ClusterDialer>,
     pub(crate) version: Version,
     pub(crate) frames: Frames,
+    /// Who may charge quotas next.
+    pub(crate) turns: Turns,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) advertise: Option<(std::net::IpAddr, u16)>,
@@ -43,6 +48,7 @@ impl Core {
             policies: Policies::new(&snapshot),
             webhooks: Webhooks::new(&snapshot),
             addresses: Addresses::new(&config, &snapshot),
+            nodes_rights: Nodes::new(&crate::bootstrap::components::node()),
             tokens,
             pki: config.pki,
             nodes: config.nodes,
@@ -50,6 +56,7 @@ impl Core {
             serving: Serving::new(&snapshot, &config.version),
             version: config.version,
             frames: Frames::default(),
+            turns: Turns::default(),
             health: Health::default(),
             metrics: Metrics::default(),
             advertise: config.advertise,

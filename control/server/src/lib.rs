@@ -20,6 +20,8 @@ mod dial;
 mod discovery;
 mod document;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod keeper;
@@ -45,6 +47,7 @@ mod tls;
 mod token_request;
 mod tokens;
 mod transcode;
+mod turns;
 mod view;
 mod webhook;
 

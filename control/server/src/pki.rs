@@ -3,6 +3,8 @@
 //! Private keys are ECDSA P-256 and are written so that only their owner may read them. What is there is kept: a second
 //! start changes no file unless the serving certificate lacks a name that is now wanted.
 
+mod request;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use thiserror::Error;
+
+pub(crate) use request::{Purpose, Signing, groups_of_request};
 
 /// How long the authority lives. Ten years, as with kubeadm: replacing it means replacing every kubeconfig.
 const AUTHORITY_DAYS: u64 = 3650;

@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod custom;
 pub(crate) mod delete;
 pub(crate) mod deletion;
+mod eviction;
 pub(crate) mod hooks;
 pub(crate) mod list;
 mod ownership;
@@ -27,7 +28,7 @@ use coracle_api::{defaults, normalise, object};
 use coracle_store::{Change, CommitError, Expect, Key, Record, Snapshot, Transaction};
 use serde_json::Value;
 
-use crate::admission::Request;
+use crate::admission::{Request, quota};
 use crate::core::Core;
 use crate::decode;
 use crate::identity::Identity;
@@ -171,6 +172,7 @@ impl<'a> Scope<'a> {
             scope: *self,
             snapshot,
             name,
+            part: update::Part::Main,
             old,
         }
     }
@@ -226,15 +228,55 @@ impl<'a> Scope<'a> {
         also: impl IntoIterator<Item = (Key, Expect)>,
         change: Change,
     ) -> Result<Arc<Record>, Lost> {
-        let expect = std::iter::once((key.clone(), expect)).chain(also).collect();
-        let committed = self
-            .core
-            .store
-            .commit(Transaction {
-                expect,
-                changes: vec![change],
-            })
-            .await;
+        let expect: Vec<_> = std::iter::once((key.clone(), expect)).chain(also).collect();
+        let transaction = Transaction {
+            expect,
+            changes: vec![change],
+        };
+        let namespace = document::place(key.as_str()).0;
+        if quota::counts(self.kind) && quota::applies(&self.core.store.snapshot(), namespace) {
+            return self.commit_charged(key, transaction).await;
+        }
+        self.commit_as_it_is(transaction).await
+    }
+
+    /// Commits a write together with what it takes of the namespace's quotas. Writers of one namespace take turns: they
+    /// would all write the same quotas, and all but one would lose each time.
+    async fn commit_charged(&self, key: &Key, transaction: Transaction) -> Result<Arc<Record>, Lost> {
+        let (namespace, name) = document::place(key.as_str());
+        let scope = Scope {
+            namespace: Some(namespace),
+            ..*self
+        };
+        let _turn = self.core.turns.of(namespace).lock().await;
+        for _ in 0..=RETRIES {
+            let snapshot = self.core.store.snapshot();
+            let mut charged = transaction.clone();
+            let old = snapshot
+                .get(key.as_str())
+                .map(|record| document::tree(record))
+                .transpose();
+            let old = old.map_err(Lost::Failed)?;
+            let new = match transaction.changes.first() {
+                Some(Change::Put { body, .. }) => Some(document::parse(&body.json).map_err(Lost::Failed)?),
+                _ => None,
+            };
+            let charges = quota::charges(&scope, &snapshot, name, old.as_ref(), new.as_ref()).map_err(Lost::Failed)?;
+            let keys: Vec<Key> = charges.iter().map(|charge| charge.key.clone()).collect();
+            for charge in charges {
+                charged.expect.push((charge.key, charge.expect));
+                charged.changes.push(charge.change);
+            }
+            match self.commit_as_it_is(charged).await {
+                Err(Lost::Race { key }) if keys.contains(&key) => {}
+                other => return other,
+            }
+        }
+        Err(Lost::Failed(self.modified(name)))
+    }
+
+    async fn commit_as_it_is(&self, transaction: Transaction) -> Result<Arc<Record>, Lost> {
+        let committed = self.core.store.commit(transaction).await;
         let committed = match committed {
             Ok(committed) => committed,
             Err(CommitError::Precondition { key, .. }) => return Err(Lost::Race { key }),

@@ -3,6 +3,7 @@
 //! Pure. It does not know which kinds exist; authorisation comes between this and the look-up of the kind, so that
 //! someone without rights cannot find out what is served.
 
+use coracle_api::selector::FieldSelector;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -17,6 +18,31 @@ pub(crate) struct RequestInfo {
     pub(crate) path: String,
     /// What it names, when it is a resource.
     pub(crate) resource: Option<ResourcePath>,
+    /// What a field selector narrows it to.
+    pub(crate) selected: Selected,
+}
+
+/// The objects that a field selector leaves of a collection, as far as rights may depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Selected {
+    /// The one object of this name.
+    pub(crate) name: Option<String>,
+    /// The pods of this node.
+    pub(crate) node: Option<String>,
+}
+
+impl Selected {
+    fn parse(query: &Query) -> Self {
+        // A selector that cannot be read narrows nothing; the request fails on it later.
+        let selector = query
+            .get("fieldSelector")
+            .and_then(|text| FieldSelector::parse(text).ok());
+        let fixed = |field: &str| selector.as_ref()?.requires(field).map(str::to_owned);
+        Self {
+            name: fixed("metadata.name"),
+            node: fixed("spec.nodeName"),
+        }
+    }
 }
 
 /// A resource's address.
@@ -40,12 +66,17 @@ impl RequestInfo {
                 verb: method_verb(method),
                 path: path.to_owned(),
                 resource: None,
+                selected: Selected::default(),
             };
         };
         let verb = resource_verb(method, &resource, watch_prefix || query.flag("watch").unwrap_or(false));
         Self {
             verb,
             path: path.to_owned(),
+            selected: match verb {
+                "list" | "watch" | "deletecollection" => Selected::parse(query),
+                _ => Selected::default(),
+            },
             resource: Some(resource),
         }
     }

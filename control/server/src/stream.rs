@@ -4,7 +4,7 @@ mod channels;
 pub(crate) mod forward;
 mod ports;
 pub(crate) mod remote;
-mod spdy;
+pub(crate) mod spdy;
 mod streams;
 mod target;
 mod upgrade;

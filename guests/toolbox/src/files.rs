@@ -8,7 +8,10 @@ use std::path::Path;
 
 /// The names under a directory that exists only because something is mounted below it.
 pub fn under(path: &str) -> Vec<String> {
-    let base: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let base: Vec<&str> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     let mounts = wasip2::filesystem::preopens::get_directories();
     let mut names = BTreeSet::new();
     for (_, mount) in &mounts {
@@ -87,8 +90,10 @@ pub fn ls(io: &mut Io, args: &[String]) -> Outcome {
 fn entries(path: &str) -> Result<Vec<String>, String> {
     match fs::read_dir(path) {
         Ok(found) => {
-            let mut names: Vec<String> =
-                found.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            let mut names: Vec<String> = found
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect();
             names.sort_unstable();
             Ok(names)
         }
@@ -100,7 +105,11 @@ fn entries(path: &str) -> Result<Vec<String>, String> {
 }
 
 fn described(directory: &str, name: &str) -> String {
-    let path = if Path::new(directory).is_file() { name.to_owned() } else { format!("{directory}/{name}") };
+    let path = if Path::new(directory).is_file() {
+        name.to_owned()
+    } else {
+        format!("{directory}/{name}")
+    };
     match fs::symlink_metadata(&path) {
         Ok(found) => {
             let kind = match () {
@@ -108,7 +117,9 @@ fn described(directory: &str, name: &str) -> String {
                 () if found.is_symlink() => 'l',
                 () => '-',
             };
-            let target = fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+            let target = fs::read_link(&path)
+                .map(|to| format!(" -> {}", to.display()))
+                .unwrap_or_default();
             format!("{kind} {:>9} {name}{target}", found.len())
         }
         Err(_) => format!("d {:>9} {name}", 0),
@@ -118,7 +129,11 @@ fn described(directory: &str, name: &str) -> String {
 pub fn mkdir(_: &mut Io, args: &[String]) -> Outcome {
     let (flags, paths) = flags(args);
     for path in paths {
-        let made = if flags.contains('p') { fs::create_dir_all(path) } else { fs::create_dir(path) };
+        let made = if flags.contains('p') {
+            fs::create_dir_all(path)
+        } else {
+            fs::create_dir(path)
+        };
         made.map_err(|error| why(path, error))?;
     }
     Ok(0)
@@ -150,7 +165,11 @@ pub fn rm(_: &mut Io, args: &[String]) -> Outcome {
 /// Where a copy goes: into a directory under the same name, or to the path itself.
 fn place(from: &str, to: &str) -> String {
     match Path::new(to).is_dir() {
-        true => format!("{}/{}", to.trim_end_matches('/'), from.rsplit('/').next().unwrap_or(from)),
+        true => format!(
+            "{}/{}",
+            to.trim_end_matches('/'),
+            from.rsplit('/').next().unwrap_or(from)
+        ),
         false => to.to_owned(),
     }
 }
@@ -182,7 +201,11 @@ pub fn mv(_: &mut Io, args: &[String]) -> Outcome {
 
 pub fn touch(_: &mut Io, args: &[String]) -> Outcome {
     for path in args {
-        fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| why(path, error))?;
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| why(path, error))?;
     }
     Ok(0)
 }

@@ -79,7 +79,9 @@ pub fn find(name: &str) -> Option<Command> {
 
 /// Runs a command by its arguments, name first.
 pub fn run(io: &mut Io, args: &[String]) -> i32 {
-    let Some((name, rest)) = args.split_first() else { return 0 };
+    let Some((name, rest)) = args.split_first() else {
+        return 0;
+    };
     let name = name.rsplit('/').next().unwrap_or(name);
     let Some(command) = find(name) else {
         io.complain(name, "not found");
@@ -105,7 +107,12 @@ fn main() {
     }
     let env = std::env::vars().collect();
     let (mut input, mut out, mut err) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
-    let mut io = Io { input: &mut input, out: &mut out, err: &mut err, env: &env };
+    let mut io = Io {
+        input: &mut input,
+        out: &mut out,
+        err: &mut err,
+        env: &env,
+    };
     let code = run(&mut io, &args);
     let _ = out.flush();
     if code != 0 {

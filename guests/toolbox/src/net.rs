@@ -8,7 +8,9 @@ use std::net::{TcpStream, ToSocketAddrs};
 
 pub fn nslookup(io: &mut Io, args: &[String]) -> Outcome {
     let name = args.first().ok_or("a name is needed")?;
-    let found = (name.as_str(), 0).to_socket_addrs().map_err(|_| format!("can't resolve '{name}'"))?;
+    let found = (name.as_str(), 0)
+        .to_socket_addrs()
+        .map_err(|_| format!("can't resolve '{name}'"))?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.dedup();
     writeln!(io.out, "Name:      {name}").map_err(said)?;
@@ -43,12 +45,21 @@ pub fn wget(io: &mut Io, args: &[String]) -> Outcome {
         Some((name, port)) => (name, port.parse::<u16>().map_err(|_| format!("bad port '{port}'"))?),
         None => (host, 80),
     };
-    let mut stream = TcpStream::connect((name, port)).map_err(|error| format!("can't connect to {name}:{port}: {error}"))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: toolbox\r\nConnection: close\r\n\r\n").map_err(said)?;
+    let mut stream =
+        TcpStream::connect((name, port)).map_err(|error| format!("can't connect to {name}:{port}: {error}"))?;
+    write!(
+        stream,
+        "GET /{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: toolbox\r\nConnection: close\r\n\r\n"
+    )
+    .map_err(said)?;
     let mut answer = BufReader::new(stream);
     let mut line = String::new();
     answer.read_line(&mut line).map_err(said)?;
-    let status = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok()).unwrap_or(0);
+    let status = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|code| code.parse::<u16>().ok())
+        .unwrap_or(0);
     let said_status = line.trim_end().to_owned();
     while answer.read_line(&mut line).map_err(said)? > 2 && !line.ends_with("\r\n\r\n") {}
     if !(200..300).contains(&status) {
@@ -59,7 +70,11 @@ pub fn wget(io: &mut Io, args: &[String]) -> Outcome {
     match target.as_deref() {
         Some("-") => io.out.write_all(&body).map_err(said)?,
         other => {
-            let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("index.html");
+            let name = path
+                .rsplit('/')
+                .next()
+                .filter(|name| !name.is_empty())
+                .unwrap_or("index.html");
             std::fs::write(other.unwrap_or(name), body).map_err(said)?;
         }
     }

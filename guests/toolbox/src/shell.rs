@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Cursor, Write};
 
 pub fn sh(io: &mut Io, args: &[String]) -> Outcome {
-    let mut shell = Shell { vars: io.env.clone(), last: 0, exit: None };
+    let mut shell = Shell {
+        vars: io.env.clone(),
+        last: 0,
+        exit: None,
+    };
     shell.vars.entry("PWD".into()).or_insert_with(|| "/".into());
     match args {
         [flag, script, rest @ ..] if flag == "-c" => {
@@ -77,7 +81,10 @@ impl Shell {
         let mut rest = tokens;
         let mut run = true;
         loop {
-            let end = rest.iter().position(|token| matches!(token, RawToken::Mark(";" | "&&" | "||"))).unwrap_or(rest.len());
+            let end = rest
+                .iter()
+                .position(|token| matches!(token, RawToken::Mark(";" | "&&" | "||")))
+                .unwrap_or(rest.len());
             let (pipeline, after) = rest.split_at(end);
             if run && !pipeline.is_empty() {
                 self.pipeline(io, pipeline);
@@ -85,7 +92,9 @@ impl Shell {
                     return;
                 }
             }
-            let Some((mark, after)) = after.split_first() else { return };
+            let Some((mark, after)) = after.split_first() else {
+                return;
+            };
             run = match mark {
                 RawToken::Mark("&&") => self.last == 0,
                 RawToken::Mark("||") => self.last != 0,
@@ -101,7 +110,9 @@ impl Shell {
         for (index, stage) in stages.iter().enumerate() {
             let tokens: Vec<Token> = stage.iter().map(|token| self.expand(token)).collect();
             let mut out = Vec::new();
-            let mut input: Option<Box<dyn BufRead>> = piped.take().map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn BufRead>);
+            let mut input: Option<Box<dyn BufRead>> = piped
+                .take()
+                .map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn BufRead>);
             let last = index + 1 == stages.len();
             let result = self.command(io, &tokens, &mut input, (!last).then_some(&mut out));
             self.last = result.unwrap_or_else(|what| {
@@ -116,7 +127,13 @@ impl Shell {
     }
 
     /// One command with its redirections. `piped` takes the output where another command reads it.
-    fn command(&mut self, io: &mut Io, tokens: &[Token], input: &mut Option<Box<dyn BufRead>>, piped: Option<&mut Vec<u8>>) -> Outcome {
+    fn command(
+        &mut self,
+        io: &mut Io,
+        tokens: &[Token],
+        input: &mut Option<Box<dyn BufRead>>,
+        piped: Option<&mut Vec<u8>>,
+    ) -> Outcome {
         let mut words = Vec::new();
         let (mut target, mut errors): (Option<std::fs::File>, Option<std::fs::File>) = (None, None);
         let mut rest = tokens.iter();
@@ -128,22 +145,38 @@ impl Shell {
                 }
                 Token::Mark(mark) => *mark,
             };
-            let Some(Token::Word(path)) = rest.next() else { return Err("syntax error: a file name is needed".into()) };
+            let Some(Token::Word(path)) = rest.next() else {
+                return Err("syntax error: a file name is needed".into());
+            };
             if mark == "<" {
                 *input = Some(Box::new(BufReader::new(crate::files::open(path)?)));
                 continue;
             }
             let append = mark == ">>";
-            let opened = std::fs::OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path);
+            let opened = std::fs::OpenOptions::new()
+                .create(true)
+                .write(true)
+                .append(append)
+                .truncate(!append)
+                .open(path);
             // The one device that every script knows.
-            let opened = if path == "/dev/null" { None } else { Some(opened.map_err(|error| format!("{path}: {error}"))?) };
+            let opened = if path == "/dev/null" {
+                None
+            } else {
+                Some(opened.map_err(|error| format!("{path}: {error}"))?)
+            };
             match (mark, opened) {
                 ("2>", file) => errors = file.or(errors),
                 (_, file) => target = file,
             }
             if path == "/dev/null" && mark != "2>" {
                 let (mut sink, env) = (std::io::sink(), self.vars.clone());
-                let mut inner = Io { input: io.input, out: &mut sink, err: io.err, env: &env };
+                let mut inner = Io {
+                    input: io.input,
+                    out: &mut sink,
+                    err: io.err,
+                    env: &env,
+                };
                 return self.simple(&mut inner, &words);
             }
         }
@@ -161,20 +194,34 @@ impl Shell {
             Some(reader) => reader,
             None => io.input,
         };
-        self.simple(&mut Io { input, out, err, env: &env }, &words)
+        self.simple(
+            &mut Io {
+                input,
+                out,
+                err,
+                env: &env,
+            },
+            &words,
+        )
     }
 
     fn simple(&mut self, io: &mut Io, words: &[String]) -> Outcome {
         let set = words.iter().take_while(|word| is_assignment(word)).count();
         let (assignments, command) = words.split_at(set);
-        let pairs = assignments.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let pairs = assignments
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let Some((name, args)) = command.split_first() else {
             self.vars.extend(pairs);
             return Ok(0);
         };
         match name.as_str() {
             "exit" => {
-                let code = args.first().map_or(Ok(self.last), |text| text.parse()).map_err(|_| "exit: a number is needed")?;
+                let code = args
+                    .first()
+                    .map_or(Ok(self.last), |text| text.parse())
+                    .map_err(|_| "exit: a number is needed")?;
                 self.exit = Some(code);
                 Ok(code)
             }
@@ -192,14 +239,21 @@ impl Shell {
             "cd" => {
                 let to = args.first().map_or("/", String::as_str);
                 std::env::set_current_dir(to).map_err(|_| format!("cd: {to}: No such file or directory"))?;
-                let now = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_else(|_| to.to_owned());
+                let now = std::env::current_dir()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_else(|_| to.to_owned());
                 self.vars.insert("PWD".into(), now);
                 Ok(0)
             }
             _ => {
                 let mut env = io.env.clone();
                 env.extend(pairs);
-                let mut inner = Io { input: io.input, out: io.out, err: io.err, env: &env };
+                let mut inner = Io {
+                    input: io.input,
+                    out: io.out,
+                    err: io.err,
+                    env: &env,
+                };
                 Ok(crate::run(&mut inner, command))
             }
         }
@@ -231,7 +285,9 @@ impl Shell {
 
 fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
-        !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     })
 }
 
@@ -320,6 +376,9 @@ fn variable(text: &str) -> Option<(String, usize)> {
     if text.starts_with(['?', '$', '#']) {
         return Some((text[..1].to_owned(), 1));
     }
-    let length = text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').count();
+    let length = text
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .count();
     (length > 0).then(|| (text[..length].to_owned(), length))
 }

@@ -7,7 +7,12 @@ use std::io::{BufRead, BufReader, Write};
 
 /// Calls `each` with every input: the files, or standard input where there is none or where `-` says so. A file that cannot be
 /// opened is told and makes the code 1; the others are read all the same.
-fn inputs(io: &mut Io, command: &str, paths: &[&str], mut each: impl FnMut(&mut dyn BufRead, &mut dyn Write, &str) -> Result<(), String>) -> Outcome {
+fn inputs(
+    io: &mut Io,
+    command: &str,
+    paths: &[&str],
+    mut each: impl FnMut(&mut dyn BufRead, &mut dyn Write, &str) -> Result<(), String>,
+) -> Outcome {
     let paths = if paths.is_empty() { &["-"][..] } else { paths };
     let mut code = 0;
     for path in paths {
@@ -113,7 +118,11 @@ pub fn wc(io: &mut Io, args: &[String]) -> Outcome {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(said)?;
         let words = String::from_utf8_lossy(&bytes).split_whitespace().count();
-        let counts = [('l', bytes.iter().filter(|byte| **byte == b'\n').count()), ('w', words), ('c', bytes.len())];
+        let counts = [
+            ('l', bytes.iter().filter(|byte| **byte == b'\n').count()),
+            ('w', words),
+            ('c', bytes.len()),
+        ];
         let shown: Vec<String> = counts
             .iter()
             .filter(|(letter, _)| flags.is_empty() || flags.contains(*letter))
@@ -137,7 +146,11 @@ pub fn grep(io: &mut Io, args: &[String]) -> Outcome {
         lines(input, |line| {
             number += 1;
             let text: Vec<char> = fold(line).chars().collect();
-            let holds = if has('F') { fold(line).contains(&pattern.iter().collect::<String>()) } else { matches(&pattern, &text) };
+            let holds = if has('F') {
+                fold(line).contains(&pattern.iter().collect::<String>())
+            } else {
+                matches(&pattern, &text)
+            };
             if holds == has('v') {
                 return Ok(true);
             }
@@ -193,7 +206,13 @@ pub fn sort(io: &mut Io, args: &[String]) -> Outcome {
         })
     })?;
     if flags.contains('n') {
-        let number = |line: &String| line.trim().split_whitespace().next().and_then(|word| word.parse::<i64>().ok()).unwrap_or(0);
+        let number = |line: &String| {
+            line.trim()
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse::<i64>().ok())
+                .unwrap_or(0)
+        };
         all.sort_by_key(number);
     } else {
         all.sort();
@@ -204,7 +223,8 @@ pub fn sort(io: &mut Io, args: &[String]) -> Outcome {
     if flags.contains('u') {
         all.dedup();
     }
-    all.iter().try_for_each(|line| writeln!(io.out, "{line}").map_err(said))?;
+    all.iter()
+        .try_for_each(|line| writeln!(io.out, "{line}").map_err(said))?;
     Ok(code)
 }
 
@@ -242,7 +262,10 @@ pub fn cut(io: &mut Io, args: &[String]) -> Outcome {
         if let Some(text) = value("-d") {
             separator = text.chars().next().ok_or("a separator is needed")?;
         } else if let Some(text) = value("-f") {
-            fields = text.split(',').map(|field| field.parse::<usize>().map_err(|_| format!("bad field '{field}'"))).collect::<Result<_, _>>()?;
+            fields = text
+                .split(',')
+                .map(|field| field.parse::<usize>().map_err(|_| format!("bad field '{field}'")))
+                .collect::<Result<_, _>>()?;
         } else {
             paths.push(arg.as_str());
         }
@@ -250,7 +273,10 @@ pub fn cut(io: &mut Io, args: &[String]) -> Outcome {
     inputs(io, "cut", &paths, |input, out, _| {
         lines(input, |line| {
             let parts: Vec<&str> = line.split(separator).collect();
-            let chosen: Vec<&str> = fields.iter().filter_map(|field| parts.get(field.checked_sub(1)?).copied()).collect();
+            let chosen: Vec<&str> = fields
+                .iter()
+                .filter_map(|field| parts.get(field.checked_sub(1)?).copied())
+                .collect();
             writeln!(out, "{}", chosen.join(&separator.to_string())).map_err(said)?;
             Ok(true)
         })

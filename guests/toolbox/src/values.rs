@@ -58,8 +58,15 @@ pub fn printf(io: &mut Io, args: &[String]) -> Outcome {
                 ('%', Some('%')) => "%".to_owned(),
                 ('%', Some('s')) => values.next().cloned().inspect(|_| used = true).unwrap_or_default(),
                 ('%', Some('d' | 'i')) => {
-                    let value = values.next().cloned().inspect(|_| used = true).unwrap_or_else(|| "0".into());
-                    value.parse::<i64>().map_err(|_| format!("{value}: invalid number"))?.to_string()
+                    let value = values
+                        .next()
+                        .cloned()
+                        .inspect(|_| used = true)
+                        .unwrap_or_else(|| "0".into());
+                    value
+                        .parse::<i64>()
+                        .map_err(|_| format!("{value}: invalid number"))?
+                        .to_string()
                 }
                 ('%', Some(other)) => return Err(format!("%{other}: invalid format")),
                 (c, _) => c.to_string(),
@@ -82,9 +89,19 @@ pub fn env(io: &mut Io, args: &[String]) -> Outcome {
     let set = args.iter().take_while(|arg| arg.contains('=')).count();
     let (assignments, command) = args.split_at(set);
     let mut env = io.env.clone();
-    env.extend(assignments.iter().filter_map(|pair| pair.split_once('=')).map(|(a, b)| (a.into(), b.into())));
+    env.extend(
+        assignments
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(a, b)| (a.into(), b.into())),
+    );
     if command.first().is_some_and(|name| crate::find(name).is_some()) {
-        let mut inner = Io { input: io.input, out: io.out, err: io.err, env: &env };
+        let mut inner = Io {
+            input: io.input,
+            out: io.out,
+            err: io.err,
+            env: &env,
+        };
         return Ok(crate::run(&mut inner, command));
     }
     let mut code = 0;
@@ -111,7 +128,10 @@ pub fn pwd(io: &mut Io, _: &[String]) -> Outcome {
 pub fn basename(io: &mut Io, args: &[String]) -> Outcome {
     let path = args.first().ok_or("missing operand")?.trim_end_matches('/');
     let name = path.rsplit('/').next().unwrap_or(path);
-    let name = args.get(1).and_then(|suffix| name.strip_suffix(suffix.as_str())).unwrap_or(name);
+    let name = args
+        .get(1)
+        .and_then(|suffix| name.strip_suffix(suffix.as_str()))
+        .unwrap_or(name);
     writeln!(io.out, "{name}").map_err(said)?;
     Ok(0)
 }
@@ -165,7 +185,10 @@ pub fn sleep(io: &mut Io, args: &[String]) -> Outcome {
 
 /// The time in UTC, or with `+%s` in seconds since 1970.
 pub fn date(io: &mut Io, args: &[String]) -> Outcome {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     if args.first().is_some_and(|format| format == "+%s") {
         writeln!(io.out, "{seconds}").map_err(said)?;
         return Ok(0);
@@ -178,10 +201,18 @@ pub fn date(io: &mut Io, args: &[String]) -> Outcome {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    writeln!(io.out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").map_err(said)?;
+    writeln!(
+        io.out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+    )
+    .map_err(said)?;
     Ok(0)
 }
 
@@ -222,5 +253,13 @@ fn test_code(args: &[String]) -> Outcome {
     let env = std::collections::BTreeMap::new();
     let mut nothing = std::io::empty();
     let (mut out, mut err) = (std::io::sink(), std::io::sink());
-    test(&mut Io { input: &mut nothing, out: &mut out, err: &mut err, env: &env }, args)
+    test(
+        &mut Io {
+            input: &mut nothing,
+            out: &mut out,
+            err: &mut err,
+            env: &env,
+        },
+        args,
+    )
 }

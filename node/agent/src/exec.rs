@@ -18,6 +18,9 @@ use tokio::sync::mpsc;
 /// The image that the usual commands come from.
 const TOOLBOX: &str = "toolbox";
 
+/// How much of a probe's or a hook's output is kept for its event: the kubelet's limit.
+const OUTPUT_BYTES: usize = 10 * 1024;
+
 /// The code of a program that its user interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -123,6 +126,38 @@ pub async fn exec(
     }
 }
 
+/// Runs a program to its end, as probes and hooks do, and returns its exit code and the beginning of what it wrote. Dropping
+/// the future ends the program.
+pub async fn output(node: &Node, found: &Found, command: Vec<String>) -> Result<(i32, String), ExecError> {
+    let (module, args) = program(node, found, command).await?;
+    let (writer, reader) = pipe();
+    let process = found.container.exec(
+        module,
+        ProcessSpec {
+            args,
+            stdin: None,
+            terminal: false,
+            stdout: Arc::new(writer.clone()),
+            stderr: Arc::new(writer.clone()),
+        },
+    )?;
+    let ended = async {
+        let exit = process.wait().await;
+        writer.close();
+        exit.code
+    };
+    let said = async {
+        let mut said = Vec::new();
+        while let Some(bytes) = reader.recv().await {
+            let room = OUTPUT_BYTES.saturating_sub(said.len());
+            said.extend(bytes.iter().take(room));
+        }
+        said
+    };
+    let (code, said) = tokio::join!(ended, said);
+    Ok((code, String::from_utf8_lossy(&said).trim_end().to_owned()))
+}
+
 /// Joins a container's own streams until it ends, and returns its exit code.
 pub async fn attach(cell: &PodCell, container: &str, streams: Streams) -> Result<i32, ExecError> {
     let found = running(cell, container)?;
@@ -144,7 +179,7 @@ pub async fn attach(cell: &PodCell, container: &str, streams: Streams) -> Result
             drop(echo);
         }
     };
-    let echoing = copy_out((echoed, out.0.clone()), false);
+    let echoing = copy_out((echoed, out.0.clone()), true);
     let output = async {
         tokio::join!(copy_out((stdout, out.0), terminal), copy_out((stderr, out.1), terminal));
         found.container.wait().await.code

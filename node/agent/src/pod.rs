@@ -8,7 +8,7 @@ mod act;
 mod heard;
 mod report;
 
-use crate::cell::PodCell;
+use crate::cell::{Found, PodCell};
 use crate::clock::until;
 use crate::events::{Entry, Subject};
 use crate::logs::LogFile;
@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::objects::Watched;
 use crate::observed::{Cause, Observed, State};
 use crate::plan::{self, Action};
-use crate::probe::{Answer, Purpose, Watch};
+use crate::probe::{Answer, Place, Purpose, Watch};
 use crate::recover;
 use crate::spec::{self, Shape};
 use crate::start::{Failure, Started};
@@ -216,6 +216,11 @@ impl PodTask {
         spec::container(&self.pod, index).map_or("", |container| container.name.as_str())
     }
 
+    fn place(&self, index: usize, ip: IpAddr) -> Place {
+        let container = self.runs.get(index).and_then(|run| run.container.as_ref());
+        place(&self.node, &self.pod, container, self.container_name(index), ip)
+    }
+
     fn later(&self, future: impl Future<Output = Done> + Send + 'static) {
         self.work.push(future.boxed());
     }
@@ -253,6 +258,19 @@ impl PodTask {
             }
         };
         tokio::task::spawn_blocking(work);
+    }
+}
+
+/// Where a container of a pod is asked how it is.
+fn place(node: &Arc<Node>, pod: &Arc<Pod>, container: Option<&Arc<Container>>, name: &str, pod_ip: IpAddr) -> Place {
+    Place {
+        node: node.clone(),
+        pod_ip,
+        found: container.map(|container| Found {
+            pod: pod.clone(),
+            name: name.to_owned(),
+            container: container.clone(),
+        }),
     }
 }
 

@@ -3,15 +3,18 @@
 //! The deciding half, [`Watch`], is pure: results in, verdicts and the next time out. [`ask`] makes one attempt through the pod
 //! network. A probe kind that this node does not have is said once, in an event, and never counts as success.
 
+mod exec;
 mod http;
 mod tcp;
 
+use crate::cell::Found;
 use crate::clock::after;
-use coracle_net::Fabric;
+use crate::node::Node;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a probe is for.
@@ -200,15 +203,26 @@ pub enum Answer {
     Unsupported(String),
 }
 
+/// Where a container is asked.
+pub struct Place {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The pod's address.
+    pub pod_ip: IpAddr,
+    /// The container, if it runs.
+    pub found: Option<Found>,
+}
+
 /// Makes one attempt, within its timeout.
-pub async fn ask(fabric: Fabric, pod_ip: IpAddr, container: Container, probe: Probe, timeout: Duration) -> Answer {
+pub async fn ask(at: Place, container: Container, probe: Probe, timeout: Duration) -> Answer {
+    let (fabric, pod_ip) = (&at.node.fabric, at.pod_ip);
     let attempt = async {
         if let Some(action) = &probe.http_get {
-            http::get(&fabric, pod_ip, &container, action).await
+            http::get(fabric, pod_ip, &container, action).await
         } else if let Some(action) = &probe.tcp_socket {
-            tcp::connect(&fabric, pod_ip, &container, action).await
-        } else if probe.exec.is_some() {
-            unsupported("exec")
+            tcp::connect(fabric, pod_ip, &container, action).await
+        } else if let Some(action) = &probe.exec {
+            exec::run(&at, action).await
         } else if probe.grpc.is_some() {
             unsupported("grpc")
         } else {
@@ -223,7 +237,7 @@ pub async fn ask(fabric: Fabric, pod_ip: IpAddr, container: Container, probe: Pr
 
 fn unsupported(kind: &str) -> Answer {
     Answer::Unsupported(format!(
-        "{kind} probes are not available on this node yet; use httpGet or tcpSocket"
+        "{kind} probes are not available on this node yet; use httpGet, tcpSocket or exec"
     ))
 }
 

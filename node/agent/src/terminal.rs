@@ -17,7 +17,7 @@ const DELETE: u8 = 0x7f;
 /// What some keys came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Typed {
-    /// What is shown.
+    /// What is shown, as a program would print it: see [`shown`].
     pub echo: Vec<u8>,
     /// What the program reads.
     pub input: Vec<u8>,
@@ -67,12 +67,12 @@ impl Terminal {
     fn plain(&mut self, key: u8, typed: &mut Typed) {
         match key {
             b'\r' | b'\n' => {
-                typed.echo.extend_from_slice(b"\r\n");
+                typed.echo.push(b'\n');
                 typed.input.append(&mut self.line);
                 typed.input.push(b'\n');
             }
             INTERRUPT => {
-                typed.echo.extend_from_slice(b"^C\r\n");
+                typed.echo.extend_from_slice(b"^C\n");
                 self.line.clear();
                 typed.interrupt = true;
             }
@@ -138,7 +138,7 @@ mod tests {
         let typed = terminal.type_in(b" /\r");
         assert_eq!(
             (typed.input.as_slice(), typed.echo.as_slice()),
-            (&b"ls /\n"[..], &b" /\r\n"[..])
+            (&b"ls /\n"[..], &b" /\n"[..])
         );
     }
 

@@ -27,8 +27,10 @@ const MAX_FILES: usize = 500;
 #[derive(Debug)]
 pub(crate) struct CodeCache {
     directory: PathBuf,
-    counter: AtomicU64,
 }
+
+/// Numbers the files that are being written, over all caches of this process: several may share a directory.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 impl CodeCache {
     /// Makes the directory, readable by the node alone, and removes what a crash or many images left.
@@ -40,10 +42,7 @@ impl CodeCache {
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         }
         sweep(&directory)?;
-        Ok(Self {
-            directory,
-            counter: AtomicU64::new(0),
-        })
+        Ok(Self { directory })
     }
 
     /// The component of a module: loaded if it was compiled before, compiled otherwise. Blocks.
@@ -81,7 +80,7 @@ impl CodeCache {
 
     /// A reader sees the whole file or none, also after a power failure: a torn file would be executed.
     fn store(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!("{}-{number}.tmp", std::process::id()));
         let written = File::create(&temporary)
             .and_then(|mut file| file.write_all(code).and_then(|()| file.sync_all()))
@@ -178,6 +177,28 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["a.cwasm", "note.txt"]);
+    }
+
+    #[test]
+    fn caches_that_share_a_directory_do_not_mix_their_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |letter: u8| {
+            let cache = CodeCache::open(directory.path().to_owned()).unwrap();
+            let path = directory.path().join(format!("{letter}.cwasm"));
+            move || {
+                for _ in 0..20 {
+                    // Another cache that opens may sweep the file away; it must never hold what another one wrote.
+                    if cache.store(&path, &vec![letter; 200_000]).is_ok() {
+                        assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == letter));
+                    }
+                }
+            }
+        };
+        let (one, two) = (write(1), write(2));
+        std::thread::scope(|scope| {
+            scope.spawn(one);
+            scope.spawn(two);
+        });
     }
 
     #[cfg(unix)]

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use super::revision::{self, DESIRED, MAXIMUM};
-use crate::replicaset::replicas;
+use crate::{amount::scaled, replicaset::replicas};
 
 /// What a Deployment allows while it rolls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,22 +68,6 @@ impl Bounds {
     #[must_use]
     pub fn minimum(&self) -> i32 {
         self.replicas.saturating_sub(self.unavailable)
-    }
-}
-
-fn scaled(value: &IntOrString, of: i32, up: bool) -> i32 {
-    match value {
-        IntOrString::Int(number) => (*number).max(0),
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent.max(0).saturating_mul(of.max(0).into());
-            let whole = if up {
-                product.saturating_add(99) / 100
-            } else {
-                product / 100
-            };
-            i32::try_from(whole).unwrap_or(i32::MAX)
-        }
     }
 }
 

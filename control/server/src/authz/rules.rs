@@ -10,6 +10,7 @@ use coracle_store::Snapshot;
 use serde_json::{Value, json};
 
 use super::PREFIXES;
+pub(crate) use super::cover::uncovered;
 use crate::document::{parse, place};
 use crate::identity::Identity;
 
@@ -23,7 +24,10 @@ pub(crate) struct Attributes<'a> {
     pub(crate) resource: &'a str,
     pub(crate) subresource: Option<&'a str>,
     pub(crate) namespace: Option<&'a str>,
+    /// A list or watch that a field selector narrows to one object has its name.
     pub(crate) name: Option<&'a str>,
+    /// The node to whose pods a field selector narrows a list or watch.
+    pub(crate) node: Option<&'a str>,
 }
 
 /// Who wants to do it.
@@ -45,11 +49,11 @@ impl<'a> Subject<'a> {
 /// One rule of a role.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
-    verbs: Vec<String>,
-    groups: Vec<String>,
-    resources: Vec<String>,
-    names: Vec<String>,
-    paths: Vec<String>,
+    pub(super) verbs: Vec<String>,
+    pub(super) groups: Vec<String>,
+    pub(super) resources: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) paths: Vec<String>,
 }
 
 /// A role that somebody has, everywhere or in one namespace.
@@ -179,7 +183,7 @@ impl Rule {
         rule
     }
 
-    fn allows(&self, attributes: &Attributes<'_>) -> bool {
+    pub(crate) fn allows(&self, attributes: &Attributes<'_>) -> bool {
         if !listed(&self.verbs, attributes.verb) {
             return false;
         }
@@ -212,7 +216,8 @@ fn covers(pattern: &str, attributes: &Attributes<'_>) -> bool {
     }
 }
 
-fn rules(role: &Value) -> Arc<[Rule]> {
+/// The rules that stand in a role.
+pub(crate) fn rules(role: &Value) -> Arc<[Rule]> {
     let texts = |rule: &Value, field: &str| -> Vec<String> {
         object::list(rule, field)
             .iter()

@@ -1,170 +1,253 @@
-//! The roles that every cluster has. The names are those of Kubernetes; the rules are what Coracle's own parts need under
-//! these names, and for people what they may expect of them.
+//! The roles that every cluster has, under the names of Kubernetes: those for people and for everybody here, those for
+//! the cluster's own parts in [`components`](super::components).
+//!
+//! What people may do is put together from parts by labels, so that whoever adds kinds to a cluster adds them to `view`,
+//! `edit` and `admin` by labelling a role.
 
 use serde_json::{Value, json};
 
 /// A rule: groups, resources, verbs.
-struct Rule(
-    &'static [&'static str],
-    &'static [&'static str],
-    &'static [&'static str],
+pub(super) struct Rule(
+    pub(super) &'static [&'static str],
+    pub(super) &'static [&'static str],
+    pub(super) &'static [&'static str],
 );
 
-const READ: &[&str] = &["get", "list", "watch"];
+pub(super) const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
-const ALL: &[&str] = &["*"];
-const RBAC: &str = "rbac.authorization.k8s.io";
+const READ_WRITE: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
+
+const VIEW: &[Rule] = &[
+    Rule(
+        &[""],
+        &[
+            "bindings",
+            "configmaps",
+            "endpoints",
+            "events",
+            "limitranges",
+            "namespaces",
+            "namespaces/status",
+            "persistentvolumeclaims",
+            "persistentvolumeclaims/status",
+            "pods",
+            "pods/log",
+            "pods/status",
+            "replicationcontrollers",
+            "replicationcontrollers/scale",
+            "replicationcontrollers/status",
+            "resourcequotas",
+            "resourcequotas/status",
+            "serviceaccounts",
+            "services",
+            "services/status",
+        ],
+        READ,
+    ),
+    Rule(
+        &["apps"],
+        &[
+            "controllerrevisions",
+            "daemonsets",
+            "daemonsets/status",
+            "deployments",
+            "deployments/scale",
+            "deployments/status",
+            "replicasets",
+            "replicasets/scale",
+            "replicasets/status",
+            "statefulsets",
+            "statefulsets/scale",
+            "statefulsets/status",
+        ],
+        READ,
+    ),
+    Rule(
+        &["autoscaling"],
+        &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
+        READ,
+    ),
+    Rule(
+        &["batch"],
+        &["cronjobs", "cronjobs/status", "jobs", "jobs/status"],
+        READ,
+    ),
+    Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
+    Rule(&["events.k8s.io"], &["events"], READ),
+    Rule(
+        &["networking.k8s.io"],
+        &["ingresses", "ingresses/status", "networkpolicies"],
+        READ,
+    ),
+    Rule(
+        &["policy"],
+        &["poddisruptionbudgets", "poddisruptionbudgets/status"],
+        READ,
+    ),
+    Rule(
+        &["resource.k8s.io"],
+        &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"],
+        READ,
+    ),
+];
+
+const EDIT: &[Rule] = &[
+    Rule(
+        &[""],
+        &[
+            "pods/attach",
+            "pods/exec",
+            "pods/portforward",
+            "pods/proxy",
+            "secrets",
+            "services/proxy",
+        ],
+        READ,
+    ),
+    Rule(&[""], &["serviceaccounts"], &["impersonate"]),
+    Rule(&[""], &["pods/eviction", "serviceaccounts/token"], &["create"]),
+    Rule(
+        &[""],
+        &[
+            "configmaps",
+            "events",
+            "persistentvolumeclaims",
+            "pods",
+            "pods/attach",
+            "pods/exec",
+            "pods/portforward",
+            "pods/proxy",
+            "replicationcontrollers",
+            "replicationcontrollers/scale",
+            "secrets",
+            "serviceaccounts",
+            "services",
+            "services/proxy",
+        ],
+        WRITE,
+    ),
+    Rule(
+        &[""],
+        &["pods/resize", "pods/ephemeralcontainers"],
+        &["patch", "update"],
+    ),
+    Rule(
+        &["apps"],
+        &[
+            "daemonsets",
+            "deployments",
+            "deployments/rollback",
+            "deployments/scale",
+            "replicasets",
+            "replicasets/scale",
+            "statefulsets",
+            "statefulsets/scale",
+        ],
+        WRITE,
+    ),
+    Rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
+    Rule(&["batch"], &["cronjobs", "jobs"], WRITE),
+    Rule(&["coordination.k8s.io"], &["leases"], READ_WRITE),
+    Rule(&["networking.k8s.io"], &["ingresses", "networkpolicies"], WRITE),
+    Rule(&["policy"], &["poddisruptionbudgets"], WRITE),
+    Rule(
+        &["resource.k8s.io"],
+        &["resourceclaims", "resourceclaimtemplates"],
+        WRITE,
+    ),
+];
+
+const ADMIN: &[Rule] = &[
+    Rule(&["authorization.k8s.io"], &["localsubjectaccessreviews"], &["create"]),
+    Rule(&[RBAC], &["rolebindings", "roles"], READ_WRITE),
+];
 
 /// Every role with the bindings that come with it.
 pub(super) fn cluster_roles() -> Vec<(Value, Vec<Value>)> {
     let mut roles = people();
     roles.extend(everybody());
-    roles.extend(components());
+    roles.extend(super::components::roles());
     roles
 }
 
 fn people() -> Vec<(Value, Vec<Value>)> {
-    let view: &[Rule] = &[
-        Rule(
-            &[""],
-            &[
-                "bindings",
-                "configmaps",
-                "endpoints",
-                "events",
-                "limitranges",
-                "persistentvolumeclaims",
-                "persistentvolumeclaims/status",
-                "pods",
-                "pods/log",
-                "pods/status",
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "replicationcontrollers/status",
-                "resourcequotas",
-                "resourcequotas/status",
-                "serviceaccounts",
-                "services",
-                "services/status",
-                "namespaces",
-                "namespaces/status",
-            ],
-            READ,
-        ),
-        Rule(&["apps"], &["*"], READ),
-        Rule(
-            &["autoscaling"],
-            &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-            READ,
-        ),
-        Rule(
-            &["batch"],
-            &["cronjobs", "cronjobs/status", "jobs", "jobs/status"],
-            READ,
-        ),
-        Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
-        Rule(
-            &["networking.k8s.io"],
-            &["ingresses", "ingresses/status", "networkpolicies"],
-            READ,
-        ),
-        Rule(
-            &["policy"],
-            &["poddisruptionbudgets", "poddisruptionbudgets/status"],
-            READ,
-        ),
-        Rule(
-            &["resource.k8s.io"],
-            &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"],
-            READ,
-        ),
-    ];
-    let edit: &[Rule] = &[
-        Rule(&[""], &["secrets"], READ),
-        Rule(
-            &[""],
-            &[
-                "configmaps",
-                "endpoints",
-                "events",
-                "persistentvolumeclaims",
-                "pods",
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "secrets",
-                "serviceaccounts",
-                "services",
-            ],
-            WRITE,
-        ),
-        Rule(
-            &[""],
-            &["pods/attach", "pods/eviction", "pods/exec", "pods/portforward"],
-            &["create", "get"],
-        ),
-        Rule(
-            &[""],
-            &["pods/proxy", "services/proxy"],
-            &["create", "delete", "get", "patch", "update"],
-        ),
-        Rule(
-            &["apps"],
-            &[
-                "daemonsets",
-                "deployments",
-                "deployments/scale",
-                "replicasets",
-                "replicasets/scale",
-                "statefulsets",
-                "statefulsets/scale",
-            ],
-            WRITE,
-        ),
-        Rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
-        Rule(&["batch"], &["cronjobs", "jobs"], WRITE),
-        Rule(&["networking.k8s.io"], &["ingresses", "networkpolicies"], WRITE),
-        Rule(&["policy"], &["poddisruptionbudgets"], WRITE),
-        Rule(
-            &["resource.k8s.io"],
-            &["resourceclaims", "resourceclaimtemplates"],
-            WRITE,
-        ),
-        Rule(&["coordination.k8s.io"], &["leases"], ALL),
-    ];
-    let admin: &[Rule] = &[Rule(&[RBAC], &["roles", "rolebindings"], ALL)];
     vec![
         (
-            json!({"metadata": {"name": "cluster-admin"}, "rules": [
+            labelled(json!({"metadata": {"name": "cluster-admin"}, "rules": [
                 {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
                 {"nonResourceURLs": ["*"], "verbs": ["*"]},
-            ]}),
+            ]})),
             vec![binding(
                 "cluster-admin",
                 "cluster-admin",
                 &[("Group", "system:masters")],
             )],
         ),
-        (role("view", &[view]), vec![]),
-        (role("edit", &[view, edit]), vec![]),
-        (role("admin", &[view, edit, admin]), vec![]),
+        (part_of("view", role("system:aggregate-to-view", &[VIEW])), vec![]),
+        (part_of("edit", role("system:aggregate-to-edit", &[EDIT])), vec![]),
+        (part_of("admin", role("system:aggregate-to-admin", &[ADMIN])), vec![]),
+        (part_of("edit", joined("view", role("view", &[VIEW]))), vec![]),
+        (part_of("admin", joined("edit", role("edit", &[EDIT, VIEW]))), vec![]),
+        (joined("admin", role("admin", &[ADMIN, EDIT, VIEW])), vec![]),
     ]
 }
 
 fn everybody() -> Vec<(Value, Vec<Value>)> {
     let public = [
         "/healthz",
-        "/livez",
-        "/readyz",
         "/healthz/*",
+        "/livez",
         "/livez/*",
+        "/readyz",
         "/readyz/*",
         "/version",
         "/version/",
     ];
-    let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
-    let discovery: Vec<&str> = public.iter().chain(&discovery).copied().collect();
+    let discovery = [
+        "/api",
+        "/api/*",
+        "/apis",
+        "/apis/*",
+        "/healthz",
+        "/livez",
+        "/openapi",
+        "/openapi/*",
+        "/readyz",
+        "/version",
+        "/version/",
+    ];
+    let monitoring = [
+        "/healthz",
+        "/healthz/*",
+        "/livez",
+        "/livez/*",
+        "/metrics",
+        "/metrics/slis",
+        "/readyz",
+        "/readyz/*",
+    ];
+    let issuer = [
+        "/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/",
+        "/openid/v1/jwks",
+        "/openid/v1/jwks/",
+    ];
+    let paths = |name: &str, paths: &[&str]| {
+        labelled(json!({"metadata": {"name": name}, "rules": [{"nonResourceURLs": paths, "verbs": ["get"]}]}))
+    };
     let authenticated = ("Group", "system:authenticated");
-    let reviews: &[Rule] = &[
+    let itself = |name: &'static str, subjects: &[(&str, &str)]| vec![binding(name, name, subjects)];
+    const REVIEWS: &[Rule] = &[
         Rule(
             &["authorization.k8s.io"],
             &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
@@ -174,197 +257,77 @@ fn everybody() -> Vec<(Value, Vec<Value>)> {
     ];
     vec![
         (
-            json!({"metadata": {"name": "system:public-info-viewer"}, "rules": [{"nonResourceURLs": public, "verbs": ["get"]}]}),
-            vec![binding(
-                "system:public-info-viewer",
+            paths("system:public-info-viewer", &public),
+            itself(
                 "system:public-info-viewer",
                 &[authenticated, ("Group", "system:unauthenticated")],
-            )],
+            ),
         ),
         (
-            json!({"metadata": {"name": "system:discovery"}, "rules": [{"nonResourceURLs": discovery, "verbs": ["get"]}]}),
-            vec![binding("system:discovery", "system:discovery", &[authenticated])],
+            paths("system:discovery", &discovery),
+            itself("system:discovery", &[authenticated]),
         ),
         (
-            role("system:basic-user", &[reviews]),
-            vec![binding("system:basic-user", "system:basic-user", &[authenticated])],
+            paths("system:monitoring", &monitoring),
+            itself("system:monitoring", &[("Group", "system:monitoring")]),
+        ),
+        (
+            paths("system:service-account-issuer-discovery", &issuer),
+            itself(
+                "system:service-account-issuer-discovery",
+                &[("Group", "system:serviceaccounts")],
+            ),
+        ),
+        (
+            role("system:basic-user", &[REVIEWS]),
+            itself("system:basic-user", &[authenticated]),
         ),
     ]
 }
 
-fn components() -> Vec<(Value, Vec<Value>)> {
-    let events = || Rule(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]);
-    let leases = || {
-        Rule(
-            &["coordination.k8s.io"],
-            &["leases"],
-            &["create", "get", "list", "patch", "update", "watch"],
-        )
-    };
-    // Garbage collection and the emptying of namespaces reach every kind.
-    let controllers: &[Rule] = &[
-        Rule(
-            &["*"],
-            &["*"],
-            &["get", "list", "watch", "delete", "deletecollection", "patch", "update"],
-        ),
-        Rule(
-            &[""],
-            &[
-                "configmaps",
-                "endpoints",
-                "persistentvolumeclaims",
-                "persistentvolumes",
-                "pods",
-                "secrets",
-                "serviceaccounts",
-            ],
-            &["create"],
-        ),
-        Rule(&["batch"], &["jobs"], &["create"]),
-        Rule(&["networking.k8s.io"], &["ipaddresses", "servicecidrs"], &["create"]),
-        Rule(&["resource.k8s.io"], &["resourceclaims"], &["create"]),
-        Rule(&["storage.k8s.io"], &["volumeattachments"], &["create"]),
-        Rule(
-            &["certificates.k8s.io"],
-            &["certificatesigningrequests/approval"],
-            &["get", "patch", "update"],
-        ),
-        Rule(&["certificates.k8s.io"], &["signers"], &["approve", "sign"]),
-        Rule(&["apps"], &["replicasets", "controllerrevisions"], &["create"]),
-        Rule(&["discovery.k8s.io"], &["endpointslices"], &["create"]),
-        Rule(
-            &["*"],
-            &["*/status", "*/finalizers", "*/scale", "*/finalize"],
-            &["get", "patch", "update"],
-        ),
-        events(),
-        leases(),
-    ];
-    let scheduler: &[Rule] = &[
-        Rule(
-            &[""],
-            &[
-                "namespaces",
-                "nodes",
-                "pods",
-                "services",
-                "replicationcontrollers",
-                "persistentvolumeclaims",
-                "persistentvolumes",
-            ],
-            READ,
-        ),
-        Rule(&["apps"], &["replicasets", "statefulsets"], READ),
-        Rule(&["policy"], &["poddisruptionbudgets"], READ),
-        Rule(&["scheduling.k8s.io", "storage.k8s.io"], &["*"], READ),
-        Rule(
-            &["resource.k8s.io"],
-            &["deviceclasses", "resourceclaims", "resourceslices"],
-            READ,
-        ),
-        Rule(
-            &["resource.k8s.io"],
-            &["resourceclaims", "resourceclaims/status"],
-            &["patch", "update"],
-        ),
-        Rule(
-            &[""],
-            &["persistentvolumeclaims", "persistentvolumes"],
-            &["patch", "update"],
-        ),
-        Rule(&[""], &["pods"], &["delete"]),
-        Rule(&[""], &["pods/binding", "bindings"], &["create"]),
-        Rule(&[""], &["pods/status"], &["patch", "update"]),
-        events(),
-        leases(),
-    ];
-    let node: &[Rule] = &[
-        Rule(
-            &[""],
-            &["nodes"],
-            &["create", "get", "list", "patch", "update", "watch"],
-        ),
-        Rule(&[""], &["nodes/status"], &["patch", "update"]),
-        Rule(&[""], &["pods"], &["create", "delete", "get", "list", "watch"]),
-        Rule(&[""], &["pods/status"], &["get", "patch", "update"]),
-        Rule(&[""], &["pods/eviction"], &["create"]),
-        Rule(
-            &[""],
-            &[
-                "configmaps",
-                "secrets",
-                "services",
-                "endpoints",
-                "serviceaccounts",
-                "namespaces",
-            ],
-            READ,
-        ),
-        Rule(&["node.k8s.io", "storage.k8s.io"], &["*"], READ),
-        Rule(
-            &["coordination.k8s.io"],
-            &["leases"],
-            &["create", "delete", "get", "list", "patch", "update", "watch"],
-        ),
-        events(),
-    ];
-    // What turns Services into a data path reads Services and their endpoints, on every node under this one name.
-    let proxier: &[Rule] = &[
-        Rule(&[""], &["nodes", "services", "endpoints"], READ),
-        Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
-        events(),
-    ];
-    let user = |name| [("User", name)];
-    vec![
-        (
-            role("system:kube-controller-manager", &[controllers]),
-            vec![binding(
-                "system:kube-controller-manager",
-                "system:kube-controller-manager",
-                &user("system:kube-controller-manager"),
-            )],
-        ),
-        (
-            role("system:kube-scheduler", &[scheduler]),
-            vec![binding(
-                "system:kube-scheduler",
-                "system:kube-scheduler",
-                &user("system:kube-scheduler"),
-            )],
-        ),
-        (
-            role("system:node-proxier", &[proxier]),
-            vec![binding(
-                "system:node-proxier",
-                "system:node-proxier",
-                &user("system:kube-proxy"),
-            )],
-        ),
-        (
-            role("system:node", &[node]),
-            vec![binding("system:node", "system:node", &[("Group", "system:nodes")])],
-        ),
-    ]
-}
-
-fn role(name: &str, rules: &[&[Rule]]) -> Value {
+pub(super) fn role(name: &str, rules: &[&[Rule]]) -> Value {
     let rules: Vec<Value> = rules
         .iter()
         .flat_map(|rules| rules.iter())
         .map(|Rule(groups, resources, verbs)| json!({"apiGroups": groups, "resources": resources, "verbs": verbs}))
         .collect();
-    json!({"metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}, "rules": rules})
+    labelled(json!({"metadata": {"name": name}, "rules": rules}))
 }
 
-fn binding(name: &str, role: &str, subjects: &[(&str, &str)]) -> Value {
+/// With what marks an object as one of these, which are kept up to date at every start.
+pub(super) fn labelled(mut object: Value) -> Value {
+    coracle_api::object::set_label(&mut object, "kubernetes.io/bootstrapping", "rbac-defaults");
+    coracle_api::object::set_annotation(&mut object, super::AUTO_UPDATE, "true");
+    object
+}
+
+fn aggregate(role: &str) -> String {
+    format!("{RBAC}/aggregate-to-{role}")
+}
+
+/// A role that is part of another one.
+fn part_of(whole: &str, mut role: Value) -> Value {
+    coracle_api::object::set_label(&mut role, &aggregate(whole), "true");
+    role
+}
+
+/// A role that is put together from parts. It has its rules from the start; a controller keeps them up to date.
+fn joined(name: &str, mut role: Value) -> Value {
+    let mut labels = serde_json::Map::new();
+    labels.insert(aggregate(name), json!("true"));
+    let rule = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
+    coracle_api::object::set(&mut role, "aggregationRule", rule);
+    role
+}
+
+pub(super) fn binding(name: &str, role: &str, subjects: &[(&str, &str)]) -> Value {
     let subjects: Vec<Value> = subjects
         .iter()
         .map(|(kind, name)| json!({"kind": kind, "name": name, "apiGroup": RBAC}))
         .collect();
-    json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+    labelled(json!({
+        "metadata": {"name": name},
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": subjects,
-    })
+    }))
 }

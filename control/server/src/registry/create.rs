@@ -37,8 +37,11 @@ impl Scope<'_> {
         value: Value,
         owners: Option<Vec<Value>>,
         options: WriteOptions<'_>,
-        warnings: Vec<String>,
+        mut warnings: Vec<String>,
     ) -> Result<Written, ApiError> {
+        if admission::is(self.kind, "", "Pod") {
+            admission::service_account::wait(self, &value).await;
+        }
         let generate = object::generate_name(&value).to_owned();
         let generated = object::name(&value).is_empty() && !generate.is_empty();
         let mut names = 0;
@@ -50,7 +53,7 @@ impl Scope<'_> {
             }
             // The name comes first: what the system adds may be made from it, as the labels of a job's pods are.
             self.settle(&mut attempt, owners.clone(), options)?;
-            match self.try_create(attempt, options).await {
+            match self.try_create(attempt, options, &mut warnings).await {
                 Ok(json) => {
                     return Ok(Written {
                         json,
@@ -121,7 +124,12 @@ impl Scope<'_> {
         Ok(())
     }
 
-    async fn try_create(&self, mut value: Value, options: WriteOptions<'_>) -> Result<bytes::Bytes, Lost> {
+    async fn try_create(
+        &self,
+        mut value: Value,
+        options: WriteOptions<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<bytes::Bytes, Lost> {
         let name = object::name(&value).to_owned();
         let key = self.key(&name);
         let snapshot = self.core.store.snapshot();
@@ -135,7 +143,7 @@ impl Scope<'_> {
             return Err(Lost::Race { key });
         }
         let request = self.request(&snapshot, &name, None);
-        admission::mutate(&request, &mut value).map_err(Lost::Failed)?;
+        admission::mutate(&request, &mut value, warnings).map_err(Lost::Failed)?;
         let asked = self.asked(Operation::Create, "", &name, None, options.dry_run);
         self.webhooks_change(&asked, &mut value).await.map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
@@ -152,8 +160,11 @@ impl Scope<'_> {
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
+        let request = self.request(&snapshot, &name, None);
+        admission::validate(&request, &value, warnings).map_err(Lost::Failed)?;
         self.webhooks_refuse(&asked, Some(&value)).await.map_err(Lost::Failed)?;
         if options.dry_run {
+            admission::quota::charges(self, &snapshot, &name, None, Some(&value)).map_err(Lost::Failed)?;
             return Ok(document::bytes(&value));
         }
         let needed = namespace.into_iter().chain(self.definition());

@@ -41,6 +41,8 @@ impl Scope<'_> {
         if admission::is(self.kind, "", "Namespace") {
             admission::namespace::may_delete(record).map_err(Lost::Failed)?;
         }
+        let snapshot = self.core.store.snapshot();
+        admission::validate_delete(&self.request(&snapshot, name, Some(&object)), &object).map_err(Lost::Failed)?;
         self.webhooks_refuse_deletion(name, &object, options.dry_run)
             .await
             .map_err(Lost::Failed)?;

@@ -1,26 +1,17 @@
-//! What can be done to pods only: binding them to a node, and asking them to leave.
+//! What can be done to pods only: binding them to a node.
 
 use coracle_api::status::ApiError;
 use coracle_api::{object, time};
 use serde_json::{Value, json};
 
 use super::Scope;
-use super::deletion::DeleteOptions;
 use crate::decode::{Document, Expected, normalise_lenient};
-use crate::query::Query;
 
 const BINDING: Expected<'static> = Expected {
     api_version: "v1",
     version: "v1",
     kind: "Binding",
     go_type: "k8s.io/api/core/v1.Binding",
-    custom: None,
-};
-const EVICTION: Expected<'static> = Expected {
-    api_version: "policy/v1",
-    version: "v1",
-    kind: "Eviction",
-    go_type: "k8s.io/api/policy/v1.Eviction",
     custom: None,
 };
 
@@ -71,15 +62,6 @@ impl Scope<'_> {
             .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
         object::set(pod, "status.conditions", Value::Array(conditions));
         Ok(())
-    }
-
-    /// Deletes a pod in the way that can be refused. There are no disruption budgets yet that would.
-    pub(crate) async fn evict(&self, name: &str, document: Document, query: &Query) -> Result<Value, ApiError> {
-        let (eviction, _) = normalise_lenient(document, EVICTION)?;
-        let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
-        let options = DeleteOptions::parse(&options, query)?;
-        self.delete(name, &options).await?;
-        Ok(success())
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::apply::Configuration;
 use super::ownership::{self, Owners};
 use super::{Lost, RETRIES, Scope, Written, deletion};
+use crate::admission::Request;
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
 use crate::webhook::Operation;
@@ -254,8 +255,8 @@ impl Scope<'_> {
             let mut old = document::tree(&record)?;
             let owners = ownership::detach(&mut old);
             let mut next = self.next_state(name, part, source, &old, owners, options)?;
-            let warnings = std::mem::take(&mut next.warnings);
-            match self.write(&record, name, part, next, &old, options).await {
+            let mut warnings = std::mem::take(&mut next.warnings);
+            match self.write(&record, part, next, &old, options, &mut warnings).await {
                 Ok(json) => {
                     return Ok(Written {
                         json,
@@ -376,11 +377,11 @@ impl Scope<'_> {
     async fn write(
         &self,
         record: &Arc<Record>,
-        name: &str,
         part: Part,
         next: Next,
         old: &Value,
         options: WriteOptions<'_>,
+        warnings: &mut Vec<String>,
     ) -> Result<Bytes, Lost> {
         let Next {
             value: mut new,
@@ -393,12 +394,13 @@ impl Scope<'_> {
             // Before the server adds its own: nobody owns what it hands out.
             owners = self.next_owners(owners, old, &new, "", options);
         }
+        let name = document::place(record.key.as_str()).1;
+        let snapshot = self.core.store.snapshot();
         match part {
             Part::Main | Part::Scale => {
                 prepare::update(self.kind, &mut new, old);
-                let snapshot = self.core.store.snapshot();
                 let request = self.request(&snapshot, name, Some(old));
-                admission::mutate(&request, &mut new).map_err(Lost::Failed)?;
+                admission::mutate(&request, &mut new, warnings).map_err(Lost::Failed)?;
             }
             Part::Status => prepare::update_status(self.kind, &mut new, old),
             Part::Finalize => prepare::finalize(&mut new, old),
@@ -427,6 +429,12 @@ impl Scope<'_> {
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
+        let request = Request {
+            part,
+            ..self.request(&snapshot, name, Some(old))
+        };
+        admission::validate(&request, &new, warnings).map_err(Lost::Failed)?;
+        admission::certificate::sign(&request, &mut new);
         self.webhooks_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
         let json = self.finish(record, old, new, owners, dry_run).await?;
         if let Some(reservation) = reservation

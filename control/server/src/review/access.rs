@@ -55,6 +55,7 @@ pub(super) fn answer(core: &Core, identity: &Identity, review: &Value) -> Result
                 subresource: optional("subresource"),
                 namespace: optional("namespace"),
                 name: optional("name"),
+                node: None,
             }
         }
         (None, Some(path)) => Attributes {
@@ -70,10 +71,7 @@ pub(super) fn answer(core: &Core, identity: &Identity, review: &Value) -> Result
             ));
         }
     };
-    if authz::allows(core, identity, &attributes) {
-        return Ok(json!({"allowed": true}));
-    }
-    Ok(json!({"allowed": false, "reason": authz::refusal(identity, &attributes)}))
+    Ok(json!({"allowed": authz::allows(core, identity, &attributes)}))
 }
 
 fn invalid(review: &Value, fault: FieldError) -> ApiError {

@@ -3,7 +3,7 @@
 //! There is no flow control in the clients' library, so none here: a stream whose reader does not read holds up the
 //! connection, and with it only this one client.
 
-mod frame;
+pub(crate) mod frame;
 mod headers;
 mod session;
 

@@ -21,6 +21,7 @@ pub(super) fn may_connect(call: &Call<'_>) -> Result<(), ApiError> {
         subresource: path.subresource.as_deref(),
         namespace: path.namespace.as_deref(),
         name: path.name.as_deref(),
+        node: None,
     };
     authz::check(call.core, call.identity, &attributes)
 }

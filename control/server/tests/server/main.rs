@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod admission;
 mod apply;
 mod custom;
 mod encodings;
@@ -21,8 +22,10 @@ mod net;
 mod patches;
 mod proxy;
 mod reads;
+mod rights;
 mod tokens;
 mod watching;
+mod webhooks;
 mod wire;
 mod world;
 mod writes;

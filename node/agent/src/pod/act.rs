@@ -254,10 +254,10 @@ impl PodTask {
             self.terminate(index);
             return;
         };
-        let (fabric, number) = (self.node.fabric.clone(), self.run_number(index));
+        let (at, number) = (self.place(index, ip), self.run_number(index));
         let timeout = crate::clock::until(now, deadline);
         self.later(async move {
-            let result = hooks::run(fabric, ip, container, hook, timeout).await;
+            let result = hooks::run(at, container, hook, timeout).await;
             Done::PreStop { index, number, result }
         });
     }

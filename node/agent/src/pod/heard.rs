@@ -1,6 +1,6 @@
 //! Takes in what came of the things that took time: starts, ends, probes, hooks, mounts.
 
-use super::{Done, PodTask};
+use super::{Done, PodTask, place};
 use crate::clock::after;
 use crate::hooks;
 use crate::observed::{State, Terminated, Volumes, waiting};
@@ -149,9 +149,9 @@ impl PodTask {
         let (Some(hook), Some(ip)) = (hook, self.observed.sandbox.ips().first().copied()) else {
             return;
         };
-        let (fabric, container) = (self.node.fabric.clone(), container.clone());
+        let (at, container) = (self.place(index, ip), container.clone());
         self.later(async move {
-            let result = hooks::run(fabric, ip, container, hook, POST_START).await;
+            let result = hooks::run(at, container, hook, POST_START).await;
             Done::PostStart { index, number, result }
         });
     }
@@ -231,10 +231,11 @@ impl PodTask {
                     continue;
                 };
                 watch.ask(now);
-                let (fabric, container, probe) = (self.node.fabric.clone(), container.clone(), probe.clone());
+                let at = place(&self.node, &self.pod, run.container.as_ref(), &container.name, ip);
+                let (container, probe) = (container.clone(), probe.clone());
                 let (number, purpose, timeout) = (run.number, watch.purpose, watch.timeout());
                 self.work.push(Box::pin(async move {
-                    let answer = probe::ask(fabric, ip, container, probe, timeout).await;
+                    let answer = probe::ask(at, container, probe, timeout).await;
                     Done::Probed {
                         index,
                         number,

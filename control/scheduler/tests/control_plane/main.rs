@@ -10,6 +10,8 @@
     clippy::indexing_slicing
 )]
 
+mod workloads;
+
 use std::{collections::BTreeSet, net::TcpListener, pin::pin, sync::Arc, time::Duration};
 
 use coracle_server::{Config, Pki, Server, header_of};
@@ -190,6 +192,21 @@ async fn pretend_to_run(client: &Client, pod: &Pod, address: u32) {
     let ready = pod.status.as_ref().is_some_and(|s| s.pod_ip.is_some());
     if pod.metadata.deletion_timestamp.is_some() {
         drop(pods.delete(name, &DeleteParams::default().grace_period(0)).await);
+    } else if pod
+        .status
+        .as_ref()
+        .is_some_and(|s| matches!(s.phase.as_deref(), Some("Succeeded" | "Failed")))
+    {
+        // It is over.
+    } else if let (true, Some(code)) = (bound, exit_code(pod)) {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let ended = json!({"exitCode": code, "finishedAt": jiff::Timestamp::now().to_string()});
+        let status = json!({"status": {"phase": phase, "containerStatuses": [{"name": "c", "image": "i", "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"terminated": ended}}]}});
+        drop(
+            pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+                .await,
+        );
     } else if bound && !ready {
         let ip = format!("10.244.{}.{}", address / 250, address % 250 + 1);
         let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [
@@ -199,6 +216,12 @@ async fn pretend_to_run(client: &Client, pod: &Pod, address: u32) {
                 .await,
         );
     }
+}
+
+/// How a pod ends at once, if its image says so: `exits-1`.
+fn exit_code(pod: &Pod) -> Option<i32> {
+    let image = pod.spec.as_ref()?.containers.first()?.image.as_deref()?;
+    image.strip_prefix("exits-")?.parse().ok()
 }
 
 fn deployment(name: &str, replicas: i32, image: &str) -> Value {
