@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Ok(selector) = LabelSelector::parse(text) {
         selector.matches(|_| None);
-        selector.matches(|key| Some(key));
+        selector.matches(|_| Some(text));
     }
     if let Ok(selector) = FieldSelector::parse(text) {
         selector.matches(|_| None);
