@@ -12,6 +12,7 @@
 //! others; that will be one more method beside these, with the embedded engines having nothing to tell.
 
 pub(crate) mod codec;
+mod journal;
 pub(crate) mod memory;
 pub(crate) mod sled;
 

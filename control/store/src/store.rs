@@ -121,7 +121,7 @@ impl Store {
             records: Records::new(),
         };
         let hub = Arc::new(Hub::new(base, floor, limits, clock));
-        let forgotten = hub.publish(state, events);
+        let forgotten = hub.publish(state, events).wake();
         let (queue, jobs) = mpsc::channel(queue_transactions.max(1));
         writer::start(engine, hub.clone(), jobs, floor, forgotten).map_err(OpenError::Thread)?;
         Ok(Self { queue, hub })

@@ -142,6 +142,22 @@ impl Watchers {
     }
 }
 
+/// What is left to do when a group of transactions is visible.
+#[must_use]
+pub(crate) struct Published {
+    /// The events that the history forgot.
+    pub(crate) forgotten: Vec<Arc<Event>>,
+    wake: Vec<Waker>,
+}
+
+impl Published {
+    /// Wakes the watchers; gives back what the history forgot.
+    pub(crate) fn wake(self) -> Vec<Arc<Event>> {
+        self.wake.into_iter().for_each(Waker::wake);
+        self.forgotten
+    }
+}
+
 impl Hub {
     pub(crate) fn new(state: State, floor: Revision, limits: Limits, clock: Clock) -> Self {
         let revision = tokio::sync::watch::Sender::new(state.revision);
@@ -170,26 +186,25 @@ impl Hub {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Makes a group of transactions visible: state, events, wake-ups, in this order. Returns
-    /// the events that the history forgot.
-    pub(crate) fn publish(&self, state: State, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
+    /// Makes a group of transactions visible: first the state, then the events. Whoever is to be
+    /// told is in the answer.
+    pub(crate) fn publish(&self, state: State, events: Vec<(u64, Arc<Event>)>) -> Published {
         let now = self.now_millis();
         let revision = state.revision;
         let mut wake = Vec::new();
-        let mut dropped = Vec::new();
+        let mut forgotten = Vec::new();
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         for (millis, event) in events {
             inner.watchers.notice(&event, inner.history.end(), &mut wake);
             inner.history.push(event, millis);
         }
-        inner.history.trim(now, |event| dropped.push(event));
+        inner.history.trim(now, |event| forgotten.push(event));
         // Swapped under the lock: who has seen this state finds its events in the history.
         self.state.store(Arc::new(state));
         drop(guard);
         self.revision.send_replace(revision);
-        wake.into_iter().for_each(Waker::wake);
-        dropped
+        Published { forgotten, wake }
     }
 
     /// Ends all watches after what they can still read.
@@ -295,6 +310,16 @@ impl Watch {
         }
     }
 
+    /// The next event if it was taken from the history together with the last one; never looks there.
+    /// For callers who pass on several events at a time.
+    pub fn next_taken(&mut self) -> Option<Arc<Event>> {
+        let event = self.taken.pop_front()?;
+        // A transaction counts as seen when its last event was returned.
+        let more = self.taken.front().is_some_and(|next| next.revision == event.revision);
+        self.seen = event.revision - u64::from(more);
+        Some(event)
+    }
+
     /// The revision up to which nothing is missing from what this watch has returned: to resume
     /// from, and to show in a bookmark. Moves on even when no event matches.
     pub fn revision(&self) -> Revision {
@@ -314,10 +339,7 @@ impl Watch {
     /// The next event, as a future sees it.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Arc<Event>, Lagged>>> {
         loop {
-            if let Some(event) = self.taken.pop_front() {
-                // A transaction counts as seen when its last event was returned.
-                let more = self.taken.front().is_some_and(|next| next.revision == event.revision);
-                self.seen = event.revision - u64::from(more);
+            if let Some(event) = self.next_taken() {
                 return Poll::Ready(Some(Ok(event)));
             }
             if self.ended {

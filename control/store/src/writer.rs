@@ -20,7 +20,7 @@ use crate::key::{Key, Revision};
 use crate::record::{Event, EventKind};
 use crate::state::{Records, State};
 use crate::transaction::{CommitError, Committed, Transaction};
-use crate::watch::Hub;
+use crate::watch::{Hub, Published};
 
 /// What the writer is asked to do.
 pub(crate) enum Job {
@@ -163,7 +163,8 @@ impl Writer {
         }
     }
 
-    /// Makes the group durable, then visible, then answers.
+    /// Makes the group durable, then visible, then answers, then wakes watchers: of those who wait, there are many more
+    /// watchers than writers, and these would come last.
     fn finish(&mut self, group: Group) {
         let Group {
             records,
@@ -173,12 +174,10 @@ impl Writer {
             mut replies,
             ..
         } = group;
+        let mut published = None;
         if !log.is_empty() {
             match self.write(&log) {
-                Ok(()) => {
-                    let forgotten = self.hub.0.publish(State { revision, records }, events);
-                    self.forgotten.extend(forgotten);
-                }
+                Ok(()) => published = Some(self.hub.0.publish(State { revision, records }, events)),
                 Err(error) => {
                     // Refusals too: they may rest on a transaction that did not happen.
                     for (_, answer) in &mut replies {
@@ -191,6 +190,8 @@ impl Writer {
             // Whoever asked may have stopped waiting; the transaction stands.
             let _ = reply.send(answer);
         }
+        self.forgotten
+            .extend(published.map(Published::wake).into_iter().flatten());
     }
 
     fn write(&mut self, log: &[LogEntry]) -> Result<(), Arc<EngineError>> {

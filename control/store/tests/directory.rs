@@ -10,7 +10,12 @@ use coracle_store::{Body, Change, Config, Header, OpenError, SledEngine, Store, 
 
 fn open(directory: &Path) -> Result<Store, OpenError> {
     let engine = SledEngine::open(directory)?;
-    Store::open(Arc::new(engine), |_, _| Header::default(), Config::default())
+    // Short enough for a part of what is written to be folded into the base.
+    let config = Config {
+        history_events: 50,
+        ..Config::default()
+    };
+    Store::open(Arc::new(engine), |_, _| Header::default(), config)
 }
 
 /// A store with some records, closed.
@@ -90,35 +95,57 @@ async fn garbage_in_place_of_the_database_is_damage_and_not_an_empty_store() {
 async fn a_later_format_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     filled(directory.path()).await;
-    fs::write(directory.path().join("format"), "coracle-store 2\n").unwrap();
+    fs::write(directory.path().join("format"), "coracle-store 3\n").unwrap();
     let error = open(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    assert_names(&error, directory.path(), "coracle-store 2");
+    assert_names(&error, directory.path(), "coracle-store 3");
 }
 
-/// sled checks what it reads, and stops at the first damage. So a damaged store either says so,
+/// What is read is checked, and reading stops at the first damage. So a damaged store either says so,
 /// or is an earlier state of itself: whole transactions, without a gap.
 #[tokio::test]
 async fn a_flipped_bit_is_noticed_or_costs_the_newest_writes_only() {
     let original = tempfile::tempdir().unwrap();
     filled(original.path()).await;
-    let bytes = fs::read(original.path().join("db")).unwrap();
-    for part in 0..24 {
-        let directory = tempfile::tempdir().unwrap();
-        copy(original.path(), directory.path());
-        let mut damaged = bytes.clone();
-        let at = part * damaged.len() / 24 + 100;
-        damaged[at] ^= 0x10;
-        fs::write(directory.path().join("db"), damaged).unwrap();
-        match open(directory.path()) {
-            Err(error) => assert_names(&error, directory.path(), "move it away"),
-            Ok(store) => {
-                let snapshot = store.snapshot();
-                assert_eq!(snapshot.count("") as u64, snapshot.revision());
-                store.close().await;
+    let log = fs::read_dir(original.path().join("log")).unwrap();
+    let log: Vec<_> = log.map(|file| file.unwrap().path()).collect();
+    for file in log.iter().chain([&original.path().join("db")]) {
+        let bytes = fs::read(file).unwrap();
+        for part in 0..24 {
+            let directory = tempfile::tempdir().unwrap();
+            copy(original.path(), directory.path());
+            let mut damaged = bytes.clone();
+            let at = (part * damaged.len() / 24 + 100) % damaged.len();
+            damaged[at] ^= 0x10;
+            fs::write(
+                directory.path().join(file.strip_prefix(original.path()).unwrap()),
+                damaged,
+            )
+            .unwrap();
+            match open(directory.path()) {
+                Err(error) => assert_names(&error, directory.path(), "move it away"),
+                Ok(store) => {
+                    let snapshot = store.snapshot();
+                    assert_eq!(snapshot.count("") as u64, snapshot.revision());
+                    store.close().await;
+                }
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path()).await;
+    let log = directory.path().join("log");
+    let file = fs::read_dir(&log).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(file).unwrap();
+    let error = open(directory.path()).unwrap_err();
+    assert_names(&error, directory.path(), "move it away");
+    fs::remove_dir(log).unwrap();
+    let error = open(directory.path()).unwrap_err();
+    assert_names(&error, directory.path(), "move it away");
 }
 
 /// Copies the files of a store.

@@ -1,8 +1,9 @@
 //! How log entries and records of the base look as bytes.
 //!
 //! Numbers are little-endian, texts and bodies have their length in front. A log entry is
-//! `millis u64, count u32, count times (kind u8, key, json)`; a record is `revision u64, json`
-//! with the JSON up to the end. Decoding trusts nothing: damaged bytes give an error, never a panic.
+//! `revision u64, millis u64, count u32, count times (kind u8, key, json)`, and a group its entries
+//! one after the other; a record is `revision u64, json` with the JSON up to the end. Decoding
+//! trusts nothing: damaged bytes give an error, never a panic.
 
 use bytes::Bytes;
 
@@ -15,8 +16,8 @@ use crate::record::EventKind;
 pub(crate) enum DecodeError {
     #[error("it ends too early")]
     Truncated,
-    #[error("it has {0} bytes too many")]
-    Trailing(usize),
+    #[error("the bytes at {0} are not those that were written")]
+    Checksum(usize),
     #[error("a key is not UTF-8")]
     Key,
     #[error("unknown kind of change {0}")]
@@ -26,13 +27,16 @@ pub(crate) enum DecodeError {
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 
-/// The bytes of a log entry; its revision is not among them, it is what they are kept under.
-pub(crate) fn encode_entry(entry: &LogEntry) -> Vec<u8> {
+/// How many bytes [`put_entry`] writes.
+pub(crate) fn entry_bytes(entry: &LogEntry) -> usize {
     let changes = entry.changes.iter();
-    let size: usize = changes
-        .map(|change| 9 + change.key.as_str().len() + change.json.len())
-        .sum();
-    let mut out = Vec::with_capacity(12 + size);
+    let changes = changes.map(|change| 9 + change.key.as_str().len() + change.json.len());
+    20 + changes.sum::<usize>()
+}
+
+/// Writes a log entry.
+pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &LogEntry) {
+    out.extend_from_slice(&entry.revision.to_le_bytes());
     out.extend_from_slice(&entry.millis.to_le_bytes());
     out.extend_from_slice(&length(entry.changes.len()));
     for change in &entry.changes {
@@ -40,15 +44,22 @@ pub(crate) fn encode_entry(entry: &LogEntry) -> Vec<u8> {
             EventKind::Put => PUT,
             EventKind::Delete => DELETE,
         });
-        put_bytes(&mut out, change.key.as_str().as_bytes());
-        put_bytes(&mut out, &change.json);
+        put_bytes(out, change.key.as_str().as_bytes());
+        put_bytes(out, &change.json);
     }
-    out
 }
 
-/// The log entry of a revision.
-pub(crate) fn decode_entry(revision: Revision, bytes: &[u8]) -> Result<LogEntry, DecodeError> {
+/// Reads the log entries that were written one after the other.
+pub(crate) fn decode_group(bytes: &[u8], entries: &mut Vec<LogEntry>) -> Result<(), DecodeError> {
     let mut input = Input(bytes);
+    while !input.0.is_empty() {
+        entries.push(decode_entry(&mut input)?);
+    }
+    Ok(())
+}
+
+fn decode_entry(input: &mut Input<'_>) -> Result<LogEntry, DecodeError> {
+    let revision = input.u64()?;
     let millis = input.u64()?;
     let count = input.u32()?;
     let mut changes = Vec::new();
@@ -62,14 +73,11 @@ pub(crate) fn decode_entry(revision: Revision, bytes: &[u8]) -> Result<LogEntry,
         let json = Bytes::copy_from_slice(input.bytes()?);
         changes.push(LogChange { kind, key, json });
     }
-    match input.0.len() {
-        0 => Ok(LogEntry {
-            revision,
-            millis,
-            changes,
-        }),
-        rest => Err(DecodeError::Trailing(rest)),
-    }
+    Ok(LogEntry {
+        revision,
+        millis,
+        changes,
+    })
 }
 
 /// The bytes of a record of the base.
@@ -97,7 +105,7 @@ fn key(bytes: &[u8]) -> Result<Key, DecodeError> {
 
 /// A length as it is written. Transactions are far below 4 GiB; one that is not would fail to
 /// decode as truncated, never silently lose its end.
-fn length(length: usize) -> [u8; 4] {
+pub(crate) fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }
 
@@ -160,22 +168,35 @@ mod tests {
         })
     }
 
+    fn encoded(group: &[LogEntry]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        group.iter().for_each(|entry| put_entry(&mut bytes, entry));
+        bytes
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Vec<LogEntry>, DecodeError> {
+        let mut entries = Vec::new();
+        decode_group(bytes, &mut entries).map(|()| entries)
+    }
+
     proptest! {
         #[test]
-        fn an_entry_comes_back_as_it_was(entry in entries()) {
-            prop_assert_eq!(decode_entry(entry.revision, &encode_entry(&entry)), Ok(entry));
+        fn a_group_comes_back_as_it_was(group in proptest::collection::vec(entries(), 0..4)) {
+            let bytes = encoded(&group);
+            prop_assert_eq!(bytes.len(), group.iter().map(entry_bytes).sum::<usize>());
+            prop_assert_eq!(decoded(&bytes), Ok(group));
         }
 
         #[test]
         fn an_entry_that_lost_its_end_is_an_error(entry in entries(), cut: prop::sample::Index) {
-            let bytes = encode_entry(&entry);
-            let cut = cut.index(bytes.len());
-            prop_assert!(decode_entry(1, &bytes[..cut]).is_err());
+            let bytes = encoded(&[entry]);
+            let cut = 1 + cut.index(bytes.len() - 1);
+            prop_assert!(decoded(&bytes[..cut]).is_err());
         }
 
         #[test]
         fn random_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_entry(1, &bytes);
+            let _ = decoded(&bytes);
             let _ = decode_record(&bytes, &bytes);
         }
     }

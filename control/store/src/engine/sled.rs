@@ -1,17 +1,19 @@
-//! The embedded engine: a sled database in a directory.
+//! The embedded engine: a directory with the log in files of its own and the base in a sled database.
 //!
-//! What we rely on, and what we do not:
-//! - One `insert` is atomic, and after a crash sled recovers a prefix of its log. A transaction
-//!   is one insert into the tree `log`, so it is whole or absent, and what precedes it is there.
-//!   sled's own batches are not needed.
+//! The log is what a write waits for, so it is made of the least that durability needs, see [`super::journal`]. The base
+//! is written behind, when the history forgets; sled keeps it in order of keys.
+//!
+//! What we rely on in sled, and what we do not:
+//! - One `insert` is atomic, and after a crash sled recovers a prefix of what was inserted. Its batches are not needed:
+//!   the log has whatever a compaction did not get done.
 //! - `flush` waits until sled has written its buffers. It ends in `sync_file_range`, which asks
 //!   for neither the file's size nor the disk's cache, so we sync the file ourselves as well.
 //! - sled may panic on files that it did not write. Every call is guarded; a panic becomes an error.
 //! - Garbage in place of the file can look like an empty database to sled. A marker file beside
 //!   it, written once, tells an empty store from a lost one.
 //!
-//! Trees: `base` holds records by key, `log` entries by big-endian revision, and the default
-//! tree the floor. Everything is read once, at open; so sled's cache is kept small.
+//! The tree `base` holds records by key, the default tree the floor and how far the base has come to it. Everything is
+//! read once, at open; so sled's cache is kept small.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,21 +23,28 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sled::{Db, Tree};
 
+use super::journal::Journal;
 use super::{Engine, EngineError, FoldedRecord, Loaded, LogEntry, OpenError, codec};
 use crate::key::Revision;
+use crate::record::EventKind;
 
 /// Keeps the log and the base in a directory.
 #[derive(Debug)]
 pub struct SledEngine {
     path: PathBuf,
-    open: Mutex<Option<Trees>>,
+    open: Mutex<Option<Open>>,
 }
 
 #[derive(Debug)]
-struct Trees {
-    // Dropped first: they hold on to the database.
-    base: Tree,
-    log: Tree,
+struct Open {
+    log: Journal,
+    base: Base,
+}
+
+#[derive(Debug)]
+struct Base {
+    // Dropped first: it holds on to the database.
+    records: Tree,
     db: Db,
     file: File,
 }
@@ -56,8 +65,12 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Says that a store was created here, and in which format.
 const MARKER_FILE: &str = "format";
-const FORMAT: &str = "coracle-store 1\n";
+const FORMAT: &str = "coracle-store 2\n";
+const LOG_DIRECTORY: &str = "log";
+/// The revision that the base is to have.
 const FLOOR: &[u8] = b"floor";
+/// The revision that it has; behind the floor only when a compaction was interrupted.
+const FOLDED: &[u8] = b"folded";
 
 impl SledEngine {
     /// Opens the store in a directory; creates both if need be. Fails if another process, or
@@ -70,30 +83,40 @@ impl SledEngine {
         };
         std::fs::create_dir_all(path).map_err(directory)?;
         let marked = read_marker(path)?;
-        let trees = open_when_unlocked(path)?;
-        let floor = trees.db.get(FLOOR).map_err(|error| damaged(path, error.to_string()))?;
+        let base = open_when_unlocked(path)?;
+        let floor = base.db.get(FLOOR).map_err(|error| damaged(path, error.to_string()))?;
         if marked && floor.is_none() {
             return Err(damaged(path, "its database is empty".into()));
         }
-        if !marked {
-            trees.create(path)?;
-        }
+        let log = path.join(LOG_DIRECTORY);
+        let log = match marked {
+            true => Journal::open(log).map_err(|error| damaged(path, format!("its log: {error}")))?,
+            false => {
+                base.create().map_err(|error| directory(std::io::Error::other(error)))?;
+                let log = Journal::create(log).map_err(directory)?;
+                // The marker comes last: a crash before it leaves a directory that the next start creates again.
+                let marker = path.join(MARKER_FILE);
+                let written = std::fs::write(&marker, FORMAT).and_then(|()| File::open(&marker)?.sync_all());
+                written.map_err(directory)?;
+                log
+            }
+        };
         Ok(Self {
             path: path.into(),
-            open: Mutex::new(Some(trees)),
+            open: Mutex::new(Some(Open { log, base })),
         })
     }
 
-    /// Runs a function on the open database.
+    /// Runs a function on what is open.
     fn with<T>(
         &self,
         what: &'static str,
-        run: impl FnOnce(&Trees) -> Result<T, EngineError>,
+        run: impl FnOnce(&mut Open) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let open = self.open.lock();
-        let trees = open.as_ref().ok_or(EngineError::Closed)?;
+        let mut open = self.open.lock();
+        let open = open.as_mut().ok_or(EngineError::Closed)?;
         // After a panic the store does not use the engine any more, so nobody sees a half-done state.
-        catch_unwind(AssertUnwindSafe(|| run(trees))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| run(open))).unwrap_or_else(|_| {
             Err(EngineError::Damaged {
                 what,
                 detail: "sled gave up".into(),
@@ -108,55 +131,43 @@ impl Engine for SledEngine {
     }
 
     fn load(&self) -> Result<Loaded, EngineError> {
-        self.with("the database", |trees| {
-            let floor = trees.floor()?;
-            let records = trees.records()?;
-            let (folding, log) = trees
-                .entries()?
+        self.with("the database", |Open { log, base }| {
+            let floor = base.number(FLOOR)?;
+            let (folding, log) = log
+                .read()?
                 .into_iter()
                 .partition(|entry: &LogEntry| entry.revision <= floor);
+            if base.number(FOLDED)? < floor {
+                base.finish_compaction(floor, folding)?;
+            }
+            let records = base.records()?;
             let loaded = Loaded { floor, records, log };
-            check_log(&loaded)?;
-            trees.finish_compaction(loaded, folding)
+            check_log(&loaded).map(|()| loaded)
         })
     }
 
     fn commit(&self, group: &[LogEntry]) -> Result<(), EngineError> {
-        self.with("the log", |trees| {
-            for entry in group {
-                trees
-                    .log
-                    .insert(entry.revision.to_be_bytes(), codec::encode_entry(entry))
-                    .map_err(write("the log"))?;
-            }
-            trees.sync("the log")
-        })
+        self.with("the log", |open| open.log.append(group).map_err(write_file("the log")))
     }
 
     fn compact(&self, floor: Revision, records: &[FoldedRecord]) -> Result<(), EngineError> {
-        self.with("the base", |trees| {
-            let old = trees.floor()?;
+        self.with("the base", |Open { log, base }| {
             // From here on a load does the rest, if we do not.
-            trees
-                .db
-                .insert(FLOOR, &floor.to_le_bytes())
-                .map_err(write("the floor"))?;
+            base.set_number(FLOOR, floor)?;
             for record in records {
-                trees.fold(record)?;
+                base.fold(record)?;
             }
             // The base must be safe before the log that it came from goes.
-            trees.sync("the base")?;
-            for revision in old + 1..=floor {
-                trees.log.remove(revision.to_be_bytes()).map_err(write("the log"))?;
-            }
-            Ok(())
+            base.sync("the base")?;
+            base.set_number(FOLDED, floor)?;
+            log.forget(floor).map_err(write_file("the log"))
         })
     }
 
     fn close(&self) {
-        let Some(trees) = self.open.lock().take() else { return };
+        let Some(open) = self.open.lock().take() else { return };
         // sled flushes when it is dropped; everything acknowledged is on the disk already.
-        if catch_unwind(AssertUnwindSafe(|| drop(trees))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
             tracing::warn!("sled did not shut down cleanly");
         }
     }
@@ -168,47 +179,34 @@ impl Drop for SledEngine {
     }
 }
 
-impl Trees {
-    /// Makes an empty database a store of ours. The marker comes last: a crash before it leaves
-    /// a directory that the next start creates again.
-    fn create(&self, path: &Path) -> Result<(), OpenError> {
-        if !self
-            .db
-            .contains_key(FLOOR)
-            .map_err(|error| damaged(path, error.to_string()))?
-        {
-            self.db
-                .insert(FLOOR, &0_u64.to_le_bytes())
-                .map_err(|error| damaged(path, error.to_string()))?;
-        }
-        let failed = |detail: String| OpenError::Directory {
-            path: path.into(),
-            detail,
-        };
-        self.sync("the floor").map_err(|error| failed(error.to_string()))?;
-        let marker = path.join(MARKER_FILE);
-        let written = std::fs::write(&marker, FORMAT).and_then(|()| File::open(&marker)?.sync_all());
-        written.map_err(|error| failed(error.to_string()))
+impl Base {
+    /// Makes an empty database a base without records.
+    fn create(&self) -> Result<(), EngineError> {
+        self.set_number(FLOOR, 0)?;
+        self.set_number(FOLDED, 0)?;
+        self.sync("the floor")
     }
 
     /// Waits until everything written so far survives a loss of power.
     fn sync(&self, what: &'static str) -> Result<(), EngineError> {
         self.db.flush().map_err(write(what))?;
-        self.file.sync_data().map_err(|error| EngineError::Write {
-            what,
-            detail: error.to_string(),
-        })
+        self.file.sync_data().map_err(write_file(what))
     }
 
-    fn floor(&self) -> Result<Revision, EngineError> {
+    fn number(&self, name: &'static [u8]) -> Result<Revision, EngineError> {
         let what = "the floor";
-        let bytes = self.db.get(FLOOR).map_err(read(what))?;
+        let bytes = self.db.get(name).map_err(read(what))?;
         let bytes: Option<[u8; 8]> = bytes.and_then(|bytes| bytes.as_ref().try_into().ok());
         let missing = || EngineError::Damaged {
             what,
             detail: "it is missing".into(),
         };
         bytes.map(u64::from_le_bytes).ok_or_else(missing)
+    }
+
+    fn set_number(&self, name: &'static [u8], number: Revision) -> Result<(), EngineError> {
+        let set = self.db.insert(name, &number.to_le_bytes());
+        set.map(drop).map_err(write("the floor"))
     }
 
     fn records(&self) -> Result<Vec<super::StoredRecord>, EngineError> {
@@ -219,62 +217,33 @@ impl Trees {
                 detail: error.to_string(),
             })
         };
-        self.base
-            .iter()
-            .map(|pair| pair.map_err(read(what)).and_then(decode))
-            .collect()
-    }
-
-    fn entries(&self) -> Result<Vec<LogEntry>, EngineError> {
-        let what = "the log";
-        let decode = |(key, value): (sled::IVec, sled::IVec)| {
-            let damaged = |detail: String| EngineError::Damaged { what, detail };
-            let key: [u8; 8] = key
-                .as_ref()
-                .try_into()
-                .map_err(|_| damaged("an entry has no revision".into()))?;
-            let revision = Revision::from_be_bytes(key);
-            codec::decode_entry(revision, &value).map_err(|error| damaged(format!("entry {revision}: {error}")))
-        };
-        self.log
-            .iter()
-            .map(|pair| pair.map_err(read(what)).and_then(decode))
-            .collect()
+        let pairs = self.records.iter();
+        pairs.map(|pair| pair.map_err(read(what)).and_then(decode)).collect()
     }
 
     fn fold(&self, record: &FoldedRecord) -> Result<(), EngineError> {
         let key = record.key.as_str();
         let done = match &record.state {
-            Some((revision, json)) => self.base.insert(key, codec::encode_record(*revision, json)),
-            None => self.base.remove(key),
+            Some((revision, json)) => self.records.insert(key, codec::encode_record(*revision, json)),
+            None => self.records.remove(key),
         };
         done.map(drop).map_err(write("the base"))
     }
 
     /// Does the rest of a compaction that a crash interrupted: entries up to the floor that are
     /// still in the log go to the base. Those that are gone were in the base before.
-    fn finish_compaction(&self, mut loaded: Loaded, folding: Vec<LogEntry>) -> Result<Loaded, EngineError> {
-        if folding.is_empty() {
-            return Ok(loaded);
-        }
-        for entry in &folding {
-            for change in &entry.changes {
-                let put = change.kind == crate::record::EventKind::Put;
-                let state = put.then(|| (entry.revision, change.json.clone()));
+    fn finish_compaction(&self, floor: Revision, folding: Vec<LogEntry>) -> Result<(), EngineError> {
+        for entry in folding {
+            for change in entry.changes {
+                let put = change.kind == EventKind::Put;
                 self.fold(&FoldedRecord {
-                    key: change.key.clone(),
-                    state,
+                    key: change.key,
+                    state: put.then_some((entry.revision, change.json)),
                 })?;
             }
         }
         self.sync("the base")?;
-        for entry in &folding {
-            self.log
-                .remove(entry.revision.to_be_bytes())
-                .map_err(write("the log"))?;
-        }
-        loaded.records = self.records()?;
-        Ok(loaded)
+        self.set_number(FOLDED, floor)
     }
 }
 
@@ -318,29 +287,28 @@ fn read_marker(path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-fn open_when_unlocked(path: &Path) -> Result<Trees, OpenError> {
+fn open_when_unlocked(path: &Path) -> Result<Base, OpenError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match open_trees(path) {
+        match open_base(path) {
             Err(OpenError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
             result => return result,
         }
     }
 }
 
-fn open_trees(path: &Path) -> Result<Trees, OpenError> {
+fn open_base(path: &Path) -> Result<Base, OpenError> {
     let open = || {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES);
         let db = config.flush_every_ms(Some(HOUSEKEEPING_MILLIS)).open()?;
         let file = File::options().read(true).write(true).open(path.join("db"))?;
-        Ok(Trees {
-            base: db.open_tree("base")?,
-            log: db.open_tree("log")?,
+        Ok(Base {
+            records: db.open_tree("base")?,
             db,
             file,
         })
     };
-    let opened: Result<Trees, sled::Error> =
+    let opened: Result<Base, sled::Error> =
         catch_unwind(open).map_err(|_| damaged(path, "sled gave up while reading it".into()))?;
     opened.map_err(|error| open_error(path, error))
 }
@@ -378,6 +346,13 @@ fn read(what: &'static str) -> impl Fn(sled::Error) -> EngineError {
 }
 
 fn write(what: &'static str) -> impl Fn(sled::Error) -> EngineError {
+    move |error| EngineError::Write {
+        what,
+        detail: error.to_string(),
+    }
+}
+
+fn write_file(what: &'static str) -> impl Fn(std::io::Error) -> EngineError {
     move |error| EngineError::Write {
         what,
         detail: error.to_string(),
