@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod normalise;
 pub mod object;
 pub mod patch;
+pub mod policy;
 pub mod prepare;
 pub mod protobuf;
 pub mod quality;

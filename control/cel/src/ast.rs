@@ -15,6 +15,20 @@ pub(crate) struct Fault {
 pub(crate) struct Expr {
     pub(crate) at: usize,
     pub(crate) node: Node,
+    /// How many parts lie within each other here: checking and evaluating go as deep.
+    pub(crate) depth: usize,
+}
+
+impl Expr {
+    pub(crate) fn new(at: usize, node: Node) -> Self {
+        let mut below = 0;
+        node.each_part(&mut |part| below = below.max(part.depth));
+        Self {
+            at,
+            node,
+            depth: below + 1,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -62,8 +76,11 @@ pub(crate) enum Node {
     /// Items; optional ones are left out when they have no value.
     List(Vec<(Expr, bool)>),
     Map(Vec<(Expr, Expr, bool)>),
-    /// `Type{field: value}`.
-    Message(Vec<(String, Expr)>),
+    /// `Type{field: value}`; optional fields are left out when they have no value.
+    Message {
+        name: String,
+        fields: Vec<(String, Expr, bool)>,
+    },
     /// A macro over the items of a list or the keys of a map.
     Each {
         each: Each,
@@ -80,6 +97,41 @@ pub(crate) enum Node {
         body: Box<Expr>,
         optional: Option<Optional>,
     },
+}
+
+impl Node {
+    /// Shows the parts that lie directly within.
+    fn each_part<'n>(&'n self, see: &mut impl FnMut(&'n Expr)) {
+        match self {
+            Self::Literal(_) | Self::Name(_) => {}
+            Self::Select { of, .. } | Self::Has { of, .. } | Self::Unary { of, .. } => see(of),
+            Self::Index {
+                of: one, key: other, ..
+            }
+            | Self::Binary {
+                left: one,
+                right: other,
+                ..
+            }
+            | Self::Bind {
+                value: one,
+                body: other,
+                ..
+            } => [one, other].into_iter().for_each(|part| see(part)),
+            Self::Call { target, arguments, .. } => target.as_deref().into_iter().chain(arguments).for_each(see),
+            Self::If { when, yes, no } => [when, yes, no].into_iter().for_each(|part| see(part)),
+            Self::List(items) => items.iter().for_each(|(item, _)| see(item)),
+            Self::Map(entries) => entries
+                .iter()
+                .for_each(|(key, value, _)| [key, value].into_iter().for_each(&mut *see)),
+            Self::Message { fields, .. } => fields.iter().for_each(|(_, value, _)| see(value)),
+            Self::Each { of, filter, body, .. } => {
+                see(of);
+                filter.as_deref().into_iter().for_each(&mut *see);
+                see(body);
+            }
+        }
+    }
 }
 
 /// What a bound optional's body gives.
@@ -146,4 +198,6 @@ pub(crate) enum Each {
     Filter,
     TransformList,
     TransformMap,
+    /// The body gives a map of the entries to add.
+    TransformMapEntry,
 }

@@ -5,16 +5,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use regex::Regex;
+
 use crate::ast::{Binary, Each, Expr, Fault, Node, Optional, Unary};
-use crate::functions;
-use crate::kind::{DYN, Kind, escape};
+use crate::kind::{DYN, Kind, Object, escape};
+use crate::library::{self, Library};
 use crate::parse::dotted;
 use crate::value::Val;
+use crate::{functions, texts};
 
-/// The variables that an expression may use.
+/// The root of the types of which expressions make objects, and the type of their patches.
+const OBJECT: &str = "Object";
+const PATCH: &str = "JSONPatch";
+
+/// The variables and functions that an expression may use.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     kinds: BTreeMap<String, Kind>,
+    libraries: &'static [&'static Library],
+    makes: bool,
 }
 
 impl Names {
@@ -22,14 +31,44 @@ impl Names {
     pub fn new(names: impl IntoIterator<Item = (&'static str, Kind)>) -> Self {
         Self {
             kinds: names.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect(),
+            ..Self::default()
         }
     }
+
+    /// And this one.
+    #[must_use]
+    pub fn with(mut self, name: &str, kind: Kind) -> Self {
+        self.kinds.insert(name.to_owned(), kind);
+        self
+    }
+
+    /// With the functions of libraries.
+    #[must_use]
+    pub fn using(mut self, libraries: &'static [&'static Library]) -> Self {
+        self.libraries = libraries;
+        self
+    }
+
+    /// Expressions may make objects, `Object{...}`, and operations of patches, `JSONPatch{...}`.
+    #[must_use]
+    pub fn making(mut self) -> Self {
+        self.makes = true;
+        self
+    }
+
+    pub(crate) fn libraries(&self) -> &'static [&'static Library] {
+        self.libraries
+    }
 }
+
+/// The patterns that an expression has as literals, compiled.
+pub(crate) type Patterns = BTreeMap<String, Regex>;
 
 pub(crate) struct Checker<'n> {
     names: &'n Names,
     bound: Vec<(String, Kind)>,
     used: Vec<String>,
+    patterns: Patterns,
 }
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -40,11 +79,13 @@ impl<'n> Checker<'n> {
             names,
             bound: Vec::new(),
             used: Vec::new(),
+            patterns: Patterns::new(),
         }
     }
 
-    pub(crate) fn into_used(self) -> Vec<String> {
-        self.used
+    /// The variables and the patterns that were found.
+    pub(crate) fn into_found(self) -> (Vec<String>, Patterns) {
+        (self.used, self.patterns)
     }
 
     pub(crate) fn check(&mut self, expr: &Expr) -> Result<Kind> {
@@ -56,7 +97,7 @@ impl<'n> Checker<'n> {
                     return Ok(Kind::Type);
                 }
                 let of = self.check(of)?;
-                let found = field_of(&of, field, expr.at)?;
+                let found = self.field_of(&of, field, expr.at)?;
                 Ok(if *optional && !matches!(of, Kind::Optional(_)) {
                     Kind::Optional(Arc::new(found))
                 } else {
@@ -65,7 +106,7 @@ impl<'n> Checker<'n> {
             }
             Node::Has { of, field } => {
                 let of = self.check(of)?;
-                field_of(&of, field, expr.at)?;
+                self.field_of(&of, field, expr.at)?;
                 Ok(Kind::Bool)
             }
             Node::Index { of, key, optional } => self.index(expr.at, of, key, *optional),
@@ -113,12 +154,7 @@ impl<'n> Checker<'n> {
                 }
                 Ok(Kind::Map(Arc::new(Kind::Dyn)))
             }
-            Node::Message(fields) => {
-                for (_, value) in fields {
-                    self.check(value)?;
-                }
-                Ok(Kind::Dyn)
-            }
+            Node::Message { name, fields } => self.message(expr.at, name, fields),
             Node::Each {
                 each,
                 of,
@@ -157,11 +193,47 @@ impl<'n> Checker<'n> {
         }
         match functions::type_value(name) {
             Some(_) => Ok(Kind::Type),
-            None => Err(Fault {
-                at,
-                message: format!("undeclared reference to '{name}' (in container '')"),
-            }),
+            None => Err(undeclared(at, name)),
         }
+    }
+
+    /// An object or an operation of a patch. The types of objects are named by where their values stand: what is at
+    /// `spec.template` is an `Object.spec.template`.
+    fn message(&mut self, at: usize, name: &str, fields: &[(String, Expr, bool)]) -> Result<Kind> {
+        let object = name == OBJECT || name.strip_prefix(OBJECT).is_some_and(|rest| rest.starts_with('.'));
+        if !self.names.makes || !(object || name == PATCH) {
+            return Err(undeclared(at, name));
+        }
+        for (field, value, optional) in fields {
+            let kind = match (self.check(value)?, optional) {
+                (Kind::Optional(inner), true) => (*inner).clone(),
+                (kind, _) => kind,
+            };
+            let fits = match field.as_str() {
+                _ if object => misplaced(&kind, &format!("{name}.{field}")).map_or(Ok(()), Err),
+                "op" | "path" | "from" if kind.fits(&Kind::Text) => Ok(()),
+                "op" | "path" | "from" => Err(format!(
+                    "expected type of field '{field}' is 'string' but provided type is '{kind}'"
+                )),
+                "value" => Ok(()),
+                _ => Err(format!("undefined field '{field}'")),
+            };
+            fits.map_err(|message| Fault { at: value.at, message })?;
+        }
+        Ok(Kind::Object(Arc::new(Object {
+            name: name.to_owned(),
+            fields: BTreeMap::new(),
+            open: true,
+        })))
+    }
+
+    fn field_of(&self, of: &Kind, field: &str, at: usize) -> Result<Kind> {
+        if let Kind::Foreign(owner) = of
+            && let Some(kind) = library::field(self.names.libraries, owner, field)
+        {
+            return Ok(Kind::Foreign(kind));
+        }
+        field_of(of, field, at)
     }
 
     fn index(&mut self, at: usize, of: &Expr, key: &Expr, optional: bool) -> Result<Kind> {
@@ -186,17 +258,11 @@ impl<'n> Checker<'n> {
 
     fn call(&mut self, at: usize, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Result<Kind> {
         let space = target
-            .and_then(|target| functions::space_of(target, name))
-            .filter(|space| !self.bound.iter().any(|(known, _)| known == space));
+            .and_then(functions::space_of)
+            .filter(|space| !self.is_variable(space));
         let full = match &space {
             Some(space) => format!("{space}.{name}"),
             None => name.to_owned(),
-        };
-        let Some((_, least, most)) = functions::KNOWN.iter().find(|(known, ..)| *known == full) else {
-            return Err(Fault {
-                at,
-                message: format!("undeclared reference to '{full}' (in container '')"),
-            });
         };
         let mut kinds = Vec::new();
         if let Some(target) = target.filter(|_| space.is_none()) {
@@ -205,11 +271,41 @@ impl<'n> Checker<'n> {
         for argument in arguments {
             kinds.push(self.check(argument)?);
         }
-        let told: Vec<&Kind> = kinds.iter().collect();
-        if !(*least..=*most).contains(&kinds.len()) || refuses(&full, &kinds) {
-            return Err(overload(at, &full, &told));
+        self.literal_pattern(name, target, arguments)?;
+        let known = functions::KNOWN.iter().find(|(known, ..)| *known == full);
+        let brought = || library::functions(self.names.libraries);
+        if known.is_none() && !brought().any(|function| function.name == full) {
+            return Err(undeclared(at, &full));
         }
-        Ok(result(&full, &kinds))
+        let own = known
+            .filter(|(_, least, most)| (*least..=*most).contains(&kinds.len()) && !refuses(&full, &kinds))
+            .map(|_| result(&full, &kinds));
+        let theirs = brought().filter(|function| function.may_take(&full, &kinds));
+        let mut found = own.into_iter().chain(theirs.map(|function| (function.gives)()));
+        match found.next() {
+            None => Err(overload(at, &full, &kinds.iter().collect::<Vec<_>>())),
+            Some(kind) if found.all(|other| other == kind) => Ok(kind),
+            Some(_) => Ok(Kind::Dyn),
+        }
+    }
+
+    fn is_variable(&self, name: &str) -> bool {
+        self.bound.iter().any(|(known, _)| known == name) || self.names.kinds.contains_key(name)
+    }
+
+    /// Compiles a pattern that is a literal, so that it is done once and a wrong one is told.
+    fn literal_pattern(&mut self, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Result<()> {
+        if !matches!(name, "matches" | "find" | "findAll") {
+            return Ok(());
+        }
+        let pattern = arguments.get(usize::from(target.is_none()));
+        let Some((at, Node::Literal(value))) = pattern.map(|pattern| (pattern.at, &pattern.node)) else {
+            return Ok(());
+        };
+        let Some(text) = value.as_text() else { return Ok(()) };
+        let regex = texts::compile(text).map_err(|message| Fault { at, message })?;
+        self.patterns.insert(text.to_owned(), regex);
+        Ok(())
     }
 
     fn each(
@@ -253,6 +349,7 @@ impl<'n> Checker<'n> {
             Each::Filter => Kind::list(one),
             Each::Map | Each::TransformList => Kind::list(body),
             Each::TransformMap => Kind::Map(Arc::new(body)),
+            Each::TransformMapEntry => body,
         })
     }
 
@@ -272,6 +369,25 @@ impl<'n> Checker<'n> {
         } else {
             body
         })
+    }
+}
+
+fn undeclared(at: usize, name: &str) -> Fault {
+    Fault {
+        at,
+        message: format!("undeclared reference to '{name}' (in container '')"),
+    }
+}
+
+/// What is wrong with a made object that stands where its type's name does not say.
+fn misplaced(kind: &Kind, expected: &str) -> Option<String> {
+    match kind {
+        Kind::List(item, _) => misplaced(item, expected),
+        Kind::Object(object) if object.name.starts_with(OBJECT) && object.name != expected => Some(format!(
+            "unexpected type name \"{}\", expected \"{expected}\", which matches field name path from root Object type",
+            object.name
+        )),
+        _ => None,
     }
 }
 

@@ -5,11 +5,22 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::arithmetic;
+use regex::Regex;
+
 use crate::ast::{Binary, Each, Expr, Node, Optional, Unary};
-use crate::functions;
+use crate::check::Patterns;
+use crate::kind::unescape;
+use crate::library::{self, Library};
 use crate::parse::dotted;
 use crate::value::{Key, Val, same};
+use crate::{Program, arithmetic, functions, texts};
+
+/// The name under which variables are found that are made when they are asked for.
+const VARIABLES: &str = "variables";
+/// How deep evaluation goes: as deep as the deepest expression, with what its variables need besides. It bounds the stack.
+const DEPTH_LIMIT: usize = 400;
+/// What compiling a pattern costs that is no literal: the time of so many steps.
+const PATTERN_COST: u64 = 5_000;
 
 /// Why an evaluation gave no value. The words are those of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -49,24 +60,50 @@ pub enum EvalError {
     Wrong(String),
 }
 
-/// How much an evaluation may cost. A step costs one unit; what looks at a whole text or list costs more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much an evaluation may cost. A step costs one unit; what looks at a whole text or list costs more, and so does what
+/// makes one, so that a budget bounds memory too.
+#[derive(Debug, Clone, Default)]
 pub struct Budget {
     left: u64,
+    /// Patterns that have been paid for.
+    patterns: Patterns,
 }
 
 impl Budget {
     /// A budget of so many units.
     pub fn new(units: u64) -> Self {
-        Self { left: units }
+        Self {
+            left: units,
+            patterns: Patterns::new(),
+        }
     }
 
     /// What is left.
-    pub fn left(self) -> u64 {
+    pub fn left(&self) -> u64 {
         self.left
     }
 
-    pub(crate) fn pay(&mut self, units: u64) -> Result<(), EvalError> {
+    /// The same, as far as one evaluation may go that has a limit of its own.
+    pub fn limited(&self, units: u64) -> Self {
+        Self::new(units.min(self.left))
+    }
+
+    /// A pattern, compiled once.
+    pub(crate) fn pattern(&mut self, text: &str) -> Result<Regex, EvalError> {
+        if let Some(known) = self.patterns.get(text) {
+            return Ok(known.clone());
+        }
+        self.pay(PATTERN_COST + text.len() as u64)?;
+        let made = texts::compile(text).map_err(EvalError::Wrong)?;
+        self.patterns.insert(text.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    /// Takes units away.
+    ///
+    /// # Errors
+    /// When there are fewer; none are left then.
+    pub fn pay(&mut self, units: u64) -> Result<(), EvalError> {
         match self.left.checked_sub(units) {
             Some(left) => {
                 self.left = left;
@@ -82,32 +119,85 @@ impl Budget {
 
 type Result<T, E = EvalError> = std::result::Result<T, E>;
 
-/// Evaluates an expression.
-pub(crate) fn run<'a>(expr: &Expr, variables: &[(&str, Val<'a>)], budget: &mut Budget) -> Result<Val<'a>> {
-    let names = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-        .collect();
-    Run { names, budget }.value(expr)
-}
-
-struct Run<'a, 'b> {
-    /// The variables in scope, inner ones last.
+/// What expressions share that are evaluated about the same thing: variables, and those that are made when they are first
+/// asked for.
+#[derive(Debug, Default)]
+pub struct Scope<'a, 'p> {
+    /// The variables, those that macros bind last.
     names: Vec<(String, Val<'a>)>,
-    budget: &'b mut Budget,
+    lazy: &'p [(String, Program)],
+    made: Vec<Option<Result<Val<'a>>>>,
 }
 
-impl<'a> Run<'a, '_> {
+impl<'a, 'p> Scope<'a, 'p> {
+    /// A scope with these variables.
+    pub fn new<'n>(names: impl IntoIterator<Item = (&'n str, Val<'a>)>) -> Self {
+        Self {
+            names: names
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    /// With variables that are made when they are asked for, as fields of `variables`. Each may use those before it.
+    #[must_use]
+    pub fn with_lazy(mut self, lazy: &'p [(String, Program)]) -> Self {
+        self.lazy = lazy;
+        self.made = lazy.iter().map(|_| None).collect();
+        self
+    }
+
+    /// Evaluates an expression.
+    ///
+    /// # Errors
+    /// What went wrong, or that the budget is used up.
+    pub fn eval(&mut self, program: &Program, budget: &mut Budget) -> Result<Val<'a>> {
+        let globals = self.names.len();
+        let mut run = Run {
+            scope: self,
+            globals,
+            budget,
+            libraries: program.libraries,
+            patterns: &program.patterns,
+            depth: 0,
+        };
+        run.value(&program.expr)
+    }
+}
+
+struct Run<'a, 'p, 'b> {
+    scope: &'b mut Scope<'a, 'p>,
+    /// How many of the variables are not bound by macros.
+    globals: usize,
+    budget: &'b mut Budget,
+    libraries: &'static [&'static Library],
+    patterns: &'b Patterns,
+    depth: usize,
+}
+
+impl<'a> Run<'a, '_, '_> {
     fn value(&mut self, expr: &Expr) -> Result<Val<'a>> {
         self.budget.pay(1)?;
+        if self.depth >= DEPTH_LIMIT {
+            return Err(EvalError::Wrong("expression recursion limit exceeded".to_owned()));
+        }
+        self.depth += 1;
+        let value = self.part(expr);
+        self.depth -= 1;
+        value
+    }
+
+    fn part(&mut self, expr: &Expr) -> Result<Val<'a>> {
         match &expr.node {
             Node::Literal(value) => Ok(literal(value)),
             Node::Name(name) => self.name(name),
             Node::Select { of, field, optional } => self.select(expr, of, field, *optional),
-            Node::Has { of, field } => {
-                let of = self.value(of)?;
-                Ok(Val::Bool(has(&of, field)))
-            }
+            Node::Has { of, field } => match self.lazily(of, field) {
+                Some(_) => Ok(Val::Bool(true)),
+                None => Ok(Val::Bool(has(&self.value(of)?, field))),
+            },
             Node::Index { of, key, optional } => self.index(of, key, *optional),
             Node::Call {
                 name,
@@ -136,7 +226,7 @@ impl<'a> Run<'a, '_> {
             },
             Node::List(items) => self.list(items),
             Node::Map(entries) => self.map(entries),
-            Node::Message(fields) => self.message(fields),
+            Node::Message { fields, .. } => self.message(fields),
             Node::Each {
                 each,
                 of,
@@ -158,7 +248,7 @@ impl<'a> Run<'a, '_> {
     }
 
     fn name(&self, name: &str) -> Result<Val<'a>> {
-        let found = self.names.iter().rev().find(|(known, _)| known == name);
+        let found = self.scope.names.iter().rev().find(|(known, _)| known == name);
         match found {
             Some((_, value)) => Ok(value.clone()),
             None => functions::type_value(name).ok_or_else(|| EvalError::Undeclared(name.to_owned())),
@@ -173,7 +263,15 @@ impl<'a> Run<'a, '_> {
         {
             return Ok(value);
         }
+        if let Some(found) = self.lazily(of, field) {
+            return if optional { found.map(Val::some) } else { found };
+        }
         let of = self.value(of)?;
+        if let Val::Foreign(_) = &of
+            && let Some(function) = library::find(self.libraries, field, std::slice::from_ref(&of))
+        {
+            return (function.call)(&[of], self.budget);
+        }
         let wrapped = matches!(of, Val::Optional(_));
         let inner = match &of {
             Val::Optional(None) => return Ok(Val::Optional(None)),
@@ -187,6 +285,38 @@ impl<'a> Run<'a, '_> {
             None if matches!(inner, Val::JsonMap(..) | Val::Map(_)) => Err(EvalError::NoKey(field.to_owned())),
             None => Err(no_overload("select", &[&inner])),
         }
+    }
+
+    /// The value of a variable that is made when it is asked for, if `of` and `field` name one.
+    fn lazily(&mut self, of: &Expr, field: &str) -> Option<Result<Val<'a>>> {
+        if !matches!(&of.node, Node::Name(name) if name == VARIABLES) || self.is_bound(VARIABLES) {
+            return None;
+        }
+        let at = self.scope.lazy.iter().position(|(name, _)| name == field)?;
+        if let Some(made) = self.scope.made.get(at)? {
+            return Some(made.clone());
+        }
+        let (_, program) = self.scope.lazy.get(at)?;
+        // What macros have bound around it is nothing to it.
+        let bound = self.scope.names.split_off(self.globals);
+        let mut run = Run {
+            scope: self.scope,
+            globals: self.globals,
+            budget: self.budget,
+            libraries: program.libraries,
+            patterns: &program.patterns,
+            depth: self.depth,
+        };
+        let value = run.value(&program.expr);
+        self.scope.names.extend(bound);
+        if let Some(made) = self.scope.made.get_mut(at) {
+            *made = Some(value.clone());
+        }
+        Some(value)
+    }
+
+    fn is_bound(&self, name: &str) -> bool {
+        self.scope.names.iter().any(|(known, _)| known == name)
     }
 
     fn index(&mut self, of: &Expr, key: &Expr, optional: bool) -> Result<Val<'a>> {
@@ -207,8 +337,8 @@ impl<'a> Run<'a, '_> {
 
     fn call(&mut self, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Result<Val<'a>> {
         let space = target
-            .and_then(|target| functions::space_of(target, name))
-            .filter(|space| !self.names.iter().any(|(known, _)| known == space));
+            .and_then(functions::space_of)
+            .filter(|space| !self.is_bound(space));
         let target = match (target, &space) {
             (Some(target), None) => Some(self.value(target)?),
             _ => None,
@@ -227,10 +357,31 @@ impl<'a> Run<'a, '_> {
         }
         let cost = values.iter().map(Val::weight).fold(0, u64::saturating_add);
         self.budget.pay(cost)?;
-        match space {
-            Some(space) => functions::call(&format!("{space}.{name}"), &values, self.budget),
-            None => functions::call(name, &values, self.budget),
+        let full = space.map(|space| format!("{space}.{name}"));
+        let name = full.as_deref().unwrap_or(name);
+        if let Some(function) = library::find(self.libraries, name, &values) {
+            return (function.call)(&values, self.budget);
         }
+        match (name, values.as_slice()) {
+            ("matches" | "find" | "findAll", [text, pattern, most @ ..]) => self.search(name, text, pattern, most),
+            _ => functions::call(name, &values, self.budget),
+        }
+    }
+
+    /// Looks for a pattern in a text.
+    fn search(&mut self, name: &str, text: &Val<'a>, by: &Val<'a>, most: &[Val<'a>]) -> Result<Val<'a>> {
+        let (Some(words), Some(pattern)) = (text.as_text(), by.as_text()) else {
+            return Err(no_overload(name, &[text, by]));
+        };
+        let regex = match self.patterns.get(pattern) {
+            Some(known) => known.clone(),
+            None => self.budget.pattern(pattern)?,
+        };
+        // Matching costs the product of both lengths, as in Kubernetes.
+        let cost = (words.len() as u64 / 10 + 1).saturating_mul(pattern.len() as u64 / 4 + 1);
+        self.budget.pay(cost)?;
+        texts::search(name, words, &regex, most.first(), self.budget)
+            .unwrap_or_else(|| Err(no_overload(name, &[text, by])))
     }
 
     fn unary(&mut self, operator: Unary, of: &Expr) -> Result<Val<'a>> {
@@ -261,10 +412,9 @@ impl<'a> Run<'a, '_> {
     fn binary(&mut self, operator: Binary, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>> {
         let fail = || no_overload(operator.name(), &[left, right]);
         match operator {
-            Binary::Equal | Binary::NotEqual => {
-                self.budget.pay(left.weight().min(right.weight()))?;
-                Ok(Val::Bool(same(left, right) == (operator == Binary::Equal)))
-            }
+            Binary::Equal | Binary::NotEqual => Ok(Val::Bool(
+                equal(left, right, self.budget)? == (operator == Binary::Equal),
+            )),
             Binary::Less | Binary::LessOrEqual | Binary::Greater | Binary::GreaterOrEqual => {
                 self.budget.pay(left.weight().min(right.weight()))?;
                 let order = arithmetic::compare(left, right).ok_or_else(fail)?;
@@ -289,11 +439,9 @@ impl<'a> Run<'a, '_> {
     fn contains(&mut self, item: &Val<'a>, of: &Val<'a>) -> Option<Result<Val<'a>>> {
         if let Some(items) = of.items() {
             for candidate in items {
-                if let Err(error) = self.budget.pay(candidate.weight().min(item.weight())) {
-                    return Some(Err(error));
-                }
-                if same(item, &candidate) {
-                    return Some(Ok(Val::Bool(true)));
+                match equal(item, &candidate, self.budget) {
+                    Ok(false) => {}
+                    found => return Some(found.map(Val::Bool)),
                 }
             }
             return Some(Ok(Val::Bool(false)));
@@ -336,10 +484,15 @@ impl<'a> Run<'a, '_> {
         Ok(Val::Map(Arc::new(map)))
     }
 
-    fn message(&mut self, fields: &[(String, Expr)]) -> Result<Val<'a>> {
+    fn message(&mut self, fields: &[(String, Expr, bool)]) -> Result<Val<'a>> {
         let mut map = BTreeMap::new();
-        for (name, value) in fields {
-            map.insert(Key::Text(name.as_str().into()), self.value(value)?);
+        for (name, value, optional) in fields {
+            let value = match (self.value(value)?, optional) {
+                (Val::Optional(None), true) => continue,
+                (Val::Optional(Some(value)), true) => (*value).clone(),
+                (value, _) => value,
+            };
+            map.insert(Key::Text(unescape(name).into()), value);
         }
         Ok(Val::Map(Arc::new(map)))
     }
@@ -360,11 +513,12 @@ impl<'a> Run<'a, '_> {
     }
 
     fn with(&mut self, names: &[(&str, Val<'a>)], body: &Expr) -> Result<Val<'a>> {
-        let depth = self.names.len();
-        self.names
+        let depth = self.scope.names.len();
+        self.scope
+            .names
             .extend(names.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let value = self.value(body);
-        self.names.truncate(depth);
+        self.scope.names.truncate(depth);
         value
     }
 
@@ -450,6 +604,17 @@ impl<'a> State<'a> {
                 let key = item.key().ok_or_else(|| no_overload("transformMap", &[&item]))?;
                 self.map.insert(key, value);
             }
+            (Each::TransformMapEntry, Ok(value)) => {
+                let entries = value
+                    .entries()
+                    .ok_or_else(|| no_overload("transformMapEntry", &[&value]))?;
+                for (key, value) in entries {
+                    let key = key.key().ok_or_else(|| no_overload("transformMapEntry", &[&key]))?;
+                    if self.map.insert(key.clone(), value).is_some() {
+                        return Err(EvalError::RepeatedKey(key.val().to_string()));
+                    }
+                }
+            }
             (_, Ok(other)) => return Err(no_overload("comprehension", &[&other])),
         }
         Ok(None)
@@ -464,7 +629,7 @@ impl<'a> State<'a> {
             Each::Exists => Val::Bool(false),
             Each::ExistsOne => Val::Bool(self.count == 1),
             Each::Map | Each::Filter | Each::TransformList => Val::List(self.list.into()),
-            Each::TransformMap => Val::Map(Arc::new(self.map)),
+            Each::TransformMap | Each::TransformMapEntry => Val::Map(Arc::new(self.map)),
         })
     }
 }
@@ -512,6 +677,16 @@ fn at<'a>(of: &Val<'a>, key: &Val<'a>) -> Result<Val<'a>> {
 pub(crate) fn no_overload(name: &str, values: &[&Val<'_>]) -> EvalError {
     let kinds: Vec<&str> = values.iter().map(|value| value.type_name()).collect();
     EvalError::NoOverload(format!("{name} applied to '({})'", kinds.join(", ")))
+}
+
+/// Whether two values are equal, paid for by what has to be looked at.
+pub(crate) fn equal(one: &Val<'_>, other: &Val<'_>, budget: &mut Budget) -> Result<bool> {
+    if one.size().is_some() && one.size() != other.size() {
+        budget.pay(1)?;
+        return Ok(false);
+    }
+    one.pay_whole(budget)?;
+    Ok(same(one, other))
 }
 
 impl PartialEq for Val<'_> {

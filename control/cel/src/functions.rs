@@ -7,22 +7,32 @@ use std::sync::Arc;
 
 use crate::arithmetic;
 use crate::ast::{Expr, Node};
-use crate::eval::{Budget, EvalError, no_overload};
+use crate::eval::{Budget, EvalError, equal, no_overload};
 use crate::network::{self, Cidr, Ip, Url, Version};
 use crate::texts;
 use crate::time;
-use crate::value::{Foreign, Val, same};
+use crate::value::{Foreign, Val};
 
 type Result<T, E = EvalError> = std::result::Result<T, E>;
 
 /// The first part of a function's name that has two, where the target is no variable but such a part.
-pub(crate) fn space_of<'e>(target: &'e Expr, function: &str) -> Option<&'e str> {
-    let Node::Name(name) = &target.node else { return None };
-    let known = matches!(
-        name.as_str(),
-        "optional" | "math" | "base64" | "sets" | "strings" | "lists" | "cel"
-    );
-    (known || (name == "ip" && function == "isCanonical")).then_some(name)
+pub(crate) fn space_of(target: &Expr) -> Option<&str> {
+    const SPACES: [&str; 10] = [
+        "optional",
+        "math",
+        "base64",
+        "sets",
+        "strings",
+        "lists",
+        "cel",
+        "ip",
+        "format",
+        "jsonpatch",
+    ];
+    match &target.node {
+        Node::Name(name) if SPACES.contains(&name.as_str()) => Some(name),
+        _ => None,
+    }
 }
 
 /// The value of a name that means a type.
@@ -69,7 +79,9 @@ pub(crate) fn call<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> R
         [value, other] => two(name, value, other, budget),
         _ => None,
     };
-    found.or_else(|| space(name, values)).unwrap_or_else(|| Err(wrong()))
+    found
+        .or_else(|| space(name, values, budget))
+        .unwrap_or_else(|| Err(wrong()))
 }
 
 fn one<'a>(name: &str, value: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
@@ -101,14 +113,7 @@ fn one<'a>(name: &str, value: &Val<'a>, budget: &mut Budget) -> Option<Result<Va
 fn two<'a>(name: &str, value: &Val<'a>, other: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
     match (name, value, other) {
         ("indexOf" | "lastIndexOf", list, item) if list.items().is_some() => {
-            let found: Vec<usize> = list
-                .items()?
-                .enumerate()
-                .filter(|(_, candidate)| same(candidate, item))
-                .map(|(index, _)| index)
-                .collect();
-            let at = if name == "indexOf" { found.first() } else { found.last() };
-            Some(Ok(Val::Int(at.and_then(|at| i64::try_from(*at).ok()).unwrap_or(-1))))
+            Some(index_of(list, item, name == "lastIndexOf", budget))
         }
         ("flatten", list, Val::Int(depth)) => Some(flatten(list, *depth, budget)),
         (_, Val::Time(nanos), zone) => time::part(name, *nanos, Some(zone.as_text()?)),
@@ -119,6 +124,16 @@ fn two<'a>(name: &str, value: &Val<'a>, other: &Val<'a>, budget: &mut Budget) ->
         }
         _ => None,
     }
+}
+
+fn index_of<'a>(list: &Val<'a>, item: &Val<'a>, last: bool, budget: &mut Budget) -> Result<Val<'a>> {
+    let mut found = -1;
+    for (index, candidate) in list.items().into_iter().flatten().enumerate() {
+        if (last || found < 0) && equal(&candidate, item, budget)? {
+            found = i64::try_from(index).unwrap_or(i64::MAX);
+        }
+    }
+    Ok(Val::Int(found))
 }
 
 fn version<'a>(text: &str, lenient: bool) -> Result<Val<'a>> {
@@ -320,16 +335,21 @@ fn of_list<'a>(name: &str, list: &Val<'a>, budget: &mut Budget) -> Option<Result
         "distinct" => {
             let mut kept: Vec<Val<'a>> = Vec::new();
             for item in items {
-                if let Err(error) = budget.pay(1 + kept.len() as u64) {
-                    return Some(Err(error));
-                }
-                if !kept.iter().any(|known| same(known, &item)) {
-                    kept.push(item);
+                match holds(&kept, &item, budget) {
+                    Ok(true) => {}
+                    Ok(false) => kept.push(item),
+                    Err(error) => return Some(Err(error)),
                 }
             }
             Ok(Val::List(kept.into()))
         }
         "sort" => {
+            // Each item is compared about as often as the list's length has binary digits.
+            for _ in 0..items.len().checked_ilog2().unwrap_or(0) {
+                if let Err(error) = list.pay_whole(budget) {
+                    return Some(Err(error));
+                }
+            }
             let mut items = items;
             let sortable = items
                 .windows(2)
@@ -340,11 +360,46 @@ fn of_list<'a>(name: &str, list: &Val<'a>, budget: &mut Budget) -> Option<Result
             items.sort_by(|one, other| arithmetic::compare(one, other).unwrap_or(std::cmp::Ordering::Equal));
             Ok(Val::List(items.into()))
         }
+        "unwrapOpt" => return unwrapped(list).map(Ok),
         "flatten" => flatten(list, 1, budget),
         "first" => Ok(Val::Optional(items.into_iter().next().map(Arc::new))),
         "last" => Ok(Val::Optional(items.into_iter().next_back().map(Arc::new))),
         _ => return None,
     })
+}
+
+/// Whether one of the items is equal to another.
+fn holds(items: &[Val<'_>], item: &Val<'_>, budget: &mut Budget) -> Result<bool> {
+    for candidate in items {
+        if equal(candidate, item, budget)? {
+            return Ok(true);
+        }
+    }
+    budget.pay(1)?;
+    Ok(false)
+}
+
+/// How many items of one list are in another.
+fn shared(one: &Val<'_>, other: &Val<'_>, budget: &mut Budget) -> Result<usize> {
+    let others: Vec<Val<'_>> = other.items().into_iter().flatten().collect();
+    let mut count = 0;
+    for item in one.items().into_iter().flatten() {
+        count += usize::from(holds(&others, &item, budget)?);
+    }
+    Ok(count)
+}
+
+fn sets<'a>(name: &str, one: &Val<'a>, other: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
+    let (first, second) = (one.items()?.count(), other.items()?.count());
+    let found = match name {
+        "sets.contains" => shared(other, one, budget).map(|count| count == second),
+        "sets.intersects" => shared(one, other, budget).map(|count| count > 0),
+        "sets.equivalent" => {
+            shared(other, one, budget).and_then(|count| Ok(count == second && shared(one, other, budget)? == first))
+        }
+        _ => return None,
+    };
+    Some(found.map(Val::Bool))
 }
 
 fn extreme<'a>(items: Vec<Val<'a>>, least: bool) -> Option<Result<Val<'a>>> {
@@ -376,16 +431,12 @@ fn flatten<'a>(list: &Val<'a>, depth: i64, budget: &mut Budget) -> Result<Val<'a
 }
 
 /// Functions with a name in two parts.
-fn space<'a>(name: &str, values: &[Val<'a>]) -> Option<Result<Val<'a>>> {
-    let within = |one: &Val<'a>, other: &Val<'a>| {
-        Some(one.items()?.all(|item| {
-            other
-                .items()
-                .into_iter()
-                .flatten()
-                .any(|candidate| same(&item, &candidate))
-        }))
-    };
+fn space<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> Option<Result<Val<'a>>> {
+    if let [one, other] = values
+        && let Some(found) = sets(name, one, other, budget)
+    {
+        return Some(found);
+    }
     Some(Ok(match (name, values) {
         ("optional.of", [value]) => Val::some(value.clone()),
         ("optional.none", []) => Val::Optional(None),
@@ -402,16 +453,12 @@ fn space<'a>(name: &str, values: &[Val<'a>]) -> Option<Result<Val<'a>>> {
             }
         }
         ("base64.encode", [Val::Bytes(bytes)]) => Val::text(network::to_base64(bytes)),
-        ("sets.contains", [one, other]) => Val::Bool(within(other, one)?),
-        ("sets.equivalent", [one, other]) => Val::Bool(within(other, one)? && within(one, other)?),
-        ("sets.intersects", [one, other]) => Val::Bool(one.items()?.any(|item| {
-            other
-                .items()
-                .into_iter()
-                .flatten()
-                .any(|candidate| same(&item, &candidate))
-        })),
-        ("lists.range", [Val::Int(count)]) if (0..=10_000).contains(count) => {
+        ("optional.unwrap", [list]) => unwrapped(list)?,
+        ("slice", [list, Val::Int(from), Val::Int(to)]) => return slice(list, *from, *to),
+        ("lists.range", [Val::Int(count)]) => {
+            if let Err(error) = budget.pay(u64::try_from(*count).unwrap_or(0)) {
+                return Some(Err(error));
+            }
             Val::List((0..*count).map(Val::Int).collect())
         }
         ("math.least" | "math.greatest", [_, _, ..]) => return extreme(values.to_vec(), name == "math.least"),
@@ -422,6 +469,26 @@ fn space<'a>(name: &str, values: &[Val<'a>]) -> Option<Result<Val<'a>>> {
         ("math.round", [Val::Double(number)]) => Val::Double(number.round()),
         _ => return None,
     }))
+}
+
+/// The values of the optionals of a list that have one.
+fn unwrapped<'a>(list: &Val<'a>) -> Option<Val<'a>> {
+    let values = list.items()?.filter_map(|item| match item {
+        Val::Optional(value) => value.map(|value| (*value).clone()),
+        other => Some(other),
+    });
+    Some(Val::List(values.collect()))
+}
+
+fn slice<'a>(list: &Val<'a>, from: i64, to: i64) -> Option<Result<Val<'a>>> {
+    let length = list.items()?.count();
+    let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
+    Some(match range.filter(|(from, to)| from <= to && *to <= length) {
+        Some((from, to)) => Ok(Val::List(list.items()?.skip(from).take(to - from).collect())),
+        None => Err(EvalError::Wrong(format!(
+            "cannot slice({from}, {to}), list is length {length}"
+        ))),
+    })
 }
 
 /// The functions that there are: name, fewest and most values with the target.
@@ -513,6 +580,9 @@ pub(crate) const KNOWN: &[(&str, usize, usize)] = &[
     ("optional.of", 1, 1),
     ("optional.none", 0, 0),
     ("optional.ofNonZeroValue", 1, 1),
+    ("optional.unwrap", 1, 1),
+    ("unwrapOpt", 1, 1),
+    ("slice", 3, 3),
     ("base64.encode", 1, 1),
     ("base64.decode", 1, 1),
     ("sets.contains", 2, 2),

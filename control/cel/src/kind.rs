@@ -148,7 +148,8 @@ pub fn escape(name: &str) -> Option<String> {
     (good && !escaped.is_empty()).then_some(escaped)
 }
 
-fn unescape(name: &str) -> String {
+/// A field's name from its form in an expression.
+pub(crate) fn unescape(name: &str) -> String {
     if let Some(word) = name
         .strip_prefix("__")
         .and_then(|name| name.strip_suffix("__"))

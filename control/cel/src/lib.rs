@@ -12,6 +12,7 @@ mod eval;
 mod functions;
 mod kind;
 mod lex;
+mod library;
 mod network;
 mod parse;
 mod texts;
@@ -19,8 +20,9 @@ mod time;
 mod value;
 
 pub use check::Names;
-pub use eval::{Budget, EvalError};
+pub use eval::{Budget, EvalError, Scope};
 pub use kind::{Kind, Object, escape};
+pub use library::{Call, Function, Library, Takes};
 pub use value::{Foreign, Val};
 
 use thiserror::Error;
@@ -69,9 +71,12 @@ impl CompileError {
 /// A compiled expression.
 #[derive(Debug, Clone)]
 pub struct Program {
+    source: String,
     expr: ast::Expr,
     kind: Kind,
     used: Vec<String>,
+    patterns: check::Patterns,
+    libraries: &'static [&'static Library],
 }
 
 impl Program {
@@ -87,11 +92,20 @@ impl Program {
         let expr = parse::parse(source).map_err(fail)?;
         let mut checker = check::Checker::new(names);
         let kind = checker.check(&expr).map_err(fail)?;
+        let (used, patterns) = checker.into_found();
         Ok(Self {
-            used: checker.into_used(),
+            source: source.to_owned(),
             expr,
             kind,
+            used,
+            patterns,
+            libraries: names.libraries(),
         })
+    }
+
+    /// The expression as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The kind of its value, as far as it is known.
@@ -104,12 +118,12 @@ impl Program {
         self.used.iter().any(|used| used == name)
     }
 
-    /// Evaluates it with variables.
+    /// Evaluates it alone, with variables.
     ///
     /// # Errors
     /// What went wrong, or that the budget is used up.
     pub fn eval<'a>(&self, variables: &[(&str, Val<'a>)], budget: &mut Budget) -> Result<Val<'a>, EvalError> {
-        eval::run(&self.expr, variables, budget)
+        Scope::new(variables.iter().cloned()).eval(self, budget)
     }
 }
 

@@ -4,8 +4,11 @@ use crate::ast::{Binary, Each, Expr, Fault, Node, Optional, Unary};
 use crate::lex::{self, Token};
 use crate::value::Val;
 
-/// How deep an expression may nest: deeper ones are nobody's, and checking and evaluating go as deep.
+/// How deep brackets and signs may nest while they are read: deeper ones are nobody's.
 const DEPTH_LIMIT: usize = 120;
+/// How many parts of an expression may lie within each other. A chain of operators nests too, so this is how many
+/// conditions a rule can join without brackets; checking and evaluating need a part of the stack for each.
+const TREE_LIMIT: usize = 220;
 
 const RESERVED: [&str; 18] = [
     "as",
@@ -115,19 +118,27 @@ impl Parser {
             let yes = self.binary(0)?;
             self.expect(":")?;
             let no = self.expression()?;
-            Expr {
+            Expr::new(
                 at,
-                node: Node::If {
+                Node::If {
                     when: Box::new(when),
                     yes: Box::new(yes),
                     no: Box::new(no),
                 },
-            }
+            )
         } else {
             when
         };
+        self.not_too_deep(&expr)?;
         self.depth -= 1;
         Ok(expr)
+    }
+
+    fn not_too_deep(&self, expr: &Expr) -> Result<(), Fault> {
+        match expr.depth > TREE_LIMIT {
+            true => Err(self.wrong(&format!("expression recursion limit exceeded: {TREE_LIMIT}"))),
+            false => Ok(()),
+        }
     }
 
     fn operator(&self) -> Option<(u8, Binary)> {
@@ -152,24 +163,19 @@ impl Parser {
 
     fn binary(&mut self, least: u8) -> Result<Expr, Fault> {
         let mut left = self.unary()?;
-        // A long chain makes a deep tree.
-        let mut chained = 0;
         while let Some((strength, operator)) = self.operator().filter(|(strength, _)| *strength > least) {
             let at = self.at();
             self.next += 1;
-            chained += 1;
-            if chained > DEPTH_LIMIT {
-                return Err(self.wrong(&format!("expression recursion limit exceeded: {DEPTH_LIMIT}")));
-            }
             let right = self.binary(strength)?;
-            left = Expr {
+            left = Expr::new(
                 at,
-                node: Node::Binary {
+                Node::Binary {
                     operator,
                     left: Box::new(left),
                     right: Box::new(right),
                 },
-            };
+            );
+            self.not_too_deep(&left)?;
         }
         Ok(left)
     }
@@ -195,19 +201,16 @@ impl Parser {
         let expr = match literal {
             Some(value) => {
                 self.next += 1;
-                let literal = Expr {
-                    at,
-                    node: Node::Literal(value),
-                };
+                let literal = Expr::new(at, Node::Literal(value));
                 self.members(literal)?
             }
-            None => Expr {
+            None => Expr::new(
                 at,
-                node: Node::Unary {
+                Node::Unary {
                     operator,
                     of: Box::new(self.unary()?),
                 },
-            },
+            ),
         };
         self.depth -= 1;
         Ok(expr)
@@ -219,13 +222,8 @@ impl Parser {
     }
 
     fn members(&mut self, mut of: Expr) -> Result<Expr, Fault> {
-        let mut count = 0;
         loop {
             let at = self.at();
-            count += 1;
-            if count > DEPTH_LIMIT {
-                return Err(self.wrong(&format!("expression recursion limit exceeded: {DEPTH_LIMIT}")));
-            }
             if self.eat(".") {
                 let optional = self.eat("?");
                 let field = self.name()?;
@@ -233,35 +231,36 @@ impl Parser {
                     let arguments = self.arguments()?;
                     call(at, field, Some(of), arguments)?
                 } else {
-                    Expr {
+                    Expr::new(
                         at,
-                        node: Node::Select {
+                        Node::Select {
                             of: Box::new(of),
                             field,
                             optional,
                         },
-                    }
+                    )
                 };
             } else if self.eat("[") {
                 let optional = self.eat("?");
                 let key = Box::new(self.expression()?);
                 self.expect("]")?;
-                of = Expr {
+                of = Expr::new(
                     at,
-                    node: Node::Index {
+                    Node::Index {
                         of: Box::new(of),
                         key,
                         optional,
                     },
-                };
-            } else if self.is("{") && type_name(&of).is_some() {
-                of = Expr {
-                    at,
-                    node: Node::Message(self.message()?),
-                };
+                );
+            } else if self.is("{")
+                && let Some(name) = type_name(&of)
+            {
+                let fields = self.message()?;
+                of = Expr::new(at, Node::Message { name, fields });
             } else {
                 return Ok(of);
             }
+            self.not_too_deep(&of)?;
         }
     }
 
@@ -289,13 +288,14 @@ impl Parser {
         Ok(arguments)
     }
 
-    fn message(&mut self) -> Result<Vec<(String, Expr)>, Fault> {
+    fn message(&mut self) -> Result<Vec<(String, Expr, bool)>, Fault> {
         self.expect("{")?;
         let mut fields = Vec::new();
         while !self.is("}") {
+            let optional = self.eat("?");
             let name = self.name()?;
             self.expect(":")?;
-            fields.push((name, self.expression()?));
+            fields.push((name, self.expression()?, optional));
             if !self.eat(",") {
                 break;
             }
@@ -306,12 +306,7 @@ impl Parser {
 
     fn primary(&mut self) -> Result<Expr, Fault> {
         let at = self.at();
-        let literal = |value: Val<'static>| {
-            Ok(Expr {
-                at,
-                node: Node::Literal(value),
-            })
-        };
+        let literal = |value: Val<'static>| Ok(Expr::new(at, Node::Literal(value)));
         match self.take() {
             Token::Int(number) => literal(Val::Int(number)),
             Token::Uint(number) => literal(Val::Uint(number)),
@@ -320,10 +315,7 @@ impl Parser {
             Token::Bytes(bytes) => literal(Val::Bytes(bytes.into())),
             Token::Sign(".") => {
                 let name = self.name()?;
-                Ok(Expr {
-                    at,
-                    node: Node::Name(name),
-                })
+                Ok(Expr::new(at, Node::Name(name)))
             }
             Token::Sign("(") => {
                 let inner = self.expression()?;
@@ -344,10 +336,7 @@ impl Parser {
                     let arguments = self.arguments()?;
                     call(at, name, None, arguments)
                 }
-                _ => Ok(Expr {
-                    at,
-                    node: Node::Name(name),
-                }),
+                _ => Ok(Expr::new(at, Node::Name(name))),
             },
             other => {
                 self.next -= 1;
@@ -366,10 +355,7 @@ impl Parser {
             }
         }
         self.expect("]")?;
-        Ok(Expr {
-            at,
-            node: Node::List(items),
-        })
+        Ok(Expr::new(at, Node::List(items)))
     }
 
     fn map(&mut self, at: usize) -> Result<Expr, Fault> {
@@ -384,10 +370,7 @@ impl Parser {
             }
         }
         self.expect("}")?;
-        Ok(Expr {
-            at,
-            node: Node::Map(entries),
-        })
+        Ok(Expr::new(at, Node::Map(entries)))
     }
 }
 
@@ -433,7 +416,7 @@ fn variable(expr: &Expr) -> Result<String, Fault> {
 
 /// A call, or what a macro means.
 fn call(at: usize, name: String, target: Option<Expr>, mut arguments: Vec<Expr>) -> Result<Expr, Fault> {
-    let made = |node: Node| Ok(Expr { at, node });
+    let made = |node: Node| Ok(Expr::new(at, node));
     let Some(of) = target else {
         if name == "has" && arguments.len() == 1 {
             return match arguments.remove(0).node {
@@ -490,6 +473,7 @@ fn call(at: usize, name: String, target: Option<Expr>, mut arguments: Vec<Expr>)
         ("filter", 2) => Each::Filter,
         ("transformList", 3 | 4) => Each::TransformList,
         ("transformMap", 3 | 4) => Each::TransformMap,
+        ("transformMapEntry", 3 | 4) => Each::TransformMapEntry,
         _ => {
             return made(Node::Call {
                 name,
@@ -498,7 +482,8 @@ fn call(at: usize, name: String, target: Option<Expr>, mut arguments: Vec<Expr>)
             });
         }
     };
-    let pair = matches!(each, Each::TransformList | Each::TransformMap) || (each != Each::Map && arguments.len() == 3);
+    let transforms = matches!(each, Each::TransformList | Each::TransformMap | Each::TransformMapEntry);
+    let pair = transforms || (each != Each::Map && arguments.len() == 3);
     let mut arguments = arguments.into_iter();
     let mut next = || {
         arguments.next().ok_or(Fault {

@@ -113,6 +113,20 @@ fn expressions_evaluate() {
         ("type(1) == int && int('7') == 7 && string(7) == '7'", "true"),
         ("self.crew.all(i, c, i < 2 && c.age > 1)", "true"),
         ("'quote\\'s' // a comment", "quote's"),
+        ("{'a': 1}.transformMapEntry(k, v, {string(v): k})['1']", "a"),
+        ("[1, 2].transformMapEntry(i, v, v > 1, {i: v}).size()", "1"),
+        ("'a-b-a'.lastIndexOf('a', 3) + 'äbä'.indexOf('ä', 1)", "2"),
+        ("[1, 2, 3].slice(1, 3) == [2, 3] && [3, 1].indexOf(1) == 1", "true"),
+        ("optional.unwrap([optional.of(1), optional.none()]).size()", "1"),
+        (
+            "lists.range(3) == [0, 1, 2] && 'abc'.split('', 2) == ['a', 'bc']",
+            "true",
+        ),
+        ("'aXbX'.replace('X', 'y', 1) + string('q'.matches('[a-q]'))", "aybXtrue"),
+        (
+            "sets.equivalent([1, 2], [2, 1, 1]) && !sets.intersects([1], [2])",
+            "true",
+        ),
     ];
     for (source, wanted) in cases {
         let found = eval(source);
@@ -174,6 +188,8 @@ fn what_cannot_work_is_refused_with_its_place() {
             "expression of type 'string' cannot be range of a comprehension",
         ),
         ("self.crew.all(c, c.height > 1)", "undefined field 'height'"),
+        ("self.name.matches('[')", "error parsing regexp"),
+        ("Object{}", "undeclared reference to 'Object'"),
     ];
     for (source, wanted) in cases {
         let error = Program::compile(source, &names()).unwrap_err().to_string();
@@ -184,6 +200,85 @@ fn what_cannot_work_is_refused_with_its_place() {
     assert!(Program::compile(&vec!["1"; 5000].join("+"), &names()).is_err());
     assert!(Program::compile(&"!".repeat(5000), &names()).is_err());
     assert!(Program::compile(&format!("self{}", ".any".repeat(5000)), &names()).is_err());
+    // Chains within brackets within chains are as deep as all of them together.
+    let spine = (0..100).fold("1".to_owned(), |inner, _| format!("({inner}){}", "+1".repeat(100)));
+    assert!(Program::compile(&spine, &names()).is_err());
+}
+
+#[test]
+fn the_deepest_expression_fits_the_stack() {
+    let chains = [
+        vec!["self.oars == 4"; 200].join(" && "),
+        vec!["'a'"; 200].join(" + "),
+        format!("{}[1]{}", "[0].map(x, ".repeat(60), ")".repeat(60)),
+        (0..60).fold("1".to_owned(), |inner, _| format!("cel.bind(a, {inner}, a)")),
+        format!("{}1{}", "[".repeat(110), "]".repeat(110)),
+    ];
+    for source in chains {
+        let found = eval(&source);
+        assert!(found.is_ok(), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn variables_are_made_when_they_are_asked_for() {
+    let one = Program::compile("self.oars + 1", &names()).unwrap();
+    let known = Object {
+        name: "variables".to_owned(),
+        fields: BTreeMap::from([("one".to_owned(), Kind::Int), ("bad".to_owned(), Kind::Int)]),
+        open: false,
+    };
+    let names = names().with("variables", Kind::Object(Arc::new(known)));
+    let compile = |source: &str| Program::compile(source, &names).unwrap();
+    let lazy = vec![
+        ("one".to_owned(), one),
+        ("bad".to_owned(), compile("1 / (variables.one - 5)")),
+    ];
+    let (value, kind) = (value(), boat());
+    let mut scope = Scope::new([("self", Val::json(&value, &kind))]).with_lazy(&lazy);
+    let mut eval = |source: &str, units: u64| {
+        let found = scope.eval(&compile(source), &mut Budget::new(units));
+        found.map(|value| value.to_string()).map_err(|error| error.to_string())
+    };
+    assert_eq!(eval("true || variables.bad == 1", 100), Ok("true".to_owned()));
+    assert_eq!(
+        eval("variables.one", 1),
+        Err("operation cancelled: actual cost limit exceeded".to_owned())
+    );
+}
+
+#[test]
+fn a_variable_is_made_once_and_sees_no_macros() {
+    let own = Program::compile("self.oars", &names()).unwrap();
+    let lazy = vec![("oars".to_owned(), own)];
+    let names = names().with("variables", Kind::Dyn);
+    let compile = |source: &str| Program::compile(source, &names).unwrap();
+    let (value, kind) = (value(), boat());
+    let mut scope = Scope::new([("self", Val::json(&value, &kind))]).with_lazy(&lazy);
+    let shadowed = compile("[1, 2].all(self, variables.oars == 4) && has(variables.oars)");
+    let mut budget = Budget::new(100);
+    assert_eq!(scope.eval(&shadowed, &mut budget), Ok(Val::Bool(true)));
+    let before = budget.left();
+    assert_eq!(scope.eval(&compile("variables.oars"), &mut budget), Ok(Val::Int(4)));
+    assert_eq!(before - budget.left(), 1);
+}
+
+#[test]
+fn objects_are_made_and_become_json() {
+    let names = names().making();
+    let source = "Object{spec: Object.spec{replicas: self.oars, ?paused: self.labels[?'q'].optMap(q, true), names: self.crew.map(c, c.name)}}";
+    let program = Program::compile(source, &names).unwrap();
+    assert_eq!(program.kind().to_string(), "Object");
+    let (value, kind) = (value(), boat());
+    let mut budget = Budget::new(1000);
+    let made = program
+        .eval(&[("self", Val::json(&value, &kind))], &mut budget)
+        .unwrap();
+    assert_eq!(
+        made.to_json(&mut budget).unwrap(),
+        json!({"spec": {"names": ["x", "y"], "replicas": 4}})
+    );
+    assert!(made.to_json(&mut Budget::new(3)).is_err());
 }
 
 #[test]
@@ -209,11 +304,50 @@ fn nothing_runs_for_ever() {
 }
 
 #[test]
+fn what_would_be_large_is_paid_for_before_it_is_made() {
+    let large = "cel.bind(t, lists.range(1000).map(i, '0123456789').join(''), ";
+    for source in [
+        "t.replace('', t)",
+        "t.split('').map(c, t).join(t)",
+        "lists.range(9223372036854775807)",
+        "'%s%s%s%s%s%s%s%s%s%s'.format([t, t, t, t, t, t, t, t, t, t]).replace('', t)",
+        "lists.range(400).exists(i, 'a'.matches('b' + string(i)))",
+    ] {
+        let found = eval(&format!("{large}{source})"));
+        assert_eq!(
+            found,
+            Err("operation cancelled: actual cost limit exceeded".to_owned()),
+            "{source}"
+        );
+    }
+    let same = "cel.bind(t, lists.range(1000).map(i, lists.range(i % 3)), lists.range(100).all(i, t == t))";
+    assert!(eval(same).is_err(), "looking at all of a value costs all of it");
+}
+
+#[test]
 fn what_is_used_is_known() {
     let program = Program::compile("self.oars >= oldSelf.oars", &names()).unwrap();
     assert!(program.uses("oldSelf") && program.uses("self"));
     assert_eq!(*program.kind(), Kind::Bool);
     assert!(!Program::compile("self.oars > 1", &names()).unwrap().uses("oldSelf"));
+}
+
+/// Any JSON.
+fn arbitrary() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-1e9..1e9).prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map("[a-z.]{0,4}", inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
 }
 
 proptest! {
@@ -228,12 +362,30 @@ proptest! {
     #[test]
     fn pieces_of_the_language_in_any_order_never_panic(pieces in prop::collection::vec(prop::sample::select(vec![
         "self", ".name", ".oars", ".crew", ".tags", "[0]", ".all(x, ", ".map(x, ", "x", ")", "(", " + ", " == ", " && ", "1", "1.5", "'a'", "!", "-", " ? ", " : ", "has(", ".size()", "{'a': ", "}", "[", "]", ", ", " in ", ".?", "optional.of(", ".sort()", ".format(",
-    ]), 0..14)) {
-        let source = pieces.concat();
-        if let Ok(program) = Program::compile(&source, &names()) {
-            let (value, kind) = (value(), boat());
-            let _ = program.eval(&[("self", Val::json(&value, &kind))], &mut Budget::new(10_000));
+        "Object{a: ", "JSONPatch{op: ", ".matches(", ".replace(", "duration(", "timestamp(", ".since", ".getHours(", "cidr('10.0.0.0/8')", ".transformMapEntry(x, y, ", ".slice(", "9223372036854775807", "-9223372036854775808", " / ", " % ",
+    ]), 0..14), any in arbitrary()) {
+        let names = names().making();
+        if let Ok(program) = Program::compile(&pieces.concat(), &names) {
+            let mut value = value();
+            value["any"] = any;
+            let kind = boat();
+            let mut budget = Budget::new(10_000);
+            let found = program.eval(&[("self", Val::json(&value, &kind))], &mut budget);
+            if let Ok(found) = found {
+                let _ = found.to_json(&mut budget);
+            }
+            prop_assert!(budget.left() <= 10_000);
         }
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_there(any in arbitrary()) {
+        let mut budget = Budget::new(u64::MAX);
+        let program = Program::compile("self", &Names::new([("self", Kind::Dyn)])).unwrap();
+        let read = program.eval(&[("self", Val::json(&any, &Kind::Dyn))], &mut budget).unwrap();
+        prop_assert_eq!(&read.to_json(&mut budget).unwrap(), &any);
+        let same = Program::compile("self == self", &Names::new([("self", Kind::Dyn)])).unwrap();
+        prop_assert_eq!(same.eval(&[("self", Val::json(&any, &Kind::Dyn))], &mut budget), Ok(Val::Bool(true)));
     }
 
     #[test]

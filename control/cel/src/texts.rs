@@ -1,6 +1,6 @@
 //! Functions on texts. Positions are counted in characters.
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use crate::eval::{Budget, EvalError};
 use crate::value::Val;
@@ -20,27 +20,25 @@ pub(crate) fn call<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> O
             [between] => between.as_text()?,
             _ => return None,
         };
-        return Some(Ok(Val::text(parts?.join(between))));
+        let parts = parts?;
+        let length = parts.iter().map(String::len).sum::<usize>();
+        return Some(made(
+            length.saturating_add(between.len().saturating_mul(parts.len())),
+            budget,
+            || parts.join(between),
+        ));
     }
     let text = target.as_text()?;
     let arguments: Option<Vec<&str>> = rest.iter().map(Val::as_text).collect();
     match (name, arguments.as_deref(), rest) {
         (_, Some([]), _) => plain(name, text),
         (_, Some([other]), _) => with_text(name, text, other, budget),
-        ("replace", Some([from, to]), _) => Some(Ok(Val::text(text.replace(from, to)))),
+        ("replace", Some([from, to]), _) => Some(replace(text, from, to, usize::MAX, budget)),
         ("replace", _, [from, to, Val::Int(times)]) => {
-            let (from, to) = (from.as_text()?, to.as_text()?);
-            let made =
-                usize::try_from(*times).map_or_else(|_| text.replace(from, to), |times| text.replacen(from, to, times));
-            Some(Ok(Val::text(made)))
+            let times = usize::try_from(*times).unwrap_or(usize::MAX);
+            Some(replace(text, from.as_text()?, to.as_text()?, times, budget))
         }
-        ("findAll", _, [pattern, Val::Int(most)]) => Some(find_all(
-            text,
-            pattern.as_text()?,
-            usize::try_from(*most).unwrap_or(usize::MAX),
-            budget,
-        )),
-        ("split", _, [by, Val::Int(most)]) => Some(Ok(split(text, by.as_text()?, *most))),
+        ("split", _, [by, Val::Int(most)]) => Some(split(text, by.as_text()?, *most, budget)),
         ("charAt", _, [Val::Int(at)]) => Some(char_at(text, *at)),
         ("substring", _, [Val::Int(from)]) => Some(substring(
             text,
@@ -49,7 +47,11 @@ pub(crate) fn call<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> O
         )),
         ("substring", _, [Val::Int(from), Val::Int(to)]) => Some(substring(text, *from, *to)),
         ("indexOf", _, [other, Val::Int(from)]) => Some(Ok(index_of(text, other.as_text()?, *from))),
-        ("format", _, [list]) => Some(format(text, &list.items()?.collect::<Vec<_>>())),
+        ("lastIndexOf", _, [other, Val::Int(from)]) => Some(last_index_of(text, other.as_text()?, *from)),
+        ("format", _, [list]) => {
+            let values: Vec<Val<'_>> = list.items()?.collect();
+            Some(list.pay_whole(budget).and_then(|()| format(text, &values)))
+        }
         _ => None,
     }
 }
@@ -76,15 +78,7 @@ fn with_text<'a>(name: &str, text: &str, other: &str, budget: &mut Budget) -> Op
         }
         "startsWith" => Val::Bool(text.starts_with(other)),
         "endsWith" => Val::Bool(text.ends_with(other)),
-        "matches" => return Some(pattern(other, text, budget).map(|regex| Val::Bool(regex.is_match(text)))),
-        "find" => {
-            return Some(
-                pattern(other, text, budget)
-                    .map(|regex| Val::text(regex.find(text).map_or("", |found| found.as_str()))),
-            );
-        }
-        "findAll" => return Some(find_all(text, other, usize::MAX, budget)),
-        "split" => split(text, other, -1),
+        "split" => return Some(split(text, other, -1, budget)),
         "indexOf" => index_of(text, other, 0),
         "lastIndexOf" => match text.rfind(other) {
             Some(at) => position(text, at),
@@ -94,46 +88,67 @@ fn with_text<'a>(name: &str, text: &str, other: &str, budget: &mut Budget) -> Op
     }))
 }
 
-fn pattern(pattern: &str, text: &str, budget: &mut Budget) -> Result<regex::Regex> {
-    // Compiling and matching cost the product of both lengths, as in Kubernetes.
-    budget.pay((text.len() as u64 / 10 + 1).saturating_mul(pattern.len() as u64 / 4 + 1))?;
+/// Compiles a pattern.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     let built = RegexBuilder::new(pattern).size_limit(PATTERN_LIMIT_BYTES).build();
-    built.map_err(|error| EvalError::Wrong(format!("error parsing regexp: {error}")))
+    built.map_err(|error| format!("error parsing regexp: {error}"))
 }
 
-fn find_all<'a>(text: &str, by: &str, most: usize, budget: &mut Budget) -> Result<Val<'a>> {
-    let regex = pattern(by, text, budget)?;
-    Ok(Val::List(
-        regex
-            .find_iter(text)
-            .take(most)
-            .map(|found| Val::text(found.as_str()))
-            .collect(),
-    ))
+/// `matches`, `find` and `findAll`.
+pub(crate) fn search<'a>(
+    name: &str,
+    text: &str,
+    regex: &Regex,
+    most: Option<&Val<'a>>,
+    budget: &mut Budget,
+) -> Option<Result<Val<'a>>> {
+    let most = match most {
+        None => usize::MAX,
+        Some(Val::Int(most)) => usize::try_from(*most).unwrap_or(usize::MAX),
+        Some(_) => return None,
+    };
+    Some(match name {
+        "matches" => Ok(Val::Bool(regex.is_match(text))),
+        "find" => Ok(Val::text(regex.find(text).map_or("", |found| found.as_str()))),
+        _ => {
+            let found = regex.find_iter(text).take(most);
+            let paid = found.map(|found| budget.pay(1).map(|()| Val::text(found.as_str())));
+            paid.collect::<Result<Vec<_>>>().map(|found| Val::List(found.into()))
+        }
+    })
 }
 
-fn split<'a>(text: &str, by: &str, most: i64) -> Val<'a> {
-    let made = |part: &str| Val::text(part);
+/// A text of a length that is paid for before it is made.
+fn made<'a>(length: usize, budget: &mut Budget, make: impl FnOnce() -> String) -> Result<Val<'a>> {
+    budget.pay(length as u64 / 10 + 1)?;
+    Ok(Val::text(make()))
+}
+
+fn replace<'a>(text: &str, from: &str, to: &str, times: usize, budget: &mut Budget) -> Result<Val<'a>> {
+    let count = text.matches(from).take(times).count();
+    let length = text.len().saturating_add(count.saturating_mul(to.len()));
+    made(length, budget, || text.replacen(from, to, times))
+}
+
+fn split<'a>(text: &str, by: &str, most: i64, budget: &mut Budget) -> Result<Val<'a>> {
+    budget.pay(text.matches(by).count() as u64)?;
+    let part = |part: &str| Val::text(part);
     let parts: Vec<Val<'a>> = match (usize::try_from(most), by.is_empty()) {
         (Ok(0), _) => Vec::new(),
-        (Ok(most), false) => text.splitn(most, by).map(made).collect(),
-        (Err(_), false) => text.split(by).map(made).collect(),
-        (most, true) => {
-            let chars: Vec<String> = text.chars().map(String::from).collect();
-            let most = most.unwrap_or(usize::MAX).max(1);
-            let (front, back) = chars.split_at(chars.len().min(most - 1));
-            let tail = back.concat();
-            match most == usize::MAX {
-                true => chars.iter().map(|char| made(char)).collect(),
-                false => front
-                    .iter()
-                    .map(|char| made(char))
-                    .chain((!tail.is_empty()).then(|| made(&tail)))
-                    .collect(),
-            }
+        (Ok(most), false) => text.splitn(most, by).map(part).collect(),
+        (Err(_), false) => text.split(by).map(part).collect(),
+        (Err(_), true) => text.chars().map(|char| part(char.encode_utf8(&mut [0; 4]))).collect(),
+        (Ok(most), true) => {
+            let cut = text.char_indices().nth(most - 1).map_or(text.len(), |(at, _)| at);
+            let (front, back) = text.split_at_checked(cut).unwrap_or((text, ""));
+            let chars = front.chars().map(|char| part(char.encode_utf8(&mut [0; 4])));
+            chars.chain((!back.is_empty()).then(|| part(back))).collect()
         }
     };
-    Val::List(parts.into())
+    Ok(Val::List(parts.into()))
 }
 
 fn position<'a>(text: &str, at: usize) -> Val<'a> {
@@ -149,6 +164,24 @@ fn index_of<'a>(text: &str, other: &str, from: i64) -> Val<'a> {
         Some(at) => position(text, at),
         None => Val::Int(-1),
     }
+}
+
+/// The last place at which another text begins, no later than `from`.
+fn last_index_of<'a>(text: &str, other: &str, from: i64) -> Result<Val<'a>> {
+    let places = || text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    let start = usize::try_from(from).ok().and_then(|from| places().nth(from));
+    let Some(start) = start else {
+        return Err(EvalError::Wrong(format!("index out of range: {from}")));
+    };
+    let end = start.saturating_add(other.len()).min(text.len());
+    let end = (end..=text.len())
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(text.len());
+    let found = text
+        .get(..end)
+        .and_then(|before| before.rfind(other))
+        .filter(|at| *at <= start);
+    Ok(found.map_or(Val::Int(-1), |at| position(text, at)))
 }
 
 fn char_at<'a>(text: &str, at: i64) -> Result<Val<'a>> {

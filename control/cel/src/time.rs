@@ -97,6 +97,7 @@ fn fixed(zone: &str) -> Option<TimeZone> {
     };
     let (hours, minutes) = rest.split_once(':')?;
     let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let offset = jiff::tz::Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()?;
+    let seconds = hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?;
+    let offset = jiff::tz::Offset::from_seconds(seconds.checked_mul(sign)?).ok()?;
     Some(TimeZone::fixed(offset))
 }

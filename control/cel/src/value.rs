@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
+use crate::eval::{Budget, EvalError};
 use crate::kind::Kind;
 use crate::{network, time};
 
@@ -224,6 +225,69 @@ impl<'a> Val<'a> {
     }
 }
 
+impl Val<'_> {
+    /// Pays for looking at all that is in the value.
+    pub(crate) fn pay_whole(&self, budget: &mut Budget) -> Result<(), EvalError> {
+        match self {
+            Self::JsonList(items, kind) if kind.is_unordered() => {
+                // Every item may be compared with every other.
+                budget.pay((items.len() as u64).saturating_mul(items.len() as u64))?;
+            }
+            _ => {}
+        }
+        match self {
+            Self::JsonList(..) | Self::List(_) => {
+                budget.pay(1)?;
+                self.items()
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|item| item.pay_whole(budget))
+            }
+            Self::JsonMap(fields, kind) => fields.iter().try_for_each(|(name, value)| {
+                budget.pay(1 + name.len() as u64 / 10)?;
+                Val::json(value, kind.field(name)).pay_whole(budget)
+            }),
+            Self::Map(entries) => entries.iter().try_for_each(|(key, value)| {
+                key.val().pay_whole(budget)?;
+                value.pay_whole(budget)
+            }),
+            Self::Optional(Some(value)) => value.pay_whole(budget),
+            other => budget.pay(other.weight()),
+        }
+    }
+
+    /// The value in JSON.
+    ///
+    /// # Errors
+    /// When JSON has no such values, or the budget is used up: the same value may be in another many times.
+    pub fn to_json(&self, budget: &mut Budget) -> Result<Value, EvalError> {
+        let unlike = || EvalError::Wrong(format!("type '{}' has no form in JSON", self.type_name()));
+        budget.pay(self.weight())?;
+        Ok(match self {
+            Self::Null => Value::Null,
+            Self::Bool(truth) => Value::Bool(*truth),
+            Self::Int(number) => Value::from(*number),
+            Self::Uint(number) => Value::from(*number),
+            Self::Double(number) => Number::from_f64(*number).map(Value::Number).ok_or_else(unlike)?,
+            Self::Borrowed(_) | Self::Text(_) | Self::Duration(_) | Self::Time(_) => Value::String(self.to_string()),
+            Self::Bytes(bytes) => Value::String(network::to_base64(bytes)),
+            Self::JsonList(..) | Self::List(_) => {
+                let items = self.items().into_iter().flatten();
+                Value::Array(items.map(|item| item.to_json(budget)).collect::<Result<_, _>>()?)
+            }
+            Self::JsonMap(..) | Self::Map(_) => {
+                let mut fields = Map::new();
+                for (key, value) in self.entries().unwrap_or_default() {
+                    let name = key.as_text().ok_or_else(unlike)?.to_owned();
+                    fields.insert(name, value.to_json(budget)?);
+                }
+                Value::Object(fields)
+            }
+            Self::Optional(_) | Self::Type(_) | Self::Foreign(_) => return Err(unlike()),
+        })
+    }
+}
+
 impl Key {
     /// The key as a value.
     pub(crate) fn val<'a>(&self) -> Val<'a> {
@@ -304,14 +368,17 @@ fn same_lists(one: &Val<'_>, other: &Val<'_>) -> bool {
 }
 
 fn same_maps(one: &Val<'_>, other: &Val<'_>) -> bool {
-    let (Some(left), Some(right)) = (one.entries(), other.entries()) else {
-        return false;
-    };
-    left.len() == right.len()
+    let Some(left) = one.entries() else { return false };
+    one.size() == other.size()
         && left.iter().all(|(key, value)| {
-            right
-                .iter()
-                .any(|(candidate, found)| same(key, candidate) && same(value, found))
+            let found = match (key.key(), other) {
+                (Some(Key::Text(name)), Val::JsonMap(fields, kind)) => fields
+                    .get_key_value(&*name)
+                    .map(|(name, value)| Val::json(value, kind.field(name))),
+                (Some(key), Val::Map(entries)) => entries.get(&key).cloned(),
+                _ => None,
+            };
+            found.is_some_and(|found| same(value, &found))
         })
 }
 

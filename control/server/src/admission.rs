@@ -6,8 +6,8 @@
 //! first at whether the kind concerns it and whether the cluster has any object that it goes by, so a write that none of
 //! them is about passes by a few comparisons and look-ups.
 //!
-//! Webhooks and policies of users stand between: those that change come after [`mutate`], those that refuse after
-//! [`validate`].
+//! Policies and webhooks of users stand between: those that change come after [`mutate`], those that refuse after
+//! [`validate`], policies first.
 
 mod amounts;
 pub(crate) mod certificate;

@@ -261,7 +261,7 @@ impl Call<'_> {
         body: RequestBody,
     ) -> Result<Answer, ApiError> {
         if matches!(subresource, "exec" | "attach" | "portforward" | "proxy") {
-            scope.webhooks_connect(subresource, name, self.query).await?;
+            scope.users_connect(subresource, name, self.query).await?;
         }
         if subresource == "proxy" {
             // The query is the pod's, not ours.

@@ -12,6 +12,7 @@ use crate::authz::node::Nodes;
 use crate::frames::Frames;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::policy::AdmissionPolicies;
 use crate::served::Serving;
 use crate::tokens::Tokens;
 use crate::turns::Turns;
@@ -24,7 +25,8 @@ pub(crate) struct Core {
     pub(crate) serving: Serving,
     pub(crate) policies: Policies,
     pub(crate) webhooks: Webhooks,
-    pub(crate) nodes_rights: Nodes,
+    pub(crate) admission_policies: AdmissionPolicies,
+    pub(crate) nodes_rights: Arc<Nodes>,
     pub(crate) tokens: Tokens,
     pub(crate) pki: Pki,
     pub(crate) addresses: Addresses,
@@ -47,8 +49,9 @@ impl Core {
         Self {
             policies: Policies::new(&snapshot),
             webhooks: Webhooks::new(&snapshot),
+            admission_policies: AdmissionPolicies::new(&snapshot),
             addresses: Addresses::new(&config, &snapshot),
-            nodes_rights: Nodes::new(&crate::bootstrap::components::node()),
+            nodes_rights: Arc::new(Nodes::new(&crate::bootstrap::components::node())),
             tokens,
             pki: config.pki,
             nodes: config.nodes,

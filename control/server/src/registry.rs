@@ -11,7 +11,7 @@ pub(crate) mod deletion;
 mod eviction;
 pub(crate) mod hooks;
 pub(crate) mod list;
-mod ownership;
+pub(crate) mod ownership;
 pub(crate) mod pods;
 pub(crate) mod scale;
 pub(crate) mod token;
@@ -292,6 +292,7 @@ impl<'a> Scope<'a> {
         }
         if self.kind.group == webhook::GROUP {
             self.core.webhooks.refresh(&self.core.store.snapshot());
+            self.core.admission_policies.refresh(&self.core.store.snapshot());
         }
         if served::defines(self.kind) {
             self.core.serving.refresh(&self.core.store.snapshot());

@@ -1,7 +1,7 @@
 //! Admission webhooks: what users' own servers add to a write, or refuse of it.
 //!
-//! [`config`] compiles the configurations once per change, [`rules`] decides which webhooks a write concerns, [`review`] is
-//! the question and the answer; these are pure. [`call`] asks. This page says in which order and what a failure means.
+//! [`config`] compiles the configurations once per change, [`matching`] decides which webhooks a write concerns, [`review`]
+//! is the question and the answer; these are pure. [`call`] asks. This page says in which order and what a failure means.
 //!
 //! Nothing that could repair a broken webhook goes through one: the configurations themselves, and the reviews by which the
 //! rights to change them are asked, are never sent to any.
@@ -9,7 +9,6 @@
 mod call;
 mod config;
 mod review;
-mod rules;
 
 use coracle_api::status::ApiError;
 use coracle_api::{kinds::Kind, patch};
@@ -19,6 +18,8 @@ use serde_json::Value;
 
 use crate::core::Core;
 use crate::identity::Identity;
+use crate::matching;
+use crate::policy::Scene;
 use config::Hook;
 pub(crate) use config::{GROUP, Webhooks};
 pub(crate) use review::Operation;
@@ -40,7 +41,8 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Lets the mutating webhooks change an object, one after the other, and answers with their warnings. Each change goes through
-/// `settle`, which is given the object before it too and brings it back into its form. A webhook that wants to see what came after it is asked once more.
+/// `settle`, which is given the object before it too and brings it back into its form. When all have been asked, `between`
+/// may change the object too; then a webhook that wants to see what came after it is asked once more.
 ///
 /// # Errors
 /// When a webhook refuses, or fails and that must not be ignored.
@@ -48,9 +50,11 @@ pub(crate) async fn mutate(
     asked: &Asked<'_>,
     object: &mut Value,
     settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
+    between: impl FnOnce(&mut Value) -> Result<(), ApiError>,
 ) -> Result<Vec<String>, ApiError> {
     let hooks = asked.core.webhooks.current();
-    if hooks.mutating.is_empty() || rules::is_exempt(asked.kind) {
+    if hooks.mutating.is_empty() || matching::is_exempt(asked.kind) {
+        between(object)?;
         return Ok(Vec::new());
     }
     let snapshot = asked.core.store.snapshot();
@@ -58,7 +62,7 @@ pub(crate) async fn mutate(
     // What each webhook that may be asked again has last seen.
     let mut seen: Vec<(&Hook, Value)> = Vec::new();
     for hook in &hooks.mutating {
-        if !matches(hook, asked, &snapshot, Some(object)) {
+        if !matches(hook, asked, &snapshot, Some(object))? {
             continue;
         }
         change(hook, asked, object, &settle, &mut warnings).await?;
@@ -66,8 +70,9 @@ pub(crate) async fn mutate(
             seen.push((hook, object.clone()));
         }
     }
+    between(object)?;
     for (hook, before) in seen {
-        if before != *object && matches(hook, asked, &snapshot, Some(object)) {
+        if before != *object && matches(hook, asked, &snapshot, Some(object))? {
             change(hook, asked, object, &settle, &mut warnings).await?;
         }
     }
@@ -105,15 +110,14 @@ async fn change(
 pub(crate) async fn consult(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let hooks = asked.core.webhooks.current();
     let mut warnings = Vec::new();
-    if hooks.mutating.is_empty() || rules::is_exempt(asked.kind) {
+    if hooks.mutating.is_empty() || matching::is_exempt(asked.kind) {
         return Ok(warnings);
     }
     let snapshot = asked.core.store.snapshot();
-    for hook in hooks
-        .mutating
-        .iter()
-        .filter(|hook| matches(hook, asked, &snapshot, object))
-    {
+    for hook in &hooks.mutating {
+        if !matches(hook, asked, &snapshot, object)? {
+            continue;
+        }
         warnings.extend(
             ask(hook, asked, object)
                 .await?
@@ -130,15 +134,17 @@ pub(crate) async fn consult(asked: &Asked<'_>, object: Option<&Value>) -> Result
 /// When a webhook refuses, or fails and that must not be ignored; of several the first in order.
 pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let hooks = asked.core.webhooks.current();
-    if hooks.validating.is_empty() || rules::is_exempt(asked.kind) {
+    if hooks.validating.is_empty() || matching::is_exempt(asked.kind) {
         return Ok(Vec::new());
     }
     let snapshot = asked.core.store.snapshot();
-    let concerned = hooks
-        .validating
-        .iter()
-        .filter(|hook| matches(hook, asked, &snapshot, object));
-    let answers = join_all(concerned.map(|hook| ask(hook, asked, object))).await;
+    let mut concerned = Vec::new();
+    for hook in &hooks.validating {
+        if matches(hook, asked, &snapshot, object)? {
+            concerned.push(ask(hook, asked, object));
+        }
+    }
+    let answers = join_all(concerned).await;
     let mut warnings = Vec::new();
     for answer in answers {
         warnings.extend(answer?.into_iter().flat_map(|answer| answer.warnings));
@@ -146,8 +152,19 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
     Ok(warnings)
 }
 
-fn matches(hook: &Hook, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-    rules::matches(hook, asked) && rules::selects(hook, asked, snapshot, object)
+/// Whether a webhook is to be asked about a write.
+fn matches(hook: &Hook, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> Result<bool, ApiError> {
+    if !hook.constraints.matches(asked, snapshot, object) {
+        return Ok(false);
+    }
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let held = Scene::new(asked, snapshot).holds(&hook.conditions, object, None);
+    match held {
+        Err(_) if hook.ignore_failure => Ok(false),
+        held => held.map_err(|words| ApiError::forbidden(&asked.kind.group_resource(), asked.name, &words)),
+    }
 }
 
 /// One webhook's answer; none where it failed and that is to be ignored.

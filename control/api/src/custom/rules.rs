@@ -14,6 +14,7 @@ use super::check::{below, counterpart, shown};
 use super::schema::{Additional, JsonType, ListType, Schema};
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::object;
+use crate::policy::library::LIBRARIES;
 
 /// What one evaluation may cost, as in Kubernetes: about a tenth of a second there, less here.
 const CALL_LIMIT: u64 = 1_000_000;
@@ -73,7 +74,7 @@ impl Rule {
         } else {
             kind.clone()
         };
-        let names = Names::new([("self", kind.clone()), ("oldSelf", old)]);
+        let names = Names::new([("self", kind.clone()), ("oldSelf", old)]).using(LIBRARIES);
         let compiled = |field: &'static str, wanted: Kind, words: &str| -> Result<Program, (&'static str, String)> {
             let program = Program::compile(&text(field), &names)
                 .map_err(|error| (field, format!("compilation failed: {error}")))?;

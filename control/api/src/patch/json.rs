@@ -13,22 +13,54 @@ pub const OPERATIONS_LIMIT: usize = 10_000;
 /// # Errors
 /// 400 when the patch is no list of operations, 413 when it is too long, 422 when an operation fails.
 pub fn json(document: &Value, patch: &Value) -> Result<Value, ApiError> {
+    patched(document, patch).map_err(|failure| failure.error)
+}
+
+/// The same where a failed test only means that there is nothing to do: the answer is then `None`.
+///
+/// # Errors
+/// As above, but for tests.
+pub fn json_where_tested(document: &Value, patch: &Value) -> Result<Option<Value>, ApiError> {
+    match patched(document, patch) {
+        Ok(patched) => Ok(Some(patched)),
+        Err(failure) if failure.tested => Ok(None),
+        Err(failure) => Err(failure.error),
+    }
+}
+
+/// Why a patch could not be applied.
+struct Failure {
+    error: ApiError,
+    /// The document is not as the patch wants it.
+    tested: bool,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self { error, tested: false }
+    }
+}
+
+fn patched(document: &Value, patch: &Value) -> Result<Value, Failure> {
     let count = patch.as_array().map_or(0, Vec::len);
     if count > OPERATIONS_LIMIT {
-        return Err(ApiError::too_many_operations(OPERATIONS_LIMIT, count));
+        return Err(ApiError::too_many_operations(OPERATIONS_LIMIT, count).into());
     }
     let operations =
         Patch::deserialize(patch).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     let mut patched = document.clone();
     json_patch::patch(&mut patched, &operations).map_err(|error| {
         let path = error.path.as_str();
+        let tested = matches!(error.kind, PatchErrorKind::TestFailed);
         let words = match error.kind {
             PatchErrorKind::TestFailed => format!("testing value {path} failed"),
             kind => format!("operation {} on path {path:?} failed: {kind}", error.operation),
         };
-        ApiError::unprocessable(format!(
-            "the server rejected our request due to an error in our request: {words}"
-        ))
+        let words = format!("the server rejected our request due to an error in our request: {words}");
+        Failure {
+            error: ApiError::unprocessable(words),
+            tested,
+        }
     })?;
     Ok(patched)
 }

@@ -1,15 +1,18 @@
-//! Rules of webhooks and of admission policies. Whether their expressions compile is for whoever evaluates them.
+//! Rules of webhooks and of admission policies.
 
 use super::check::{label_selector, one_of, one_of_if_set};
 use super::names;
 use crate::field_error::{FieldError, Path};
-use crate::object;
+use crate::{object, policy};
 use serde_json::Value;
 use std::collections::HashSet;
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const POLICIES: &[&str] = &["Fail", "Ignore"];
 const MATCHES: &[&str] = &["Equivalent", "Exact"];
+/// How many match conditions there may be, as in Kubernetes.
+const CONDITIONS_LIMIT: usize = 64;
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const REINVOCATIONS: &[&str] = &["IfNeeded", "Never"];
 
 /// Checks a validating configuration.
@@ -76,7 +79,10 @@ fn webhook(hook: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
         faults.push(FieldError::invalid(path.child("timeoutSeconds"), seconds, words));
     }
     selection(hook, path, faults);
-    match_conditions(hook, path.child("matchConditions"), faults);
+    let conditions = path.child("matchConditions");
+    match_conditions(hook, conditions, faults);
+    let list = object::list(hook, "matchConditions");
+    policy::conditions(list, conditions, &policy::webhook_names(), faults);
     client(hook, path.child("clientConfig"), faults);
 }
 
@@ -152,8 +158,12 @@ fn selection(owner: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
 }
 
 fn match_conditions(owner: &Value, list: Path<'_>, faults: &mut Vec<FieldError>) {
+    let conditions = object::list(owner, "matchConditions");
+    if conditions.len() > CONDITIONS_LIMIT {
+        faults.push(FieldError::too_many(list, conditions.len(), CONDITIONS_LIMIT));
+    }
     let mut seen = HashSet::new();
-    for (index, condition) in object::list(owner, "matchConditions").iter().enumerate() {
+    for (index, condition) in conditions.iter().enumerate() {
         let here = list.index(index);
         let name = object::name_of(condition);
         if name.is_empty() {
@@ -169,6 +179,7 @@ fn match_conditions(owner: &Value, list: Path<'_>, faults: &mut Vec<FieldError>)
 /// Checks a validating policy.
 pub fn validating_policy(policy: &Value, faults: &mut Vec<FieldError>) {
     self::policy(policy, faults);
+    policy::validating(policy, faults);
     let path = Path::root("spec");
     let validations = object::list(policy, "spec.validations");
     if validations.is_empty() && object::list(policy, "spec.auditAnnotations").is_empty() {
@@ -177,8 +188,14 @@ pub fn validating_policy(policy: &Value, faults: &mut Vec<FieldError>) {
     }
     let list = path.child("validations");
     for (index, validation) in validations.iter().enumerate() {
+        let here = list.index(index);
+        one_of_if_set(
+            object::text(validation, "reason"),
+            REASONS,
+            here.child("reason"),
+            faults,
+        );
         if object::text(validation, "expression").trim().is_empty() {
-            let here = list.index(index);
             faults.push(FieldError::required(
                 here.child("expression"),
                 "expression is not specified",
@@ -190,6 +207,7 @@ pub fn validating_policy(policy: &Value, faults: &mut Vec<FieldError>) {
 /// Checks a mutating policy.
 pub fn mutating_policy(policy: &Value, faults: &mut Vec<FieldError>) {
     self::policy(policy, faults);
+    policy::mutating(policy, faults);
     let path = Path::root("spec");
     let list = path.child("mutations");
     let mutations = object::list(policy, "spec.mutations");
@@ -257,8 +275,23 @@ fn policy(policy: &Value, faults: &mut Vec<FieldError>) {
                 faults.push(FieldError::required(here.child(field), ""));
             }
         }
-        super::check::unique(&mut seen, object::name_of(variable), here.child("name"), faults);
+        let name = object::name_of(variable);
+        if !name.is_empty() && !is_identifier(name) {
+            faults.push(FieldError::invalid(
+                here.child("name"),
+                name,
+                "name is not a valid CEL identifier",
+            ));
+        }
+        super::check::unique(&mut seen, name, here.child("name"), faults);
     }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let letters = name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+    letters
+        && !name.starts_with(|char: char| char.is_ascii_digit())
+        && coracle_cel::escape(name).as_deref() == Some(name)
 }
 
 fn resources(chosen: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {

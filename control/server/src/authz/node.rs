@@ -17,6 +17,7 @@ const LEASES: &str = "kube-node-lease";
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// The rights of nodes.
+#[derive(Debug)]
 pub(crate) struct Nodes {
     /// What every node may do, whatever runs on it.
     rules: Vec<Rule>,

@@ -145,7 +145,7 @@ impl Scope<'_> {
         let request = self.request(&snapshot, &name, None);
         admission::mutate(&request, &mut value, warnings).map_err(Lost::Failed)?;
         let asked = self.asked(Operation::Create, "", &name, None, options.dry_run);
-        self.webhooks_change(&asked, &mut value).await.map_err(Lost::Failed)?;
+        self.users_change(&asked, &mut value).await.map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
         let reservation = match self.is_service() {
             true => Some(
@@ -162,7 +162,7 @@ impl Scope<'_> {
         }
         let request = self.request(&snapshot, &name, None);
         admission::validate(&request, &value, warnings).map_err(Lost::Failed)?;
-        self.webhooks_refuse(&asked, Some(&value)).await.map_err(Lost::Failed)?;
+        self.users_refuse(&asked, Some(&value)).await.map_err(Lost::Failed)?;
         if options.dry_run {
             admission::quota::charges(self, &snapshot, &name, None, Some(&value)).map_err(Lost::Failed)?;
             return Ok(document::bytes(&value));

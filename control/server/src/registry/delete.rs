@@ -43,7 +43,7 @@ impl Scope<'_> {
         }
         let snapshot = self.core.store.snapshot();
         admission::validate_delete(&self.request(&snapshot, name, Some(&object)), &object).map_err(Lost::Failed)?;
-        self.webhooks_refuse_deletion(name, &object, options.dry_run)
+        self.users_refuse_deletion(name, &object, options.dry_run)
             .await
             .map_err(Lost::Failed)?;
         let gone = || status::deleted(&self.kind.group_resource(), name, object::uid(&object));

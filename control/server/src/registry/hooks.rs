@@ -1,4 +1,4 @@
-//! Where the registry asks webhooks, in words that fit its verbs.
+//! Where the registry asks what users add to its rules, policies and webhooks, in words that fit its verbs.
 
 use coracle_api::status::ApiError;
 use coracle_api::{defaults, object};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Scope;
 use crate::decode::{self, Document};
+use crate::policy;
 use crate::query::Query;
 use crate::webhook::{self, Asked, Operation};
 
@@ -51,34 +52,32 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Lets webhooks change an object that is about to be written. What they may not change stays.
-    pub(crate) async fn webhooks_change(&self, asked: &Asked<'_>, value: &mut Value) -> Result<(), ApiError> {
-        let warnings = webhook::mutate(asked, value, |before, patched| self.reform(before, patched)).await?;
-        self.warnings.add(warnings);
+    /// Lets policies, then webhooks change an object that is about to be written. What they may not change stays.
+    pub(crate) async fn users_change(&self, asked: &Asked<'_>, value: &mut Value) -> Result<(), ApiError> {
+        let settle = |before: &Value, changed: &mut Value| self.reform(before, changed);
+        let seen = policy::mutate(asked, value, settle, None)?;
+        let between = |value: &mut Value| policy::mutate(asked, value, settle, Some(&seen)).map(drop);
+        self.warnings.add(webhook::mutate(asked, value, settle, between).await?);
         Ok(())
     }
 
-    /// Lets webhooks refuse what is about to happen. `value` is the new state, where there is one.
-    pub(crate) async fn webhooks_refuse(&self, asked: &Asked<'_>, value: Option<&Value>) -> Result<(), ApiError> {
+    /// Lets policies, then webhooks refuse what is about to happen. `value` is the new state, where there is one.
+    pub(crate) async fn users_refuse(&self, asked: &Asked<'_>, value: Option<&Value>) -> Result<(), ApiError> {
+        self.warnings.add(policy::validate(asked, value)?);
         self.warnings.add(webhook::validate(asked, value).await?);
         Ok(())
     }
 
-    /// Lets webhooks of both kinds refuse a deletion.
-    pub(crate) async fn webhooks_refuse_deletion(
-        &self,
-        name: &str,
-        old: &Value,
-        dry_run: bool,
-    ) -> Result<(), ApiError> {
+    /// Lets policies and webhooks of both kinds refuse a deletion.
+    pub(crate) async fn users_refuse_deletion(&self, name: &str, old: &Value, dry_run: bool) -> Result<(), ApiError> {
         let asked = self.asked(Operation::Delete, "", name, Some(old), dry_run);
         self.warnings.add(webhook::consult(&asked, None).await?);
-        self.webhooks_refuse(&asked, None).await
+        self.users_refuse(&asked, None).await
     }
 
-    /// Lets webhooks of both kinds refuse a connection to a part of an object.
-    pub(crate) async fn webhooks_connect(&self, subresource: &str, name: &str, query: &Query) -> Result<(), ApiError> {
-        if self.core.webhooks.is_empty() {
+    /// Lets policies and webhooks of both kinds refuse a connection to a part of an object.
+    pub(crate) async fn users_connect(&self, subresource: &str, name: &str, query: &Query) -> Result<(), ApiError> {
+        if self.core.webhooks.is_empty() && self.core.admission_policies.is_empty() {
             return Ok(());
         }
         let body = self.kind.subresource(subresource).and_then(|part| part.body.as_ref());
@@ -98,10 +97,10 @@ impl<'a> Scope<'a> {
         }
         let asked = self.asked(Operation::Connect, subresource, name, None, false);
         self.warnings.add(webhook::consult(&asked, Some(&options)).await?);
-        self.webhooks_refuse(&asked, Some(&options)).await
+        self.users_refuse(&asked, Some(&options)).await
     }
 
-    /// Brings an object that a webhook changed into the form in which it is stored.
+    /// Brings an object that a policy or webhook changed into the form in which it is stored.
     fn reform(&self, before: &Value, patched: &mut Value) -> Result<(), ApiError> {
         let api_version = self.kind.api_version();
         let document = Document {

@@ -23,7 +23,7 @@ pub(super) enum Owners {
 }
 
 /// How the fields of a kind are merged and owned.
-pub(super) fn rules(kind: &Kind) -> Rules<'_> {
+pub(crate) fn rules(kind: &Kind) -> Rules<'_> {
     match &kind.custom {
         Some(custom) => Rules::of_resource(&custom.source),
         None => Rules::of_type(kind.go_type),

@@ -413,7 +413,7 @@ impl Scope<'_> {
             owners = self.next_owners(owners, old, &new, part.subresource(), options);
         }
         let asked = self.asked(Operation::Update, part.subresource(), name, Some(old), dry_run);
-        self.webhooks_change(&asked, &mut new).await.map_err(Lost::Failed)?;
+        self.users_change(&asked, &mut new).await.map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {
             true => {
@@ -435,7 +435,7 @@ impl Scope<'_> {
         };
         admission::validate(&request, &new, warnings).map_err(Lost::Failed)?;
         admission::certificate::sign(&request, &mut new);
-        self.webhooks_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
+        self.users_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
         let json = self.finish(record, old, new, owners, dry_run).await?;
         if let Some(reservation) = reservation
             && !dry_run

@@ -6,13 +6,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use coracle_api::field_error::Path;
 use coracle_api::object;
-use coracle_api::selector::LabelSelector as Selector;
+use coracle_api::policy::{self, Condition};
 use coracle_store::Snapshot;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::document;
+use crate::matching::Constraints;
 
 /// The group of the configurations.
 pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
@@ -95,9 +97,9 @@ fn hooks(snapshot: &Snapshot, prefix: &str) -> Vec<Hook> {
 #[derive(Debug)]
 pub(super) struct Hook {
     pub(super) name: String,
-    pub(super) rules: Vec<Rule>,
-    pub(super) namespaces: Selector,
-    pub(super) objects: Selector,
+    pub(super) constraints: Constraints,
+    /// What else must hold.
+    pub(super) conditions: Vec<Condition>,
     pub(super) ignore_failure: bool,
     pub(super) timeout: Duration,
     /// Whether it may be asked about a dry run.
@@ -105,18 +107,8 @@ pub(super) struct Hook {
     /// Whether it wants to be asked again when the object changed after it.
     pub(super) again: bool,
     pub(super) endpoint: Endpoint,
-    /// The authorities of its certificate, PEM.
+    /// The authorities of its certificate, PEM; those that the system trusts, if none are given.
     pub(super) authorities: Vec<u8>,
-}
-
-/// Which writes a webhook wants to see.
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) operations: Vec<String>,
-    pub(super) groups: Vec<String>,
-    pub(super) versions: Vec<String>,
-    pub(super) resources: Vec<String>,
-    pub(super) scope: String,
 }
 
 /// Where a webhook answers.
@@ -172,38 +164,24 @@ impl Hook {
         let seconds = object::get(webhook, "timeoutSeconds").and_then(Value::as_u64);
         let empty = Value::Null;
         let client = webhook.get("clientConfig").unwrap_or(&empty);
-        // What cannot be read selects everything: a webhook that guards something must not be lost.
-        let selector = |name: &str| match webhook.get(name) {
-            Some(selector) => Selector::from_object(selector).unwrap_or_else(|_| Selector::everything()),
-            None => Selector::everything(),
-        };
+        let conditions = object::list(webhook, "matchConditions");
+        // They compile: those that do not were refused when the configuration was written.
+        let conditions = policy::conditions(
+            conditions,
+            Path::root("matchConditions"),
+            &policy::webhook_names(),
+            &mut Vec::new(),
+        );
         Self {
             name: object::text(webhook, "name").to_owned(),
-            rules: object::list(webhook, "rules").iter().map(Rule::of).collect(),
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
+            constraints: Constraints::of(webhook, "rules"),
+            conditions,
             ignore_failure: object::text(webhook, "failurePolicy") == "Ignore",
             timeout: Duration::from_secs(seconds.unwrap_or(TIMEOUT_SECONDS).clamp(1, MOST_SECONDS)),
             dry_run: matches!(object::text(webhook, "sideEffects"), "None" | "NoneOnDryRun"),
             again: object::text(webhook, "reinvocationPolicy") == "IfNeeded",
             endpoint: Endpoint::of(client),
             authorities: STANDARD.decode(object::text(client, "caBundle")).unwrap_or_default(),
-        }
-    }
-}
-
-impl Rule {
-    fn of(rule: &Value) -> Self {
-        let texts = |name: &str| -> Vec<String> {
-            let values = object::list(rule, name).iter();
-            values.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        Self {
-            operations: texts("operations"),
-            groups: texts("apiGroups"),
-            versions: texts("apiVersions"),
-            resources: texts("resources"),
-            scope: object::text(rule, "scope").to_owned(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
@@ -64,36 +64,45 @@ pub(super) struct Answer {
     status: Value,
 }
 
-/// The question about a write.
+/// What a webhook is asked about a write.
 pub(super) fn question(asked: &Asked<'_>, object: Option<&Value>, uid: &str) -> Vec<u8> {
-    let kind = asked.kind;
-    let subject = kind.subresource(asked.subresource).and_then(|part| part.body.as_ref());
-    // A part of an object may be of another kind, such as a Binding.
-    let of = match subject.filter(|_| asked.operation != Operation::Update) {
-        Some(body) => json!({"group": body.group, "version": body.version, "kind": body.kind}),
-        None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
-    };
-    let resource = json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
-    let mut request = json!({
-        "uid": uid, "kind": of, "resource": resource, "requestKind": of, "requestResource": resource,
-        "operation": asked.operation.name(),
-        "userInfo": asked.identity.user_info(),
-        "object": object, "oldObject": asked.old, "dryRun": asked.dry_run, "options": options(asked),
-    });
-    if let Some(fields) = request.as_object_mut() {
-        if !asked.subresource.is_empty() {
-            fields.insert("subResource".to_owned(), asked.subresource.into());
-            fields.insert("requestSubResource".to_owned(), asked.subresource.into());
-        }
-        if !asked.name.is_empty() {
-            fields.insert("name".to_owned(), asked.name.into());
-        }
-        if let Some(namespace) = asked.namespace {
-            fields.insert("namespace".to_owned(), namespace.into());
-        }
-    }
+    let mut request = asked.request();
+    object::set(&mut request, "uid", uid.into());
+    object::set(&mut request, "object", json!(object));
+    object::set(&mut request, "oldObject", json!(asked.old));
     let review = json!({"kind": KIND, "apiVersion": VERSION, "request": request});
     serde_json::to_vec(&review).unwrap_or_default()
+}
+
+impl Asked<'_> {
+    /// The request as webhooks and expressions see it, without the objects.
+    pub(crate) fn request(&self) -> Value {
+        let kind = self.kind;
+        let subject = kind.subresource(self.subresource).and_then(|part| part.body.as_ref());
+        // A part of an object may be of another kind, such as a Binding.
+        let of = match subject.filter(|_| self.operation != Operation::Update) {
+            Some(body) => json!({"group": body.group, "version": body.version, "kind": body.kind}),
+            None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
+        };
+        let resource = json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
+        let mut request = json!({
+            "kind": of, "resource": resource, "requestKind": of, "requestResource": resource,
+            "operation": self.operation.name(), "userInfo": self.identity.user_info(),
+            "dryRun": self.dry_run, "options": options(self),
+        });
+        let texts = [
+            ("subResource", self.subresource),
+            ("requestSubResource", self.subresource),
+            ("name", self.name),
+            ("namespace", self.namespace.unwrap_or_default()),
+        ];
+        for (field, text) in texts {
+            if !text.is_empty() {
+                object::set(&mut request, field, text.into());
+            }
+        }
+        request
+    }
 }
 
 /// The options of the request.

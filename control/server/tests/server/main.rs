@@ -20,6 +20,7 @@ mod hostile;
 mod kinds;
 mod net;
 mod patches;
+mod policies;
 mod proxy;
 mod reads;
 mod rights;

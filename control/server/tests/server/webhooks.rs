@@ -311,3 +311,62 @@ async fn what_a_webhook_may_not_change_stays() {
     let made = world.ok(Method::POST, MAPS, map("a")).await;
     assert_eq!((&made["metadata"]["name"], &made["spec"]), (&json!("a"), &Value::Null));
 }
+
+#[tokio::test]
+async fn match_conditions_decide_who_is_asked() {
+    let world = world().await;
+    let (client, asked) = hook(&world, "some", |_| json!({"allowed": true}));
+    let conditions = json!({"matchConditions": [
+        {"name": "marked", "expression": "object.data.mark == 'yes'"},
+        {"name": "new", "expression": "request.operation == 'CREATE' && oldObject == null"},
+    ]});
+    configure(
+        &world,
+        VALIDATING,
+        "v",
+        vec![webhook("some", client, &["configmaps"], conditions)],
+    )
+    .await;
+    world
+        .ok(
+            Method::POST,
+            MAPS,
+            json!({"metadata": {"name": "a"}, "data": {"mark": "no"}}),
+        )
+        .await;
+    assert_eq!(asked.lock().len(), 0);
+    world
+        .ok(
+            Method::POST,
+            MAPS,
+            json!({"metadata": {"name": "b"}, "data": {"mark": "yes"}}),
+        )
+        .await;
+    assert_eq!(asked.lock().len(), 1);
+    let (code, message) = world.fails(Method::POST, MAPS, map("c")).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        message,
+        "configmaps \"c\" is forbidden: expression 'object.data.mark == 'yes'' resulted in error: no such key: mark"
+    );
+}
+
+#[tokio::test]
+async fn without_authorities_those_of_the_system_are_trusted() {
+    let world = world().await;
+    let (mut client, asked) = hook(&world, "own", |_| json!({"allowed": true}));
+    client.as_object_mut().unwrap().remove("caBundle");
+    configure(
+        &world,
+        VALIDATING,
+        "v",
+        vec![webhook("own", client, &["configmaps"], json!({}))],
+    )
+    .await;
+    let (code, message) = world.fails(Method::POST, MAPS, map("a")).await;
+    assert_eq!(code, 500);
+    // No system knows the authority of this webhook; some machines know none at all.
+    let untrusted = message.contains("UnknownIssuer") || message.contains("the system trusts no authority");
+    assert!(untrusted, "{message}");
+    assert_eq!(asked.lock().len(), 0);
+}

@@ -1,4 +1,4 @@
-//! Which webhooks a write concerns. Pure.
+//! Which writes webhooks and policies of users concern. Pure.
 
 use coracle_api::kinds::Kind;
 use coracle_api::object;
@@ -6,21 +6,88 @@ use coracle_api::selector::LabelSelector as Selector;
 use coracle_store::Snapshot;
 use serde_json::Value;
 
-use super::Asked;
-use super::config::{GROUP, Hook, Rule};
+use crate::webhook::{Asked, GROUP};
 use crate::{admission, document};
 
-/// Kinds that no webhook sees: those by which webhooks are set up, and those by which rights are asked.
-pub(super) fn is_exempt(kind: &Kind) -> bool {
+/// Which writes something concerns.
+#[derive(Debug)]
+pub(crate) struct Constraints {
+    rules: Vec<Rule>,
+    excluded: Vec<Rule>,
+    namespaces: Selector,
+    objects: Selector,
+}
+
+/// Operations on resources.
+#[derive(Debug)]
+struct Rule {
+    operations: Vec<String>,
+    groups: Vec<String>,
+    versions: Vec<String>,
+    resources: Vec<String>,
+    /// The only objects; all, if none are named.
+    names: Vec<String>,
+    scope: String,
+}
+
+impl Constraints {
+    /// Reads what a webhook, a policy or a binding says. `rules` is the field with the rules.
+    pub(crate) fn of(owner: &Value, rules: &str) -> Self {
+        // What cannot be read selects everything: what guards something must not be lost.
+        let selector = |name: &str| match owner.get(name) {
+            Some(selector) => Selector::from_object(selector).unwrap_or_else(|_| Selector::everything()),
+            None => Selector::everything(),
+        };
+        let listed = |name: &str| object::list(owner, name).iter().map(Rule::of).collect();
+        Self {
+            rules: listed(rules),
+            excluded: listed("excludeResourceRules"),
+            namespaces: selector("namespaceSelector"),
+            objects: selector("objectSelector"),
+        }
+    }
+
+    /// Whether a write is meant. Without rules, the selectors alone decide.
+    pub(crate) fn match_further(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
+        let named = self.rules.is_empty() || self.rules.iter().any(|rule| names(rule, asked));
+        named && self.selects(asked, snapshot, object)
+    }
+
+    /// Whether a rule names this write, and the selectors choose it.
+    pub(crate) fn matches(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
+        self.rules.iter().any(|rule| names(rule, asked)) && self.selects(asked, snapshot, object)
+    }
+
+    fn selects(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
+        !self.excluded.iter().any(|rule| names(rule, asked))
+            && in_namespace(&self.namespaces, asked, snapshot, object)
+            && has_labels(&self.objects, asked.old, object)
+    }
+}
+
+impl Rule {
+    fn of(rule: &Value) -> Self {
+        let texts = |name: &str| -> Vec<String> {
+            let values = object::list(rule, name).iter();
+            values.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        Self {
+            operations: texts("operations"),
+            groups: texts("apiGroups"),
+            versions: texts("apiVersions"),
+            resources: texts("resources"),
+            names: texts("resourceNames"),
+            scope: object::text(rule, "scope").to_owned(),
+        }
+    }
+}
+
+/// Kinds that no webhook and no policy sees: those by which they are set up, and those by which rights are asked.
+pub(crate) fn is_exempt(kind: &Kind) -> bool {
     matches!(
         kind.group.as_ref(),
         GROUP | "authentication.k8s.io" | "authorization.k8s.io"
     )
-}
-
-/// Whether a webhook's rules name this write.
-pub(super) fn matches(hook: &Hook, asked: &Asked<'_>) -> bool {
-    hook.rules.iter().any(|rule| names(rule, asked))
 }
 
 fn names(rule: &Rule, asked: &Asked<'_>) -> bool {
@@ -36,6 +103,7 @@ fn names(rule: &Rule, asked: &Asked<'_>) -> bool {
         && has(&rule.operations, asked.operation.name())
         && has(&rule.groups, &kind.group)
         && has(&rule.versions, &kind.version)
+        && (rule.names.is_empty() || rule.names.iter().any(|name| name == asked.name))
         && rule
             .resources
             .iter()
@@ -48,11 +116,6 @@ fn is_resource(pattern: &str, plural: &str, subresource: &str) -> bool {
     let resource = wanted == "*" || wanted == plural;
     let part = part == subresource || part == "*";
     resource && part
-}
-
-/// Whether a webhook's selectors choose this write.
-pub(super) fn selects(hook: &Hook, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-    in_namespace(&hook.namespaces, asked, snapshot, object) && has_labels(&hook.objects, asked.old, object)
 }
 
 /// Namespaces are chosen by their own labels, objects by those of their namespace; what is in none is always chosen.
