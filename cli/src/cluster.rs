@@ -13,11 +13,13 @@ use std::{
 
 use anyhow::Context;
 use coracle_agent::{Agent, Identity};
+use coracle_controllers::world::Facts;
 use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, Fabric, FabricConfig, NodePorts};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::{Pki, Server};
 use coracle_store::{SledEngine, Store};
+use jiff::SignedDuration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{data_dir::DataDir, dial::Nodes, kubeconfig};
@@ -39,6 +41,8 @@ pub struct ClusterConfig {
     pub dns_listen: SocketAddr,
     /// How many virtual nodes run.
     pub nodes: u16,
+    /// How often autoscalers look at their metrics.
+    pub autoscaler_period: SignedDuration,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
     pub cache: Option<PathBuf>,
 }
@@ -53,6 +57,7 @@ impl ClusterConfig {
             listen: any,
             dns_listen: any,
             nodes: 1,
+            autoscaler_period: Facts::default().autoscaler_period,
             cache: None,
         }
     }
@@ -113,7 +118,7 @@ impl Cluster {
             servers: TaskTracker::new(),
         };
         cluster.serve(&server, listener);
-        cluster.start_control_plane(&server, &pki);
+        cluster.start_control_plane(&server, &pki, config.autoscaler_period);
         cluster.start_network(dns_udp, dns_tcp);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
         cluster.start_nodes(&server, &nodes, config.nodes, cache).await?;
@@ -131,10 +136,14 @@ impl Cluster {
         });
     }
 
-    fn start_control_plane(&self, server: &Server, pki: &Pki) {
+    fn start_control_plane(&self, server: &Server, pki: &Pki, autoscaler_period: SignedDuration) {
         let client = |user: &str| kube::Client::new(server.local(user, &[]), "default");
         let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
-        controllers.root_ca_pem = Some(pki.ca_pem().to_owned());
+        controllers.facts = Facts {
+            root_ca_pem: Some(pki.ca_pem().to_owned()),
+            autoscaler_period,
+            ..Facts::default()
+        };
         self.clients
             .spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
         let scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));

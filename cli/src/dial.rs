@@ -7,7 +7,7 @@ use coracle_agent::{AgentHandle, LogError};
 use coracle_api::status::ApiError;
 use coracle_net::Fabric;
 use coracle_server::{
-    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, ProcessStreams,
+    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
 };
 use parking_lot::RwLock;
 
@@ -29,6 +29,16 @@ impl Nodes {
 
 #[async_trait]
 impl NodeDialer for Nodes {
+    async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
+        let told = self.find(node)?.tell(path);
+        let told = told.ok_or_else(|| ApiError::service_unavailable(format!("node {node:?} does not tell {path}")))?;
+        Ok(NodeAnswer {
+            status: 200,
+            content_type: told.content_type.to_owned(),
+            body: told.body,
+        })
+    }
+
     async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
         let options = coracle_agent::LogOptions {
             follow: options.follow,

@@ -51,11 +51,10 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         DataDir::open(&image::data_path(&args.data)?)?
     };
     let config = ClusterConfig {
-        data,
         listen: args.listen,
         dns_listen: args.dns_listen,
         nodes: args.nodes,
-        cache: None,
+        ..ClusterConfig::new(data)
     };
     Cluster::start(config).await
 }

@@ -10,6 +10,7 @@
 )]
 
 mod apply;
+mod autoscaling;
 mod examples;
 mod kubectl;
 mod network;
@@ -19,5 +20,6 @@ mod restart;
 mod rights;
 mod stories;
 mod streams;
+mod volumes;
 mod workloads;
 mod world;

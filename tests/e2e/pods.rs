@@ -277,8 +277,30 @@ async fn deletion_is_graceful_and_forced_deletion_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_goes_with_its_pods() {
+async fn a_namespace_goes_with_all_that_it_holds() {
     let world = World::start().await;
+    world
+        .apply(
+            "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: boats, singular: boat, kind: Boat}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+",
+        )
+        .await;
+    world
+        .kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/boats.example.com",
+            "--timeout=60s",
+        ])
+        .await;
     let namespaces: Api<Namespace> = Api::all(world.client());
     world
         .apply(
@@ -290,6 +312,26 @@ apiVersion: v1
 kind: Pod
 metadata: {name: hello, namespace: passing}
 spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: hello}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: passing}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: hello}]}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: passing}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: passing}, spec: {selector: {app: web}, ports: [{port: 80}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: passing}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+---
+{apiVersion: example.com/v1, kind: Boat, metadata: {name: small, namespace: passing}}
 ",
         )
         .await;
@@ -299,7 +341,16 @@ spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: hello}
     account.get("default").await.unwrap();
     namespaces.delete("passing", &DeleteParams::default()).await.unwrap();
     world.gone(&namespaces, "passing").await;
-    assert!(pods.get_opt("hello").await.unwrap().is_none());
+    let left = world
+        .try_kubectl(
+            &["get", "all,configmaps,serviceaccounts,pvc,boats", "-n", "passing"],
+            "",
+        )
+        .await;
+    assert!(
+        left.0 && left.1.is_empty() && left.2.contains("No resources found"),
+        "{left:?}"
+    );
     let late: Pod = serde_json::from_value(serde_json::json!({
         "metadata": {"name": "late"}, "spec": {"containers": [{"name": "main", "image": "hello"}]},
     }))

@@ -15,6 +15,7 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
+pub mod metrics;
 pub mod networking;
 pub mod node;
 pub mod policy;
@@ -52,6 +53,7 @@ pub const ALL_VERBS: &[&str] = &[
 ];
 const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
+const READ: &[&str] = &["get", "list"];
 const CHANGE: &[&str] = &["get", "patch", "update"];
 
 /// One kind of object that the server serves.
@@ -73,7 +75,8 @@ pub struct Kind {
     pub categories: Vec<Text>,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
-    /// What can be done, sorted. A kind with `create` only is answered and never stored.
+    /// What can be done, sorted. A kind with `create` only is answered and never stored; one that is read and not watched
+    /// is made when it is read.
     pub verbs: Cow<'static, [&'static str]>,
     /// The paths below an object.
     pub subresources: Vec<Subresource>,
@@ -404,9 +407,14 @@ impl Kind {
         self.verbs.contains(&verb)
     }
 
-    /// Whether objects are stored; the others are questions that a create answers.
+    /// Whether objects are stored; the others are questions that a create answers, or made when they are read.
     pub fn is_stored(&self) -> bool {
-        self.allows("get")
+        self.allows("watch")
+    }
+
+    /// Whether objects are made when they are read, and nothing is stored.
+    pub fn is_made_on_reading(&self) -> bool {
+        self.allows("get") && !self.is_stored()
     }
 
     /// A path below an object.
@@ -521,6 +529,7 @@ impl Kinds {
             resource::kinds(),
             flowcontrol::kinds(),
             apiextensions::kinds(),
+            metrics::kinds(),
         ];
         groups.into_iter().flatten().map(Arc::new).collect()
     }

@@ -20,6 +20,7 @@ pub mod prepare;
 pub mod protobuf;
 pub mod quality;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

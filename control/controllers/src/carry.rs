@@ -3,8 +3,11 @@
 //! A failure is not retried here: it is reported, and the key's next turn decides anew.
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use serde_json::Value;
 
 use crate::{
+    ask::Ask,
+    driver::Failure,
     events::Recorder,
     graph::Graph,
     guard,
@@ -75,6 +78,15 @@ impl Carrier {
     /// Records an event.
     pub fn record(&self, draft: EventDraft) {
         self.recorder.record(self.component, draft);
+    }
+
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// When the server refuses or is not reached.
+    pub async fn ask(&self, ask: &Ask) -> Result<Value, Failure> {
+        let answered = self.writer.ask(ask).await;
+        answered.map_err(|error| Failure::of(&error, false))
     }
 
     /// Does what the plan says.

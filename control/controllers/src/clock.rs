@@ -30,11 +30,21 @@ impl Clock {
         (self.0)()
     }
 
-    /// Waits until this clock reads at least `when`.
+    /// Waits until this clock reads at least `when`, also if it is set meanwhile.
     pub async fn sleep_until(&self, when: Timestamp) {
-        tokio::time::sleep(until(self.now(), when)).await;
+        loop {
+            let left = until(self.now(), when);
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(NAP_LIMIT)).await;
+        }
     }
 }
+
+/// How long a sleeper does not look at the clock. Somebody may set it, and a machine that was suspended wakes up in
+/// another hour; what was due meanwhile is at most so late.
+const NAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long it is from `now` to `when`; zero when that is past.
 #[must_use]
@@ -51,5 +61,27 @@ pub fn after_seconds(at: Timestamp, seconds: i64) -> Timestamp {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleeper_notices_when_the_clock_is_set() {
+        let shown = Arc::new(Mutex::new(Timestamp::UNIX_EPOCH));
+        let clock = Clock::new({
+            let shown = shown.clone();
+            move || *shown.lock()
+        });
+        let started = tokio::time::Instant::now();
+        let sleeper = tokio::spawn(async move { clock.sleep_until(after_seconds(Timestamp::UNIX_EPOCH, 3600)).await });
+        tokio::task::yield_now().await;
+        *shown.lock() = after_seconds(Timestamp::UNIX_EPOCH, 7200);
+        sleeper.await.unwrap();
+        assert!(started.elapsed() <= NAP_LIMIT, "{:?}", started.elapsed());
     }
 }

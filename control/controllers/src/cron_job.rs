@@ -341,6 +341,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_starts_nothing_twice() {
+        let mut world = world(json!({"successfulJobsHistoryLimit": 100}));
+        pass(&mut world, 600, true);
+        let started = world.names("Job").len();
+        for back in [540, 0, 599] {
+            pass(&mut world, back, true);
+            assert_eq!(world.names("Job").len(), started, "{back}");
+        }
+        // A night asleep: what was missed is not made up for one by one.
+        pass(&mut world, 600 + 8 * 3600, true);
+        assert_eq!(world.names("Job").len(), started + 1);
+    }
+
+    #[test]
     fn what_still_runs_forbids_or_is_replaced() {
         let mut forbid = world(json!({"concurrencyPolicy": "Forbid"}));
         pass(&mut forbid, 0, false);

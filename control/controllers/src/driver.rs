@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
+    ask::{Answers, ROUNDS_LIMIT},
     carry::{Carrier, CarryError, Effect, Outcome},
     clock::Clock,
     key::Key,
@@ -29,6 +30,7 @@ use crate::{
     queue::Queue,
     resource::Resource,
     world::{Watch, World},
+    writer::WriteError,
 };
 
 /// Keys of one controller that are worked on at a time. A turn is mostly waiting for the server and for its own write
@@ -51,6 +53,22 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// What went wrong with a request.
+    #[must_use]
+    pub fn of(error: &WriteError, creating: bool) -> Self {
+        let (code, message) = match error {
+            WriteError::Api { code, message, .. } => (*code, message.clone()),
+            WriteError::Transport(message) => (0, message.clone()),
+        };
+        Self {
+            creating,
+            code,
+            message,
+        }
+    }
+}
+
 /// What a reconciler is told besides the world.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn<'a> {
@@ -58,13 +76,21 @@ pub struct Turn<'a> {
     pub now: Timestamp,
     /// What went wrong in the key's last turn, if anything.
     pub failure: Option<&'a Failure>,
+    /// What the server answered to what was asked.
+    pub answers: &'a Answers,
 }
+
+static NO_ANSWERS: Answers = Answers::none();
 
 impl Turn<'_> {
     /// A turn at `now` after a good one.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        Self { now, failure: None }
+        Self {
+            now,
+            failure: None,
+            answers: &NO_ANSWERS,
+        }
     }
 }
 
@@ -148,7 +174,7 @@ impl Driver {
 
     async fn turn(&self, key: &Key) {
         let failure = self.failures.lock().get(key).cloned();
-        let Some(plan) = self.decide(key, failure.as_ref()) else {
+        let Some(plan) = self.plan(key, failure.as_ref()).await else {
             return self.queue.failed(key);
         };
         let requeue_at = plan.requeue_at;
@@ -171,11 +197,30 @@ impl Driver {
         }
     }
 
+    /// A plan that asks nothing more; `None` if the controller panicked or asks without end.
+    async fn plan(&self, key: &Key, failure: Option<&Failure>) -> Option<Plan> {
+        let mut answers = Answers::none();
+        for _ in 0..ROUNDS_LIMIT {
+            let plan = self.decide(key, failure, &answers)?;
+            if plan.asks.is_empty() {
+                return Some(plan);
+            }
+            let asked = plan.asks.iter().map(|ask| self.carrier.ask(ask));
+            let answered = futures::future::join_all(asked).await;
+            for (ask, answer) in plan.asks.iter().zip(answered) {
+                answers.take(ask, answer);
+            }
+        }
+        tracing::error!(controller = self.controller.name, %key, "a reconciler asks without end");
+        None
+    }
+
     /// Asks the controller for a plan; `None` if it panicked.
-    fn decide(&self, key: &Key, failure: Option<&Failure>) -> Option<Plan> {
+    fn decide(&self, key: &Key, failure: Option<&Failure>, answers: &Answers) -> Option<Plan> {
         let turn = Turn {
             now: self.clock.now(),
             failure,
+            answers,
         };
         let decided = catch_unwind(AssertUnwindSafe(|| {
             (self.controller.reconcile)(key, &self.world, &turn)
@@ -227,18 +272,7 @@ impl Driver {
             CarryError::Write { error, .. } if error.is_conflict() => tracing::debug!(%error, "conflict"),
             CarryError::Write { what, creating, error } => {
                 tracing::warn!(controller = self.controller.name, %key, %what, %error, "a write failed");
-                let (code, message) = match &error {
-                    crate::writer::WriteError::Api { code, message, .. } => (*code, message.clone()),
-                    crate::writer::WriteError::Transport(message) => (0, message.clone()),
-                };
-                self.failures.lock().insert(
-                    key.clone(),
-                    Failure {
-                        creating,
-                        code,
-                        message,
-                    },
-                );
+                self.failures.lock().insert(key.clone(), Failure::of(&error, creating));
             }
         }
         self.queue.failed(key);

@@ -37,8 +37,10 @@ pub static CONTROLLER: Controller = Controller {
 
 /// Endpoints a slice: a change of one pod sends its whole slice to all watchers. The number is Kubernetes' own.
 const SLICE_LIMIT: usize = 100;
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// Names the service of a slice.
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// Names who makes a slice.
+pub const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Tells clients that the service has no address of its own.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";

@@ -269,30 +269,6 @@ mod tests {
     }
 
     #[test]
-    fn left_behind_by_all_owners_it_is_deleted_after_a_live_look() {
-        let scene = Scene::default().with(object("Pod", "p", &[("ReplicaSet", "gone", true)]));
-        let plan = plan(&scene, "p");
-        assert!(matches!(only(&plan), Verb::Delete { uid, propagation: Propagation::Background, .. } if uid == "p"));
-        assert!(matches!(&plan.guards[..], [Guard::Absent(t, uid)] if uid == "gone" && t.key == Key::new("n", "gone")));
-    }
-
-    #[test]
-    fn with_one_owner_left_only_the_dangling_reference_goes() {
-        let scene = Scene::default().with(object("ReplicaSet", "r", &[])).with(object(
-            "Pod",
-            "p",
-            &[("ReplicaSet", "r", true), ("ReplicaSet", "gone", true)],
-        ));
-        let plan = plan(&scene, "p");
-        let Verb::Merge { patch, .. } = only(&plan) else {
-            panic!("{plan:?}")
-        };
-        assert_eq!(patch["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
-        assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(plan.guards.len(), 1);
-    }
-
-    #[test]
     fn an_owner_that_is_there_protects_and_an_unknown_kind_is_not_judged() {
         let scene = Scene::default()
             .with(object("ReplicaSet", "r", &[]))
@@ -332,21 +308,6 @@ mod tests {
         let last = plan(&alone, "d");
         assert!(matches!(only(&last), Verb::Merge { patch, .. } if patch["metadata"]["finalizers"] == json!([])));
         assert!(matches!(&last.guards[..], [Guard::Unreferenced { blocking: true, .. }]));
-    }
-
-    #[test]
-    fn orphans_are_let_go_before_their_owner_goes() {
-        let scene = Scene::default()
-            .with(ending(object("ReplicaSet", "r", &[]), ORPHAN))
-            .with(object("Pod", "p", &[("ReplicaSet", "r", true)]));
-        let first = plan(&scene, "r");
-        assert!(matches!(only(&first), Verb::Merge { patch, .. } if patch["metadata"]["ownerReferences"] == json!([])));
-        let scene = scene.with(object("Pod", "p", &[]));
-        let second = plan(&scene, "r");
-        assert!(matches!(
-            &second.guards[..],
-            [Guard::Unreferenced { blocking: false, .. }]
-        ));
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! any API server that the given client reaches. It must never keep state that a restart would miss.
 
 pub mod amount;
+pub mod ask;
+pub mod autoscaler;
+pub mod bootstrap;
 pub mod carry;
+pub mod certificate;
 pub mod clock;
 pub mod cluster_role;
 pub mod cron_job;
@@ -17,6 +21,7 @@ pub mod disruption_target;
 pub mod driver;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod events;
 pub mod garbage;
 pub mod graph;
@@ -27,7 +32,9 @@ pub mod job;
 pub mod key;
 pub mod merge;
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_ttl;
 pub mod others;
 pub mod owner;
 pub mod placement;
@@ -38,7 +45,10 @@ pub mod queue;
 pub mod replicaset;
 pub mod replication_controller;
 pub mod resource;
+pub mod resource_quota;
 pub mod root_ca;
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod scene;
 pub mod service;
@@ -51,6 +61,7 @@ pub mod taint_eviction;
 pub mod template;
 pub mod ttl_after_finished;
 pub mod victims;
+pub mod volume;
 pub mod world;
 pub mod writer;
 
@@ -69,7 +80,7 @@ use crate::{
 };
 
 /// All controllers. A new one is a file and a line here.
-pub static CONTROLLERS: [&Controller; 19] = [
+pub static CONTROLLERS: [&Controller; 35] = [
     &deployment::CONTROLLER,
     &replicaset::CONTROLLER,
     &replication_controller::CONTROLLER,
@@ -89,6 +100,22 @@ pub static CONTROLLERS: [&Controller; 19] = [
     &node_lifecycle::CONTROLLER,
     &taint_eviction::CONTROLLER,
     &pod_collector::CONTROLLER,
+    &autoscaler::CONTROLLER,
+    &node_ipam::CONTROLLER,
+    &node_ttl::CONTROLLER,
+    &volume::binder::CONTROLLER,
+    &volume::reclaimer::CONTROLLER,
+    &volume::provisioner::CONTROLLER,
+    &volume::expander::CONTROLLER,
+    &volume::ephemeral::CONTROLLER,
+    &volume::protection::CLAIMS,
+    &volume::protection::VOLUMES,
+    &endpointslice_mirroring::CONTROLLER,
+    &resource_quota::CONTROLLER,
+    &certificate::approver::CONTROLLER,
+    &certificate::cleaner::CONTROLLER,
+    &bootstrap::signer::CONTROLLER,
+    &bootstrap::cleaner::CONTROLLER,
 ];
 
 /// What the controllers need from whoever starts them.
@@ -96,8 +123,8 @@ pub static CONTROLLERS: [&Controller; 19] = [
 pub struct Config {
     /// Reaches the API server, with the rights of `system:kube-controller-manager`.
     pub client: kube::Client,
-    /// PEM of the cluster's certificate authority; published in each namespace as ConfigMap `kube-root-ca.crt`.
-    pub root_ca_pem: Option<String>,
+    /// What no object tells of the cluster.
+    pub facts: Facts,
     /// What the controllers take for the time.
     pub clock: Clock,
     /// The informers to share with others in the process; they are started here.
@@ -110,7 +137,7 @@ impl Config {
     pub fn new(client: kube::Client) -> Self {
         Self {
             client,
-            root_ca_pem: None,
+            facts: Facts::default(),
             clock: Clock::system(),
             informers: Arc::new(Informers::new()),
         }
@@ -130,9 +157,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
 
 async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let informers = &config.informers;
-    let world = informers.world(Facts {
-        root_ca_pem: config.root_ca_pem.clone(),
-    });
+    let world = informers.world(config.facts.clone());
     let recorder = Recorder::start(config.client.clone(), config.clock.clone(), tasks, shutdown.clone());
     let drivers: Vec<Arc<Driver>> = CONTROLLERS
         .iter()

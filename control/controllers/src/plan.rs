@@ -7,11 +7,13 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use crate::{key::Key, resource::Resource};
+use crate::{ask::Ask, key::Key, resource::Resource};
 
 /// What to do about one key. Carried out in this order: guards, changes, reports, events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// What has to be known first. A plan that asks is not carried out: it is made again with the answers.
+    pub asks: Vec<Ask>,
     /// Read live before anything is written; one that fails drops the plan.
     pub guards: Vec<Guard>,
     /// The writes, in order; the first that fails ends the plan but for its reports.
@@ -203,6 +205,19 @@ impl Action {
             target,
             verb: Verb::Merge {
                 subresource: Some("status"),
+                patch,
+            },
+            note: None,
+        }
+    }
+
+    /// Merge `patch` into a subresource.
+    #[must_use]
+    pub fn of_subresource(target: Target, subresource: &'static str, patch: Value) -> Self {
+        Self {
+            target,
+            verb: Verb::Merge {
+                subresource: Some(subresource),
                 patch,
             },
             note: None,

@@ -258,7 +258,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::{Guard, Step, Verb},
+        plan::Verb,
         scene::{Scene, now},
     };
 
@@ -268,40 +268,8 @@ mod tests {
                 "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
     }
 
-    fn pod(name: &str, owned: bool, extra: Value) -> Value {
-        let owner =
-            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
-        let mut pod = json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "uid": name, "labels": {"app": "web"},
-            "creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": if owned { owner } else { json!([]) }},
-            "spec": {"containers": [], "nodeName": "a"}, "status": {"phase": "Running"}});
-        for (path, value) in extra.as_object().unwrap() {
-            *pod.pointer_mut(path).unwrap() = value.clone();
-        }
-        pod
-    }
-
     fn plan(scene: &Scene) -> Plan {
         reconcile(&Key::new("n", "r"), scene.world(), &Turn::at(now()))
-    }
-
-    fn doomed(plan: &Plan) -> Vec<String> {
-        let deletes = plan.actions().filter(|a| matches!(a.verb, Verb::Delete { .. }));
-        deletes.map(|a| a.target.key.name.to_string()).collect()
-    }
-
-    #[test]
-    fn missing_pods_are_created_in_a_batch_and_status_is_told_whatever_happens() {
-        let plan = plan(&Scene::default().with(set(3)).with(pod("p", true, json!({}))));
-        let [Step::Batch(creations)] = &plan.changes[..] else {
-            panic!("{plan:?}")
-        };
-        assert_eq!(creations.len(), 2);
-        let Verb::Create(body) = &creations[0].verb else {
-            panic!()
-        };
-        assert_eq!(body["metadata"]["generateName"], "r-");
-        assert_eq!(body["spec"]["containers"][0]["image"], "i");
-        assert_eq!(plan.reports.len(), 1);
     }
 
     #[test]
@@ -311,93 +279,5 @@ mod tests {
             plan.actions().filter(|a| matches!(a.verb, Verb::Create(_))).count(),
             BURST_LIMIT
         );
-    }
-
-    #[test]
-    fn orphans_are_adopted_after_a_live_look_and_strangers_released() {
-        let scene = Scene::default()
-            .with(set(1))
-            .with(pod("orphan", false, json!({})))
-            .with(pod("stranger", true, json!({"/metadata/labels": {"app": "db"}})));
-        let plan = plan(&scene);
-        assert!(matches!(&plan.guards[..], [Guard::Alive(_, uid)] if uid == "r"));
-        let owners: Vec<_> = plan
-            .actions()
-            .filter_map(|a| match &a.verb {
-                Verb::Merge {
-                    subresource: None,
-                    patch,
-                } => Some((
-                    a.target.key.name.to_string(),
-                    patch["metadata"]["ownerReferences"].as_array().unwrap().len(),
-                )),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(owners, [("stranger".to_owned(), 0), ("orphan".to_owned(), 1)]);
-        assert!(doomed(&plan).is_empty());
-    }
-
-    #[test]
-    fn the_least_useful_pods_go_first() {
-        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        let all = [
-            pod("unassigned", true, json!({"/spec/nodeName": null})),
-            pod("pending", true, json!({"/status/phase": "Pending"})),
-            pod("unready", true, json!({})),
-            pod(
-                "ready",
-                true,
-                json!({"/status": {"phase": "Running", "conditions": ready}}),
-            ),
-        ];
-        for (wanted, gone) in [(3, 1), (2, 2), (1, 3)] {
-            let scene = all
-                .iter()
-                .cloned()
-                .fold(Scene::default().with(set(wanted)), Scene::with);
-            assert_eq!(doomed(&plan(&scene)), ["unassigned", "pending", "unready"][..gone]);
-        }
-    }
-
-    #[test]
-    fn a_pod_is_available_when_it_has_been_ready_long_enough() {
-        let since = crate::clock::after_seconds(now(), -2);
-        let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since.to_string()}]});
-        let scene = Scene::default()
-            .with(set(1))
-            .with(pod("p", true, json!({"/status": ready})));
-        let early = plan(&scene);
-        assert_eq!(early.requeue_at, Some(crate::clock::after_seconds(since, 5)));
-        let Verb::Merge { patch, .. } = &early.reports[0].verb else {
-            panic!()
-        };
-        assert_eq!(
-            (
-                patch["status"]["readyReplicas"].as_i64(),
-                patch["status"].get("availableReplicas")
-            ),
-            (Some(1), None)
-        );
-        let late = reconcile(&Key::new("n", "r"), scene.world(), &Turn::at(early.requeue_at.unwrap()));
-        let Verb::Merge { patch, .. } = &late.reports[0].verb else {
-            panic!()
-        };
-        assert_eq!(patch["status"]["availableReplicas"], 1);
-    }
-
-    #[test]
-    fn a_refused_creation_is_told_and_taken_back() {
-        let failure = Failure {
-            creating: true,
-            code: 403,
-            message: "quota".into(),
-        };
-        let told = conditions(None, Some(&failure), now()).unwrap();
-        assert_eq!(
-            (told[0].type_.as_str(), told[0].reason.as_deref()),
-            ("ReplicaFailure", Some("FailedCreate"))
-        );
-        assert_eq!(conditions(Some(told), None, now()), None);
     }
 }

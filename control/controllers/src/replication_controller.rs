@@ -94,32 +94,3 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     }
     plan
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::simulation::Simulation;
-
-    #[test]
-    fn it_keeps_its_pods_and_counts_them() {
-        let mut world = Simulation::of([
-            json!({"kind": "ReplicationController", "metadata": {"name": "r", "namespace": "n", "uid": "r"},
-            "spec": {"replicas": 3, "selector": {"app": "r"}, "template": {"metadata": {"labels": {"app": "r"}},
-                "spec": {"containers": [{"name": "c", "image": "i"}]}}}}),
-        ]);
-        let node = |world: &mut Simulation| world.start_one(|_| true) || world.end_one();
-        world.settle(&[("ReplicationController", reconcile)], node, |_| {});
-        assert_eq!(world.names("Pod").len(), 3);
-        let owner = &world.all("Pod").next().unwrap()["metadata"]["ownerReferences"][0];
-        assert_eq!(
-            (&owner["kind"], &owner["apiVersion"]),
-            (&json!("ReplicationController"), &json!("v1"))
-        );
-        world.edit("ReplicationController", "r", |rc| rc["spec"]["replicas"] = 1.into());
-        world.settle(&[("ReplicationController", reconcile)], node, |_| {});
-        let status = &world.get("ReplicationController", "r")["status"];
-        assert_eq!((&status["replicas"], &status["readyReplicas"]), (&json!(1), &json!(1)));
-    }
-}

@@ -62,6 +62,14 @@ impl Resource {
     }
 }
 
+/// Requests for certificates.
+pub const CERTIFICATE_SIGNING_REQUESTS: Resource = Resource::builtin(
+    "certificates.k8s.io",
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    false,
+);
 /// ClusterRoles.
 pub const CLUSTER_ROLES: Resource =
     Resource::builtin("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false);
@@ -91,6 +99,14 @@ pub const ENDPOINT_SLICES: Resource =
 pub const ENDPOINTS: Resource = Resource::builtin("", "v1", "Endpoints", "endpoints", true);
 /// Events.
 pub const EVENTS: Resource = Resource::builtin("", "v1", "Event", "events", true);
+/// HorizontalPodAutoscalers.
+pub const HORIZONTAL_POD_AUTOSCALERS: Resource = Resource::builtin(
+    "autoscaling",
+    "v2",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    true,
+);
 /// Jobs.
 pub const JOBS: Resource = Resource::builtin("batch", "v1", "Job", "jobs", true);
 /// Leases.
@@ -102,6 +118,8 @@ pub const NODES: Resource = Resource::builtin("", "v1", "Node", "nodes", false);
 /// PersistentVolumeClaims.
 pub const PERSISTENT_VOLUME_CLAIMS: Resource =
     Resource::builtin("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// PersistentVolumes.
+pub const PERSISTENT_VOLUMES: Resource = Resource::builtin("", "v1", "PersistentVolume", "persistentvolumes", false);
 /// PodDisruptionBudgets.
 pub const POD_DISRUPTION_BUDGETS: Resource =
     Resource::builtin("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true);
@@ -112,12 +130,20 @@ pub const REPLICA_SETS: Resource = Resource::builtin("apps", "v1", "ReplicaSet",
 /// ReplicationControllers.
 pub const REPLICATION_CONTROLLERS: Resource =
     Resource::builtin("", "v1", "ReplicationController", "replicationcontrollers", true);
+/// ResourceQuotas.
+pub const RESOURCE_QUOTAS: Resource = Resource::builtin("", "v1", "ResourceQuota", "resourcequotas", true);
+/// Secrets.
+pub const SECRETS: Resource = Resource::builtin("", "v1", "Secret", "secrets", true);
 /// ServiceAccounts.
 pub const SERVICE_ACCOUNTS: Resource = Resource::builtin("", "v1", "ServiceAccount", "serviceaccounts", true);
 /// Services.
 pub const SERVICES: Resource = Resource::builtin("", "v1", "Service", "services", true);
 /// StatefulSets.
 pub const STATEFUL_SETS: Resource = Resource::builtin("apps", "v1", "StatefulSet", "statefulsets", true);
+
+/// StorageClasses.
+pub const STORAGE_CLASSES: Resource =
+    Resource::builtin("storage.k8s.io", "v1", "StorageClass", "storageclasses", false);
 
 #[cfg(test)]
 mod tests {

@@ -63,32 +63,3 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     }
     plan
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        plan::Verb,
-        scene::{Scene, now},
-        world::Facts,
-    };
-
-    #[test]
-    fn it_is_published_and_repaired() {
-        let map = |pem: &str| json!({"kind": "ConfigMap", "metadata": {"name": NAME, "namespace": "n"}, "data": {ENTRY: pem}});
-        let scene = || {
-            Scene::default()
-                .facts(Facts {
-                    root_ca_pem: Some("pem".into()),
-                })
-                .with(json!({"kind": "Namespace", "metadata": {"name": "n"}}))
-        };
-        let plan = |scene: &Scene| reconcile(&Key::cluster("n"), scene.world(), &Turn::at(now()));
-        assert!(matches!(&plan(&scene()).actions().next().unwrap().verb, Verb::Create(b) if b["data"][ENTRY] == "pem"));
-        assert!(matches!(
-            &plan(&scene().with(map("other"))).actions().next().unwrap().verb,
-            Verb::Merge { .. }
-        ));
-        assert!(plan(&scene().with(map("pem"))).is_settled());
-    }
-}

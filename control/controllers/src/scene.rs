@@ -19,6 +19,7 @@ pub fn now() -> Timestamp {
 macro_rules! by_kind {
     ($tell:ident, $informers:expr, $object:ident, $other:block) => {
         match $object["kind"].as_str().unwrap() {
+            "CertificateSigningRequest" => $tell(&($informers).certificate_signing_requests, $object),
             "ClusterRole" => $tell(&($informers).cluster_roles, $object),
             "ConfigMap" => $tell(&($informers).config_maps, $object),
             "ControllerRevision" => $tell(&($informers).controller_revisions, $object),
@@ -27,18 +28,23 @@ macro_rules! by_kind {
             "Deployment" => $tell(&($informers).deployments, $object),
             "EndpointSlice" => $tell(&($informers).endpoint_slices, $object),
             "Endpoints" => $tell(&($informers).endpoints, $object),
+            "HorizontalPodAutoscaler" => $tell(&($informers).horizontal_pod_autoscalers, $object),
             "Job" => $tell(&($informers).jobs, $object),
             "Lease" => $tell(&($informers).leases, $object),
             "Namespace" => $tell(&($informers).namespaces, $object),
             "Node" => $tell(&($informers).nodes, $object),
+            "PersistentVolume" => $tell(&($informers).persistent_volumes, $object),
             "PersistentVolumeClaim" => $tell(&($informers).persistent_volume_claims, $object),
             "Pod" => $tell(&($informers).pods, $object),
             "PodDisruptionBudget" => $tell(&($informers).pod_disruption_budgets, $object),
             "ReplicaSet" => $tell(&($informers).replica_sets, $object),
             "ReplicationController" => $tell(&($informers).replication_controllers, $object),
+            "ResourceQuota" => $tell(&($informers).resource_quotas, $object),
+            "Secret" => $tell(&($informers).secrets, $object),
             "Service" => $tell(&($informers).services, $object),
             "ServiceAccount" => $tell(&($informers).service_accounts, $object),
             "StatefulSet" => $tell(&($informers).stateful_sets, $object),
+            "StorageClass" => $tell(&($informers).storage_classes, $object),
             _ => $other,
         }
     };

@@ -49,23 +49,3 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
     }
     plan
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scene::{Scene, now};
-
-    #[test]
-    fn an_account_is_made_where_it_lacks_and_nowhere_else() {
-        let scene = Scene::default()
-            .with(json!({"kind": "Namespace", "metadata": {"name": "fresh"}}))
-            .with(json!({"kind": "Namespace", "metadata": {"name": "ending", "deletionTimestamp": "2026-01-01T00:00:00Z"}}))
-            .with(json!({"kind": "Namespace", "metadata": {"name": "done"}}))
-            .with(json!({"kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "done"}}));
-        let planned = |name: &str| reconcile(&Key::cluster(name), scene.world(), &Turn::at(now()));
-        assert_eq!(planned("fresh").actions().count(), 1);
-        assert!(planned("ending").is_settled());
-        assert!(planned("done").is_settled());
-        assert!(planned("unknown").is_settled());
-    }
-}

@@ -43,6 +43,14 @@ impl Default for Simulation {
 }
 
 impl Simulation {
+    pub fn with_facts(facts: crate::world::Facts) -> Self {
+        let simulation = Self::default();
+        Self {
+            scene: simulation.scene.facts(facts),
+            ..simulation
+        }
+    }
+
     pub fn of(objects: impl IntoIterator<Item = Value>) -> Self {
         let mut simulation = Self::default();
         objects.into_iter().for_each(|object| simulation.create(object));
@@ -139,9 +147,10 @@ impl Simulation {
                 Verb::Merge { patch, .. } => {
                     let mut object = self.objects.get(&id).unwrap_or_else(|| panic!("no {id:?}")).clone();
                     let mut patch = patch.clone();
-                    let meta = patch["metadata"].as_object_mut();
                     // Earlier writes of the same plan are the plan's own.
-                    meta.map(|meta| meta.remove("resourceVersion"));
+                    if let Some(meta) = patch.get_mut("metadata").and_then(Value::as_object_mut) {
+                        meta.remove("resourceVersion");
+                    }
                     if patch.get("spec").is_some() {
                         let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
                         object["metadata"]["generation"] = (generation + 1).into();

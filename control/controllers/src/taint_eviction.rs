@@ -100,32 +100,3 @@ fn evict_at(pod: &Pod, node: &Node, now: Timestamp) -> Option<Timestamp> {
     };
     placement::taints(node, NO_EXECUTE).filter_map(until).min()
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::scene::{Scene, now};
-
-    fn plan(tolerations: Value, age: i64) -> Plan {
-        let added = after_seconds(now(), -age).to_string();
-        let scene = Scene::default()
-            .with(json!({"kind": "Node", "metadata": {"name": "a"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute", "timeAdded": added}]}}))
-            .with(json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "p"},
-                "spec": {"containers": [], "nodeName": "a", "tolerations": tolerations}, "status": {"phase": "Running"}}));
-        reconcile(&Key::new("n", "p"), scene.world(), &Turn::at(now()))
-    }
-
-    #[test]
-    fn a_pod_stays_as_long_as_it_tolerates() {
-        assert_eq!(plan(json!([]), 0).actions().count(), 2, "told and deleted");
-        assert_eq!(plan(json!([{"operator": "Exists"}]), 1000), Plan::default());
-        let timed = json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 300}]);
-        let waiting = plan(timed.clone(), 100);
-        assert!(waiting.is_settled());
-        assert_eq!(waiting.requeue_at, Some(after_seconds(now(), 200)));
-        let over = plan(timed, 300);
-        assert_eq!(over.events[0].message, "Marking for deletion Pod n/p");
-    }
-}

@@ -70,33 +70,3 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     });
     plan
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::scene::{Scene, now};
-
-    fn plan(ttl: Value, conditions: Value, age: i64) -> Plan {
-        let job = json!({"kind": "Job", "metadata": {"name": "j", "namespace": "n", "uid": "j", "resourceVersion": "7"},
-            "spec": {"ttlSecondsAfterFinished": ttl, "template": {}}, "status": {"conditions": conditions}});
-        let scene = Scene::default().with(job);
-        reconcile(&Key::new("n", "j"), scene.world(), &Turn::at(after_seconds(now(), age)))
-    }
-
-    #[test]
-    fn a_job_goes_that_long_after_its_end() {
-        let over = json!([{"type": "Failed", "status": "True", "lastTransitionTime": now().to_string()}]);
-        let early = plan(30.into(), over.clone(), 29);
-        assert!(early.is_settled());
-        assert_eq!(early.requeue_at, Some(after_seconds(now(), 30)));
-        let due = plan(30.into(), over.clone(), 30);
-        let verb = &due.actions().next().unwrap().verb;
-        assert!(
-            matches!(verb, Verb::Delete { propagation: Propagation::Foreground, resource_version: Some(v), .. } if v == "7")
-        );
-        assert_eq!(plan(Value::Null, over, 1000), Plan::default());
-        assert_eq!(plan(0.into(), json!([]), 1000), Plan::default(), "not over");
-    }
-}

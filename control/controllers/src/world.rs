@@ -5,17 +5,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
+    certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service,
-        ServiceAccount,
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+        ResourceQuota, Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    storage::v1::StorageClass,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,6 +27,7 @@ use crate::{
     graph::{Graph, GraphChange},
     informer::{Informer, Scope},
     key::Key,
+    node_ipam::Network,
     resource::{self, Resource},
     store::{Change, Store},
 };
@@ -31,11 +36,28 @@ use crate::{
 pub type Concerns<K> = fn(&Change<K>, &World, &mut Vec<Key>);
 
 /// Facts about the cluster that no object tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// PEM of the certificate authority to publish, if there is one.
     pub root_ca_pem: Option<String>,
+    /// How often an autoscaler looks at its metrics.
+    pub autoscaler_period: SignedDuration,
+    /// From where nodes that bring no pod network along get one, if they are to get one here.
+    pub node_networks: Option<Network>,
 }
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            root_ca_pem: None,
+            autoscaler_period: AUTOSCALER_PERIOD,
+            node_networks: None,
+        }
+    }
+}
+
+/// How often autoscalers look, as in Kubernetes.
+const AUTOSCALER_PERIOD: SignedDuration = SignedDuration::from_secs(15);
 
 macro_rules! kinds {
     ($($field:ident: $kind:ident in $scope:expr;)*) => {
@@ -176,6 +198,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    certificate_signing_requests: CertificateSigningRequest in Scope::all(resource::CERTIFICATE_SIGNING_REQUESTS);
     cluster_roles: ClusterRole in Scope::all(resource::CLUSTER_ROLES);
     config_maps: ConfigMap in Scope { fields: "metadata.name=kube-root-ca.crt", ..Scope::all(resource::CONFIG_MAPS) };
     controller_revisions: ControllerRevision in Scope::all(resource::CONTROLLER_REVISIONS);
@@ -184,16 +207,23 @@ kinds! {
     deployments: Deployment in Scope::all(resource::DEPLOYMENTS);
     endpoint_slices: EndpointSlice in Scope::all(resource::ENDPOINT_SLICES);
     endpoints: Endpoints in Scope::all(resource::ENDPOINTS);
+    horizontal_pod_autoscalers: HorizontalPodAutoscaler in Scope::all(resource::HORIZONTAL_POD_AUTOSCALERS);
     jobs: Job in Scope::all(resource::JOBS);
     leases: Lease in Scope { namespace: "kube-node-lease", ..Scope::all(resource::LEASES) };
     namespaces: Namespace in Scope::all(resource::NAMESPACES);
     nodes: Node in Scope::all(resource::NODES);
     persistent_volume_claims: PersistentVolumeClaim in Scope::all(resource::PERSISTENT_VOLUME_CLAIMS);
+    persistent_volumes: PersistentVolume in Scope::all(resource::PERSISTENT_VOLUMES);
     pod_disruption_budgets: PodDisruptionBudget in Scope::all(resource::POD_DISRUPTION_BUDGETS);
     pods: Pod in Scope::all(resource::PODS);
     replica_sets: ReplicaSet in Scope::all(resource::REPLICA_SETS);
     replication_controllers: ReplicationController in Scope::all(resource::REPLICATION_CONTROLLERS);
+    resource_quotas: ResourceQuota in Scope::all(resource::RESOURCE_QUOTAS);
+    secrets: Secret in Scope {
+        namespace: "kube-system", fields: "type=bootstrap.kubernetes.io/token", ..Scope::all(resource::SECRETS)
+    };
     service_accounts: ServiceAccount in Scope::all(resource::SERVICE_ACCOUNTS);
     services: Service in Scope::all(resource::SERVICES);
     stateful_sets: StatefulSet in Scope::all(resource::STATEFUL_SETS);
+    storage_classes: StorageClass in Scope::all(resource::STORAGE_CLASSES);
 }

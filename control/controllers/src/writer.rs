@@ -8,7 +8,9 @@ use kube::{
     core::Request,
 };
 use serde::Deserialize;
+use serde_json::Value;
 
+use crate::ask::Ask;
 use crate::plan::{Action, Propagation, Verb};
 
 /// Why a write did not go through.
@@ -109,6 +111,28 @@ impl Writer {
     /// When the server refuses or is not reached.
     pub async fn write(&self, action: &Action) -> Result<Written, WriteError> {
         let request = request(action).map_err(kube::Error::BuildRequest)?;
+        Ok(self.client.request(request).await?)
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// When the server refuses or is not reached.
+    pub async fn ask(&self, ask: &Ask) -> Result<Value, WriteError> {
+        let json = http::HeaderValue::from_static("application/json");
+        let request = http::Request::builder()
+            .uri(&ask.path)
+            .header(http::header::ACCEPT, json.clone());
+        let request = match &ask.review {
+            None => request.body(Vec::new()),
+            Some(review) => {
+                let request = request
+                    .method(http::Method::POST)
+                    .header(http::header::CONTENT_TYPE, json);
+                request.body(review.to_string().into_bytes())
+            }
+        };
+        let request = request.map_err(|error| WriteError::Transport(error.to_string()))?;
         Ok(self.client.request(request).await?)
     }
 }

@@ -9,7 +9,6 @@
 //! Policies and webhooks of users stand between: those that change come after [`mutate`], those that refuse after
 //! [`validate`], policies first.
 
-mod amounts;
 pub(crate) mod certificate;
 mod default_class;
 mod escalation;

@@ -1,4 +1,5 @@
-//! The objects that every cluster has: namespaces, roles, the system's priorities, and the service of the API itself.
+//! The objects that every cluster has: namespaces, roles, the system's priorities, the default class of storage, and the
+//! service of the API itself.
 //!
 //! They are written through the chain like everybody's, and only where something is missing: what an administrator added
 //! stays.
@@ -46,6 +47,7 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
     });
     try_join_all(accounts).await?;
     priority_classes(core).await?;
+    storage_class(core).await?;
     authentication(core).await?;
     api_service(core).await
 }
@@ -87,6 +89,18 @@ async fn priority_classes(core: &Arc<Core>) -> Result<(), BuildError> {
         create(core, "/apis/scheduling.k8s.io/v1/priorityclasses", class).await?;
     }
     Ok(())
+}
+
+/// The class of claims that name none: a directory on the node of the first pod that uses it.
+async fn storage_class(core: &Arc<Core>) -> Result<(), BuildError> {
+    let class = json!({
+        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "coracle.dev/node-local",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": true,
+    });
+    create(core, "/apis/storage.k8s.io/v1/storageclasses", class).await
 }
 
 /// How servers behind this one find out whom it trusts, and who may read that.

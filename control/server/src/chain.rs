@@ -27,7 +27,7 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, view};
+use crate::{authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, usage, view};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -171,6 +171,7 @@ impl Call<'_> {
             warnings: &warnings,
         };
         let mut answer = match (path.name.as_deref(), path.subresource.as_deref()) {
+            (name, _) if kind.is_made_on_reading() => usage::answer(&self, scope, name).await,
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
             (None, _) => self.collection(scope, body).await,
             (Some(name), None) => self.object(scope, name, body).await,

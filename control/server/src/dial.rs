@@ -85,9 +85,28 @@ pub struct ProcessStreams {
     pub terminal: Option<mpsc::Receiver<TerminalSize>>,
 }
 
+/// What a node's own API answered to a GET.
+#[derive(Debug, Clone)]
+pub struct NodeAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// What the server needs of nodes.
 #[async_trait]
 pub trait NodeDialer: Send + Sync {
+    /// Asks the node's own API, the kubelet's, with a GET of `path`, which may have a query. 503 where the node has no
+    /// such way to be asked, and then the API is looked for at the node's address.
+    async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
+        Err(ApiError::service_unavailable(format!(
+            "no connection to node {node:?} to ask it for {path}"
+        )))
+    }
+
     /// Reads a container's log on `node`. The stream ends where the log ends, or with `follow` where the container does.
     async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError>;
 

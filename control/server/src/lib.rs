@@ -50,14 +50,15 @@ mod token_request;
 mod tokens;
 mod transcode;
 mod turns;
+mod usage;
 mod view;
 mod webhook;
 
 pub use body::ResponseBody;
 pub use config::{Config, Version};
 pub use dial::{
-    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeDialer, PodTarget, ProcessStreams, TerminalSize,
-    Unconnected,
+    ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
+    TerminalSize, Unconnected,
 };
 pub use document::header_of;
 pub use health::ReadyCheck;

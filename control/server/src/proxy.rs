@@ -93,6 +93,13 @@ pub(crate) async fn answer(
     let (scheme, name, port) = address::split(name)
         .ok_or_else(|| ApiError::bad_request(format!("invalid {} request {name:?}", scope.kind.singular)))?;
     let object = document::tree(&*scope.record(name)?)?;
+    if scope.kind.plural == "nodes"
+        && port.is_empty()
+        && call.parts.method == Method::GET
+        && let Some(answer) = ask(call, name, &place).await?
+    {
+        return Ok(answer);
+    }
     let target = match scope.kind.plural.as_ref() {
         "pods" => address::pod(&object, scheme, port)?,
         "services" => address::service(&object, scheme, port)?,
@@ -111,6 +118,23 @@ pub(crate) async fn answer(
         return switch(answered, client_side, call.core.closing.child_token());
     }
     pass_back(answered, &place, &target).await
+}
+
+/// What the node itself tells, where it is connected; nothing where its API has to be looked for at its address.
+async fn ask(call: &Call<'_>, node: &str, place: &Place) -> Result<Option<Answer>, ApiError> {
+    let answered = match call.core.nodes.get(node, &place.target()).await {
+        Ok(answered) => answered,
+        Err(error) if error.code == 503 => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let status = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let content_type = HeaderValue::from_str(&answered.content_type)
+        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
+    Ok(Some(respond::typed(
+        status,
+        content_type,
+        ResponseBody::full(answered.body),
+    )))
 }
 
 /// 301 to the same place as a directory, so that relative links of its page lead below it.

@@ -72,6 +72,7 @@ impl Agent {
             pods_dir: config.pods_dir,
             restart_backoff: config.restart_backoff,
             create_backoff: config.create_backoff,
+            started: config.clock.now(),
             clock: config.clock,
             ledger: Mutex::default(),
             requests: Semaphore::new(MAX_REQUESTS),

@@ -4,6 +4,7 @@ use crate::cell::PodCell;
 use crate::exec::{self, ExecError, Streams};
 use crate::logs::{LogError, LogOptions, LogTarget};
 use crate::node::Node;
+use crate::stats::{self, NodeUse, PodUse, Told};
 use bytes::Bytes;
 use coracle_net::{NetError, Stream};
 use coracle_runtime::Usage;
@@ -159,6 +160,23 @@ impl AgentHandle {
             })
         };
         cells.iter().flat_map(of).collect()
+    }
+
+    /// Answers a GET of the kubelet's API as far as it tells what pods use; `None` for a path that is not of that kind.
+    #[must_use]
+    pub fn tell(&self, path: &str) -> Option<Told> {
+        let pods = || {
+            let cells: Vec<Arc<PodCell>> = self.cells.read().values().cloned().collect();
+            let mut pods: Vec<PodUse> = cells.iter().filter_map(|cell| PodUse::of(cell)).collect();
+            pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+            pods
+        };
+        let node = NodeUse {
+            name: &self.node.identity.name,
+            since: self.node.started,
+            memory_bytes: self.node.identity.capacity.memory_bytes,
+        };
+        stats::tell(path, &node, pods, self.node.clock.now())
     }
 
     fn find(&self, namespace: &str, pod: &str, uid: &str) -> Option<(String, Arc<PodCell>)> {

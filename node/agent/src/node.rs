@@ -11,6 +11,7 @@ use crate::objects::Objects;
 use coracle_images::{Image, ImageError, ImageStore};
 use coracle_net::Fabric;
 use coracle_runtime::{LoadError, Module, Runtime};
+use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -48,6 +49,8 @@ pub struct Node {
     pub restart_backoff: Limits,
     /// Attempts to create.
     pub create_backoff: Limits,
+    /// When the agent was built.
+    pub started: Timestamp,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Who was admitted.

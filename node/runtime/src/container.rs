@@ -52,6 +52,8 @@ pub enum StartError {
 pub struct Usage {
     /// CPU time in nanoseconds, host calls on the guest's behalf included.
     pub cpu_nanos: u64,
+    /// Nanoseconds of CPU a second, over the last [`USAGE_WINDOW`](crate::USAGE_WINDOW).
+    pub cpu_rate_nanos: u64,
     /// Bytes of linear memories, tables and socket buffers that it holds now.
     pub memory_bytes: u64,
 }
@@ -126,6 +128,7 @@ impl Container {
     pub fn usage(&self) -> Usage {
         Usage {
             cpu_nanos: self.shared.meter.total_nanos(),
+            cpu_rate_nanos: self.shared.meter.rate_nanos(),
             memory_bytes: self.shared.account.used_bytes(),
         }
     }

@@ -5,6 +5,7 @@
 //! until the period ends, and debt is carried on, so that the limit is exact in the long run. A running guest comes back to
 //! this place at every tick, see [`crate::ticker`].
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::limits::CPU_PERIOD;
+use crate::limits::{CPU_PERIOD, USAGE_WINDOW};
 use crate::ticker::Ticker;
+
+/// The distance of marks in the window: five of them tell the rate to a few hundredths.
+const MARK_NANOS: u64 = USAGE_WINDOW.as_nanos() as u64 / 5;
 
 /// Nanoseconds of CPU that the current thread has used.
 #[cfg(unix)]
@@ -71,12 +75,57 @@ impl Bucket {
     }
 }
 
+/// What was used lately: totals at past moments, by which the rate of the last seconds is told. Written only while the
+/// guest runs, so one that rests costs nothing.
+#[derive(Debug)]
+struct Recent {
+    /// Time and total, both in nanoseconds, oldest first. The first one is older than the window where there is such a one.
+    marks: VecDeque<(u64, u64)>,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self {
+            marks: VecDeque::from([(0, 0)]),
+        }
+    }
+
+    fn mark(&mut self, now: u64, total: u64) {
+        self.marks.push_back((now, total));
+        let window = USAGE_WINDOW.as_nanos() as u64;
+        while self.marks.get(1).is_some_and(|(at, _)| at + window <= now) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Nanoseconds of CPU a second over the window that ends now, or over the whole life of a younger container.
+    fn rate(&self, now: u64, total: u64) -> u64 {
+        let since = now.saturating_sub(USAGE_WINDOW.as_nanos() as u64);
+        let later = self.marks.iter().copied().chain([(now, total)]);
+        let mut before = (0, 0);
+        for (at, used) in later {
+            if at >= since && at > before.0 {
+                // Between two marks the use was even.
+                let part = u128::from(used.saturating_sub(before.1)) * u128::from(since.saturating_sub(before.0));
+                let then = before.1 + (part / u128::from(at - before.0)) as u64;
+                let span = now.saturating_sub(since).max(1);
+                return (u128::from(total.saturating_sub(then)) * 1_000_000_000 / u128::from(span)) as u64;
+            }
+            before = (at, used);
+        }
+        0
+    }
+}
+
 /// The CPU of one container, shared by all of its instances.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     start: Instant,
     total_nanos: AtomicU64,
     bucket: Option<Mutex<Bucket>>,
+    recent: Mutex<Recent>,
+    /// When the next mark is due, in nanoseconds since the start.
+    mark_at: AtomicU64,
 }
 
 impl CpuMeter {
@@ -85,7 +134,15 @@ impl CpuMeter {
             start: Instant::now(),
             total_nanos: AtomicU64::new(0),
             bucket: limit_milli.map(|milli| Mutex::new(Bucket::new(milli))),
+            recent: Mutex::new(Recent::new()),
+            mark_at: AtomicU64::new(MARK_NANOS),
         })
+    }
+
+    /// Nanoseconds of CPU a second, over the last [`USAGE_WINDOW`].
+    pub(crate) fn rate_nanos(&self) -> u64 {
+        let recent = self.recent.lock();
+        recent.rate(self.start.elapsed().as_nanos() as u64, self.total_nanos())
     }
 
     pub(crate) fn total_nanos(&self) -> u64 {
@@ -99,7 +156,16 @@ impl CpuMeter {
     }
 
     fn charge(&self, nanos: u64) {
-        self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let before = self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let began = (self.start.elapsed().as_nanos() as u64).saturating_sub(nanos);
+        if began >= self.mark_at.load(Ordering::Relaxed) {
+            let mut recent = self.recent.lock();
+            // Another thread may have been here meanwhile.
+            if began >= self.mark_at.load(Ordering::Relaxed) {
+                self.mark_at.store(began + MARK_NANOS, Ordering::Relaxed);
+                recent.mark(began, before);
+            }
+        }
         if let Some(bucket) = &self.bucket {
             bucket.lock().charge(nanos);
         }
@@ -172,7 +238,37 @@ mod tests {
         assert_eq!(bucket.admit(100 * PERIOD + 1), Some(101 * PERIOD));
     }
 
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let mut recent = Recent::new();
+        assert_eq!(recent.rate(2 * SECOND, SECOND), SECOND / 2, "a young container");
+        // Busy until second 10, then at rest.
+        for second in 1..=10 {
+            recent.mark(second * SECOND, second * SECOND);
+        }
+        assert_eq!(recent.rate(10 * SECOND, 10 * SECOND), SECOND);
+        assert_eq!(recent.rate(12 * SECOND, 10 * SECOND), SECOND * 3 / 5);
+        assert_eq!(recent.rate(60 * SECOND, 10 * SECOND), 0);
+        // A burst of one second after a long rest counts whole.
+        recent.mark(99 * SECOND, 10 * SECOND);
+        assert_eq!(recent.rate(100 * SECOND, 11 * SECOND), SECOND / 5);
+        assert!(recent.marks.len() < 8);
+    }
+
     proptest! {
+        #[test]
+        fn a_rate_never_tells_more_than_one_thread_can_use(steps in prop::collection::vec((1u64..3_000_000_000, 0u64..100), 1..40)) {
+            let (mut recent, mut now, mut total) = (Recent::new(), 0, 0);
+            for (pause, percent) in steps {
+                now += pause;
+                total += pause / 100 * percent;
+                prop_assert!(recent.rate(now, total) <= SECOND);
+                recent.mark(now, total);
+            }
+        }
+
         /// A guest that runs whenever it may, in slices of any size, gets its share and at most one slice more.
         #[test]
         fn the_share_is_exact_in_the_long_run(milli in 1u64..1000, slice in 1u64..20_000_000) {

@@ -27,6 +27,7 @@ pub use container::{Container, StartError, Usage};
 pub use engine::{EngineError, Metering};
 pub use exit::{Exit, ExitReason};
 pub use host::MountError;
+pub use limits::USAGE_WINDOW;
 pub use module::{LoadError, Module, ModuleInfo, ModuleKind};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use process::{ExecError, Process};

@@ -61,6 +61,9 @@ pub const FUEL_PER_YIELD: u64 = 1_000_000;
 
 /// The period over which a CPU limit holds, as the kernel's bandwidth control has it.
 pub const CPU_PERIOD: Duration = Duration::from_millis(100);
+/// Over how long the present use of CPU is told: long enough for a steady number, short enough for an autoscaler that looks
+/// every fifteen seconds to see only what is new.
+pub const USAGE_WINDOW: Duration = Duration::from_secs(5);
 
 /// Threads for blocking file operations, shared by all pods. A guest waits for one at a time.
 pub const BLOCKING_THREADS: usize = 64;

@@ -28,7 +28,7 @@ fn every_kind_is_found_by_its_names_and_no_name_twice() {
 
 #[test]
 fn every_kind_has_known_fields() {
-    for kind in Kinds::builtin().iter() {
+    for kind in Kinds::builtin().iter().filter(|kind| !kind.is_made_on_reading()) {
         let bodies = kind
             .subresources
             .iter()

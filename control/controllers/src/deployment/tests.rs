@@ -360,8 +360,8 @@ fn what_a_server_refuses_is_told_in_the_status() {
         message: "quota".into(),
     };
     let turn = Turn {
-        now: world.now,
         failure: Some(&failure),
+        ..Turn::at(world.now)
     };
     let plan = reconcile(&Key::new("n", "web"), world.world(), &turn);
     let Verb::Merge { patch, .. } = &plan.reports[0].verb else {

@@ -64,7 +64,7 @@ impl Cluster {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let client = |user: &str| Client::new(server.local(user, &[]), "default");
         let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
-        controllers.root_ca_pem = Some("pem".to_owned());
+        controllers.facts.root_ca_pem = Some("pem".to_owned());
         tasks.spawn(coracle_controllers::run(controllers, stop.clone()));
         let scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
         tasks.spawn(coracle_scheduler::run(scheduler, stop.clone()));

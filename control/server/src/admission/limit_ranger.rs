@@ -2,11 +2,11 @@
 
 use coracle_api::object;
 use coracle_api::quantity::Quantity;
+use coracle_api::quota::amounts::{self, Amounts};
 use coracle_api::status::ApiError;
 use coracle_store::Snapshot;
 use serde_json::Value;
 
-use super::amounts::{self, Amounts};
 use super::{Request, is};
 use crate::document;
 

@@ -5,20 +5,18 @@
 //! piece. A quota that does not know yet what is used is filled from the namespace's objects first. A namespace without
 //! quotas costs one look-up.
 
-mod scopes;
-mod usage;
-
 use std::collections::HashSet;
 
 use coracle_api::kinds::Kind;
 use coracle_api::object;
 use coracle_api::quantity::Quantity;
+use coracle_api::quota::amounts::{self, Amounts};
+use coracle_api::quota::{scopes, usage};
 use coracle_api::status::ApiError;
 use coracle_store::{Change, Expect, Key, Record, Snapshot};
 use serde_json::Value;
 
 use super::Request;
-use super::amounts::{self, Amounts};
 use crate::document;
 use crate::registry::Scope;
 

@@ -84,6 +84,7 @@ const VIEW: &[Rule] = &[
     ),
     Rule(&["discovery.k8s.io"], &["endpointslices"], READ),
     Rule(&["events.k8s.io"], &["events"], READ),
+    Rule(&["metrics.k8s.io"], &["nodes", "pods"], READ),
     Rule(
         &["networking.k8s.io"],
         &["ingresses", "ingresses/status", "networkpolicies"],

@@ -50,6 +50,9 @@ struct Operation<'a> {
 
 /// Adds all paths of a kind.
 pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
+    if kind.is_made_on_reading() {
+        return; // its schema is nowhere written down
+    }
     let root = format!("/{}", path(&kind.group, &kind.version));
     if kind.namespaced && kind.allows("list") {
         let all = Operation {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use coracle_api::object;
-use coracle_api::quantity::Quantity;
+use crate::object;
+use crate::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 /// Amounts by the names of their resources.
-pub(super) type Amounts = BTreeMap<String, Quantity>;
+pub type Amounts = BTreeMap<String, Quantity>;
 
 /// The amounts in a list of an object; what cannot be read is not there.
-pub(super) fn read(object: &Value, path: &str) -> Amounts {
+pub fn read(object: &Value, path: &str) -> Amounts {
     let entries = object::map(object, path).into_iter().flatten();
     let amount = |value: &Value| Quantity::parse(value.as_str()?).ok();
     entries
@@ -19,7 +19,7 @@ pub(super) fn read(object: &Value, path: &str) -> Amounts {
 }
 
 /// Amounts as they stand in an object.
-pub(super) fn write(amounts: &Amounts) -> Value {
+pub fn write(amounts: &Amounts) -> Value {
     let entries = amounts
         .iter()
         .map(|(name, amount)| (name.clone(), json!(amount.to_string())));
@@ -27,7 +27,7 @@ pub(super) fn write(amounts: &Amounts) -> Value {
 }
 
 /// Adds amounts to others.
-pub(super) fn add(sum: &mut Amounts, more: &Amounts) {
+pub fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let known = sum.entry(name.clone()).or_insert(Quantity::ZERO);
         *known = *known + *amount;
@@ -45,7 +45,7 @@ fn raise(to: &mut Amounts, least: &Amounts) {
 
 /// What a pod asks for (`requests`) or may take (`limits`): its containers together, or while it starts the largest of its
 /// init containers, those that go on running included; and what running it costs on top.
-pub(super) fn of_pod(pod: &Value, which: &str) -> Amounts {
+pub fn of_pod(pod: &Value, which: &str) -> Amounts {
     let path = format!("resources.{which}");
     let mut sum = Amounts::new();
     for container in object::list(pod, "spec.containers") {

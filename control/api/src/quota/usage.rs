@@ -1,12 +1,12 @@
 //! What an object takes of what a quota limits.
 
-use coracle_api::kinds::Kind;
-use coracle_api::object;
-use coracle_api::quantity::Quantity;
+use crate::kinds::Kind;
+use crate::object;
+use crate::quantity::Quantity;
 use serde_json::Value;
 
-use crate::admission::amounts::{self, Amounts};
-use crate::admission::is;
+use super::amounts::{self, Amounts};
+use super::is;
 
 /// Resources that a quota limits by their own name, meaning what is requested.
 const PLAIN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -23,7 +23,7 @@ const COUNTED: [&str; 7] = [
 const CLASS: &str = ".storageclass.storage.k8s.io/";
 
 /// Whether objects of a kind can take anything of it.
-pub(super) fn concerns(kind: &Kind, hard: &Amounts) -> bool {
+pub fn concerns(kind: &Kind, hard: &Amounts) -> bool {
     let plural = kind.plural.as_ref();
     let core = kind.group.is_empty();
     let count = format!("count/{}", kind.group_resource());
@@ -32,7 +32,7 @@ pub(super) fn concerns(kind: &Kind, hard: &Amounts) -> bool {
 }
 
 /// What an object takes of the resources in `hard`.
-pub(super) fn of(kind: &Kind, object: &Value, hard: &Amounts) -> Amounts {
+pub fn of(kind: &Kind, object: &Value, hard: &Amounts) -> Amounts {
     let mut used = Amounts::new();
     let one = Quantity::from_value(1);
     used.insert(format!("count/{}", kind.group_resource()), one);
@@ -108,7 +108,7 @@ fn claim(claim: &Value, used: &mut Amounts) {
 }
 
 /// What the containers of a new pod leave unsaid that a quota has to know: `limits.cpu for: a,b`.
-pub(super) fn unsaid(kind: &Kind, pod: &Value, hard: &Amounts) -> Vec<String> {
+pub fn unsaid(kind: &Kind, pod: &Value, hard: &Amounts) -> Vec<String> {
     if !is(kind, "", "Pod") {
         return Vec::new();
     }
@@ -142,7 +142,7 @@ pub(super) fn unsaid(kind: &Kind, pod: &Value, hard: &Amounts) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::kinds;
+    use crate::kinds::Kinds;
     use serde_json::json;
 
     fn hard(names: &[&str]) -> Amounts {
@@ -153,7 +153,8 @@ mod tests {
     }
 
     fn used(plural: &str, object: Value, names: &[&str]) -> Vec<String> {
-        let kind = kinds().find("", "v1", plural).unwrap();
+        let kinds = Kinds::builtin();
+        let kind = kinds.find("", "v1", plural).unwrap();
         let used = of(kind, &object, &hard(names));
         used.iter().map(|(name, amount)| format!("{name}={amount}")).collect()
     }
@@ -182,7 +183,8 @@ mod tests {
 
     #[test]
     fn containers_have_to_say_what_is_limited() {
-        let kind = kinds().find("", "v1", "pods").unwrap();
+        let kinds = Kinds::builtin();
+        let kind = kinds.find("", "v1", "pods").unwrap();
         let pod =
             json!({"spec": {"containers": [{"name": "b"}, {"name": "a", "resources": {"limits": {"cpu": "1"}}}]}});
         let names = ["limits.cpu", "requests.memory", "pods"];

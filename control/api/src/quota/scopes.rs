@@ -1,14 +1,14 @@
 //! Which objects a quota is about.
 
-use coracle_api::kinds::Kind;
-use coracle_api::object;
+use crate::kinds::Kind;
+use crate::object;
 use serde_json::Value;
 
-use crate::admission::is;
+use super::is;
 
 /// Whether a quota counts an object. Scopes are about pods; a quota with scopes counts nothing else, but for claims of a
 /// class of volume attributes.
-pub(super) fn matches(quota: &Value, kind: &Kind, object: &Value) -> bool {
+pub fn matches(quota: &Value, kind: &Kind, object: &Value) -> bool {
     let scopes = object::list(quota, "spec.scopes").iter().filter_map(Value::as_str);
     let selected = object::list(quota, "spec.scopeSelector.matchExpressions");
     let mut simple = scopes.map(|scope| matches_scope(kind, object, scope, "Exists", &[]));
