@@ -20,6 +20,5 @@ mod restart;
 mod rights;
 mod stories;
 mod streams;
-mod volumes;
 mod workloads;
 mod world;
