@@ -72,7 +72,7 @@ pub(crate) fn body(value: &Value) -> Result<Body, ApiError> {
     let top = value
         .as_object()
         .ok_or_else(|| ApiError::internal("object is no JSON object".to_owned()))?;
-    let mut json = Vec::with_capacity(1024);
+    let mut json = Vec::with_capacity(2048);
     let mut revision_at = None;
     json.push(b'{');
     for (name, member) in top {
