@@ -55,8 +55,14 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub dns_listen: SocketAddr,
     /// How many virtual nodes run in this process.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_NODES)))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_NODES)))]
     pub nodes: u16,
+    /// How many further nodes only pretend to run their pods; they have the label `coracle.dev/simulated`.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=i64::from(coracle_simulated::MAX_NODES)))]
+    pub simulated_nodes: u16,
+    /// YAML file that says how long pretending pods take to start, run and stop; see docs/simulated-nodes.md.
+    #[arg(long, value_name = "FILE", requires = "simulated_nodes")]
+    pub simulated_delays: Option<PathBuf>,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,

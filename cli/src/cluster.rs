@@ -18,8 +18,10 @@ use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, Fabric, FabricConfig, NodePorts};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::{Pki, Server};
+use coracle_simulated::Delays;
 use coracle_store::{SledEngine, Store};
 use jiff::SignedDuration;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{data_dir::DataDir, dial::Nodes, kubeconfig};
@@ -43,6 +45,10 @@ pub struct ClusterConfig {
     pub nodes: u16,
     /// How often autoscalers look at their metrics.
     pub autoscaler_period: SignedDuration,
+    /// How many further nodes only pretend to run their pods.
+    pub simulated: u16,
+    /// How long pretending pods take.
+    pub delays: Delays,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
     pub cache: Option<PathBuf>,
 }
@@ -58,6 +64,8 @@ impl ClusterConfig {
             dns_listen: any,
             nodes: 1,
             autoscaler_period: Facts::default().autoscaler_period,
+            simulated: 0,
+            delays: Delays::default(),
             cache: None,
         }
     }
@@ -122,6 +130,9 @@ impl Cluster {
         cluster.start_network(dns_udp, dns_tcp);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
         cluster.start_nodes(&server, &nodes, config.nodes, cache).await?;
+        cluster
+            .start_simulated(&server, config.simulated, config.delays)
+            .await?;
         kubeconfig::write(&cluster.kubeconfig_path(), &cluster.access)?;
         ready.set(true);
         Ok(cluster)
@@ -144,9 +155,10 @@ impl Cluster {
             autoscaler_period,
             ..Facts::default()
         };
+        let mut scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
+        scheduler.informers = Some(controllers.informers.clone());
         self.clients
             .spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
-        let scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
         self.clients
             .spawn(coracle_scheduler::run(scheduler, self.stop_clients.clone()));
     }
@@ -200,6 +212,22 @@ impl Cluster {
                 .await
                 .context("a node could not register")?;
         }
+        Ok(())
+    }
+
+    async fn start_simulated(&self, server: &Server, count: u16, delays: Delays) -> anyhow::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        // One client is all these nodes, and no node may write to another's pods.
+        let client = kube::Client::new(server.local("coracle:simulated-nodes", &["system:masters"]), "default");
+        let (registered, mut done) = watch::channel(false);
+        let config = coracle_simulated::Config { client, count, delays };
+        self.clients
+            .spawn(coracle_simulated::run(config, registered, self.stop_clients.clone()));
+        done.wait_for(|done| *done)
+            .await
+            .context("a simulated node could not register")?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use coracle_simulated::Delays;
 
 use crate::{
     args::{ClusterArgs, DataDirArgs},
@@ -54,9 +55,19 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         listen: args.listen,
         dns_listen: args.dns_listen,
         nodes: args.nodes,
+        simulated: args.simulated_nodes,
+        delays: delays(args)?,
         ..ClusterConfig::new(data)
     };
     Cluster::start(config).await
+}
+
+fn delays(args: &ClusterArgs) -> anyhow::Result<Delays> {
+    let Some(path) = &args.simulated_delays else {
+        return Ok(Delays::default());
+    };
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_yaml::from_slice(&text).with_context(|| format!("{} does not say delays", path.display()))
 }
 
 /// Says where the cluster is, and makes kubectl find it unless that is not wanted.

@@ -1,7 +1,9 @@
 //! Whether a pod may be on a node, as far as its own specification and the node's taints say: for controllers that must
 //! know without asking the scheduler.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
+};
 
 /// Whether the toleration covers the taint.
 #[must_use]
@@ -47,10 +49,18 @@ pub fn wants(spec: &PodSpec, node: &Node) -> bool {
         .all(|(key, value)| label(key) == Some(value.as_str()));
     let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
     let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_fits(term, node)))
+    selected && required.is_none_or(|selector| self::selected(selector, node))
 }
 
-fn term_fits(term: &NodeSelectorTerm, node: &Node) -> bool {
+/// Whether one of the selector's terms picks the node.
+#[must_use]
+pub fn selected(selector: &NodeSelector, node: &Node) -> bool {
+    selector.node_selector_terms.iter().any(|term| term_fits(term, node))
+}
+
+/// Whether the term picks the node; an empty one picks none.
+#[must_use]
+pub fn term_fits(term: &NodeSelectorTerm, node: &Node) -> bool {
     let labels = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if labels.is_empty() && fields.is_empty() {

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use coracle_controllers::{key::Key, store::controller_uid};
+use coracle_controllers::{key::Key, pods, store::controller_uid};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec, Toleration};
 
-use crate::resources::{self, Resources};
+use crate::{
+    affinity::{self, Term},
+    resources::{self, Resources},
+    spread::{self, Constraint},
+    volumes::{self, ClaimName},
+};
 
 /// A port on the node itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +54,14 @@ pub struct Candidate {
     pub host_ports: Vec<HostPort>,
     /// The uid of its controller; empty if it has none.
     pub controller: Arc<str>,
+    /// What it wants of the pods around it.
+    pub terms: Vec<Arc<Term>>,
+    /// How it asks to be spread.
+    pub spread: Vec<Constraint>,
+    /// The claims that it names.
+    pub claims: Vec<ClaimName>,
+    /// The only nodes that can take it, where it names them.
+    pub named_nodes: Option<Vec<String>>,
 }
 
 impl Candidate {
@@ -65,8 +78,22 @@ impl Candidate {
             presumed: resources::presumed(&pod),
             host_ports: host_ports(&pod),
             controller: controller_uid(meta).into(),
+            terms: affinity::terms(&pod),
+            spread: spread::constraints(&pod),
+            claims: volumes::claims(&pod),
+            named_nodes: named_nodes(&pod),
             pod,
         }
+    }
+
+    /// Whether a newer version of the pod is the same in all that counts here.
+    #[must_use]
+    pub fn is_still(&self, newer: &Pod) -> bool {
+        let (old, new) = (&self.pod.metadata, &newer.metadata);
+        old.labels == new.labels
+            && old.deletion_timestamp.is_some() == new.deletion_timestamp.is_some()
+            && *controller_uid(new) == *self.controller
+            && self.pod.spec == newer.spec
     }
 
     /// The pod's spec, which every stored pod has.
@@ -74,6 +101,52 @@ impl Candidate {
     pub fn spec(&self) -> Option<&PodSpec> {
         self.pod.spec.as_ref()
     }
+
+    /// Whether it is on its way out.
+    #[must_use]
+    pub fn is_terminating(&self) -> bool {
+        pods::is_terminating(&self.pod)
+    }
+
+    /// What it tolerates.
+    #[must_use]
+    pub fn tolerations(&self) -> &[Toleration] {
+        self.spec()
+            .and_then(|spec| spec.tolerations.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// The node that preemption made room on for it.
+    #[must_use]
+    pub fn nominated(&self) -> Option<&str> {
+        let status = self.pod.status.as_ref()?;
+        status.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// When it started, for telling older from newer.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        let started = self.pod.status.as_ref().and_then(|s| s.start_time.as_ref());
+        started.map_or(self.created, |time| time.0)
+    }
+}
+
+/// The nodes that the pod's required affinity names, if each of its terms names some. Daemon pods do.
+fn named_nodes(pod: &Pod) -> Option<Vec<String>> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let names = |term: &NodeSelectorTerm| {
+        let fields = term.match_fields.as_deref().unwrap_or_default();
+        let named = fields.iter().find(|f| f.key == "metadata.name" && f.operator == "In")?;
+        named.values.clone()
+    };
+    let mut all = Vec::new();
+    for term in &required.node_selector_terms {
+        all.extend(names(term)?);
+    }
+    all.sort_unstable();
+    all.dedup();
+    (!all.is_empty()).then_some(all)
 }
 
 fn host_ports(pod: &Pod) -> Vec<HostPort> {

@@ -3,24 +3,36 @@
 //! It is a client of the Kubernetes API and relies on nothing else. It must never write to a pod except through its
 //! binding and its status.
 
+pub mod affinity;
+pub mod attractions;
+pub mod binding;
+pub mod budgets;
 pub mod candidate;
 pub mod cluster;
+pub mod crowds;
 pub mod cycle;
+pub mod domains;
+pub mod happening;
+pub mod images;
+pub mod informers;
+pub mod node_info;
+pub mod nodes;
+pub mod nominations;
 pub mod plugins;
+pub mod posting;
+pub mod preemption;
 pub mod queue;
+pub mod report;
 pub mod resources;
 pub mod scheduler;
+pub mod selection;
+pub mod services;
+pub mod spread;
+pub mod volumes;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use coracle_controllers::{
-    clock::Clock,
-    events::Recorder,
-    informer::{Informer, Scope},
-    resource::{NODES, PODS},
-    world::Informers,
-    writer::Writer,
-};
+use coracle_controllers::{clock::Clock, events::Recorder, world::Informers, writer::Writer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::scheduler::Scheduler;
@@ -56,31 +68,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let recorder = Recorder::start(config.client.clone(), config.clock.clone(), &tasks, shutdown.clone());
     let writer = Writer::new(config.client.clone());
-    let (pods, nodes) = match &config.informers {
-        Some(shared) => (shared.pods.clone(), shared.nodes.clone()),
-        None => {
-            let (pods, nodes) = (
-                Arc::new(Informer::new(Scope::all(PODS))),
-                Arc::new(Informer::new(Scope::all(NODES))),
-            );
-            let running = (pods.clone(), nodes.clone());
-            let (client, stop) = (config.client.clone(), shutdown.clone());
-            tasks.spawn(async move { running.0.run(client, stop).await });
-            let (client, stop) = (config.client, shutdown.clone());
-            tasks.spawn(async move { running.1.run(client, stop).await });
-            (pods, nodes)
-        }
-    };
     let scheduler = Arc::new(Scheduler::new(config.scheduler_name, config.clock, writer, recorder));
-    scheduler.listen(&pods, &nodes);
-    // Deciding on half a world would crowd the nodes that were heard of first.
-    let synced = async {
-        nodes.store().wait_for(1, Duration::MAX).await;
-        pods.store().wait_for(1, Duration::MAX).await;
-    };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = synced => scheduler.run(tasks.clone(), shutdown.clone()).await,
+        () = async {
+            informers::follow(&scheduler, &config.client, config.informers.as_ref(), &tasks, &shutdown).await;
+            scheduler.run(tasks.clone(), shutdown.clone()).await;
+        } => {}
     }
     tasks.close();
     tasks.wait().await;

@@ -13,7 +13,10 @@ use std::{
 use coracle_controllers::clock::after_seconds;
 use jiff::Timestamp;
 
-use crate::candidate::Candidate;
+use crate::{
+    candidate::Candidate,
+    happening::{Happening, Happenings},
+};
 
 /// The pause after a pod's first failed attempt, and the longest one: Kubernetes' own numbers. It keeps a pod that
 /// cannot go anywhere from taking the turns of those that can.
@@ -23,17 +26,6 @@ const PAUSE_MOST_SECONDS: i64 = 10;
 /// recognised as one.
 const FLUSH_SECONDS: i64 = 300;
 
-/// Something that may let a pod fit that did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
-    /// A node came.
-    NodeAdded,
-    /// A node changed in what it offers, its labels, its taints or whether it takes pods.
-    NodeChanged,
-    /// A pod left a node.
-    PodGone,
-}
-
 type ActiveAt = (Reverse<i32>, Timestamp, u64);
 
 #[derive(Clone, Debug)]
@@ -41,11 +33,8 @@ enum Place {
     Active(ActiveAt),
     /// Until its pause is over.
     Paused((Timestamp, u64)),
-    /// Until something in the list happens, or until it is flushed.
-    Waiting {
-        since: (Timestamp, u64),
-        for_: Vec<Happening>,
-    },
+    /// Until one of these happens, or until it is flushed.
+    Waiting((Timestamp, u64), Happenings),
     /// Being tried or bound.
     Taken,
 }
@@ -64,16 +53,16 @@ pub struct Queue {
     entries: HashMap<Arc<str>, Entry>,
     active: BTreeMap<ActiveAt, Arc<str>>,
     paused: BTreeMap<(Timestamp, u64), Arc<str>>,
-    waiting: BTreeMap<(Timestamp, u64), Arc<str>>,
+    /// Those that wait for the same together, so that a happening finds whom it helps without looking at others.
+    waiting: HashMap<Happenings, BTreeMap<(Timestamp, u64), Arc<str>>>,
     serial: u64,
 }
 
 impl Queue {
     /// The pod wants a node. One that waits already is only brought up to date, and tried again if what it asks for
     /// has changed.
-    pub fn put(&mut self, candidate: Candidate) {
+    pub fn put(&mut self, candidate: Arc<Candidate>) {
         let uid = candidate.uid.clone();
-        let candidate = Arc::new(candidate);
         let Some(entry) = self.entries.get_mut(&uid) else {
             let entry = Entry {
                 candidate,
@@ -86,9 +75,8 @@ impl Queue {
             return;
         };
         let before = std::mem::replace(&mut entry.candidate, candidate);
-        let after = &entry.candidate.pod;
-        let changed = before.pod.spec != after.spec || before.pod.metadata.labels != after.metadata.labels;
-        if changed && matches!(entry.place, Place::Waiting { .. } | Place::Paused(_)) {
+        let changed = !before.is_still(&entry.candidate.pod);
+        if changed && matches!(entry.place, Place::Waiting(..) | Place::Paused(_)) {
             self.activate(&uid);
         }
     }
@@ -113,10 +101,8 @@ impl Queue {
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let paused = self.paused.first_key_value().map(|((when, _), _)| *when);
-        let flushed = self
-            .waiting
-            .first_key_value()
-            .map(|((since, _), _)| after_seconds(*since, FLUSH_SECONDS));
+        let waiting = self.waiting.values().filter_map(|pods| pods.first_key_value());
+        let flushed = waiting.map(|((since, _), _)| after_seconds(*since, FLUSH_SECONDS));
         paused.into_iter().chain(flushed).min()
     }
 
@@ -129,20 +115,21 @@ impl Queue {
     }
 
     /// The pod fits nowhere until one of these happens.
-    pub fn unfit(&mut self, uid: &str, until: Vec<Happening>, now: Timestamp) {
+    pub fn unfit(&mut self, uid: &str, until: Happenings, now: Timestamp) {
         self.serial += 1;
         let since = (now, self.serial);
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.tried = now;
-            entry.place = Place::Waiting { since, for_: until };
-            self.waiting.insert(since, entry.candidate.uid.clone());
+            entry.place = Place::Waiting(since, until);
+            let alike = self.waiting.entry(until).or_default();
+            alike.insert(since, entry.candidate.uid.clone());
         }
     }
 
     /// Something happened: the pods that it may help are tried again, after their pause.
     pub fn wake(&mut self, happening: Happening, now: Timestamp) {
-        let helped = |uid: &Arc<str>| matches!(self.entries.get(uid).map(|e| &e.place), Some(Place::Waiting { for_, .. }) if for_.contains(&happening));
-        let uids: Vec<Arc<str>> = self.waiting.values().filter(|uid| helped(uid)).cloned().collect();
+        let helped = self.waiting.iter().filter(|(until, _)| until.hold(happening));
+        let uids: Vec<Arc<str>> = helped.flat_map(|(_, pods)| pods.values().cloned()).collect();
         for uid in uids {
             self.pause(&uid);
         }
@@ -168,12 +155,13 @@ impl Queue {
             let uid = uid.clone();
             self.activate(&uid);
         }
-        while let Some(((since, _), uid)) = self.waiting.first_key_value()
-            && after_seconds(*since, FLUSH_SECONDS) <= now
-        {
-            let uid = uid.clone();
-            self.activate(&uid);
+        let due = |since: &Timestamp| after_seconds(*since, FLUSH_SECONDS) <= now;
+        let mut flushed: Vec<Arc<str>> = Vec::new();
+        for pods in self.waiting.values() {
+            let long = pods.iter().take_while(|((since, _), _)| due(since));
+            flushed.extend(long.map(|(_, uid)| uid.clone()));
         }
+        flushed.iter().for_each(|uid| self.activate(uid));
     }
 
     fn activate(&mut self, uid: &str) {
@@ -203,7 +191,14 @@ impl Queue {
         match std::mem::replace(&mut entry.place, Place::Taken) {
             Place::Active(at) => drop(self.active.remove(&at)),
             Place::Paused(at) => drop(self.paused.remove(&at)),
-            Place::Waiting { since, .. } => drop(self.waiting.remove(&since)),
+            Place::Waiting(since, until) => {
+                if let Some(alike) = self.waiting.get_mut(&until) {
+                    alike.remove(&since);
+                    if alike.is_empty() {
+                        self.waiting.remove(&until);
+                    }
+                }
+            }
             Place::Taken => {}
         }
     }
@@ -230,13 +225,13 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
-    fn pod(name: &str, priority: i32, created: i64, image: &str) -> Candidate {
-        Candidate::of(Arc::new(
+    fn pod(name: &str, priority: i32, created: i64, image: &str) -> Arc<Candidate> {
+        Arc::new(Candidate::of(Arc::new(
             serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "n", "uid": name, "creationTimestamp": at(created).to_string()},
             "spec": {"priority": priority, "containers": [{"name": "c", "image": image}]}}))
             .unwrap(),
-        ))
+        )))
     }
 
     fn take(queue: &mut Queue, now: i64) -> Option<String> {
@@ -272,12 +267,12 @@ mod tests {
         let mut queue = Queue::default();
         queue.put(pod("p", 0, 0, "i"));
         take(&mut queue, 0).unwrap();
-        queue.unfit("p", vec![Happening::NodeAdded], at(0));
+        queue.unfit("p", Happenings::of(&[Happening::NodeAdded]), at(0));
         queue.wake(Happening::PodGone, at(5));
         assert_eq!(take(&mut queue, 5), None);
         queue.wake(Happening::NodeAdded, at(5));
         assert_eq!(take(&mut queue, 5).as_deref(), Some("p"), "its pause is over already");
-        queue.unfit("p", vec![], at(6));
+        queue.unfit("p", Happenings::NONE, at(6));
         assert_eq!(queue.deadline(), Some(at(6 + FLUSH_SECONDS)));
         assert_eq!(take(&mut queue, 6 + FLUSH_SECONDS).as_deref(), Some("p"));
     }
@@ -287,7 +282,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.put(pod("p", 0, 0, "i"));
         take(&mut queue, 0).unwrap();
-        queue.unfit("p", vec![], at(0));
+        queue.unfit("p", Happenings::NONE, at(0));
         queue.put(pod("p", 0, 0, "i"));
         assert_eq!(take(&mut queue, 1), None);
         queue.put(pod("p", 0, 0, "other"));
@@ -303,7 +298,7 @@ mod tests {
         take(&mut queue, 0);
         queue.failed("a", at(0));
         take(&mut queue, 0);
-        queue.unfit("b", vec![], at(0));
+        queue.unfit("b", Happenings::NONE, at(0));
         take(&mut queue, 0);
         for name in ["a", "b", "c", "d"] {
             queue.remove(name);

@@ -6,116 +6,170 @@
 
 use std::sync::Arc;
 
-use coracle_controllers::{
-    clock::Clock,
-    events::Recorder,
-    informer::Informer,
-    plan::{Action, EventDraft, Target, reference},
-    pods,
-    resource::{NODES, PODS},
-    store::Change,
-    writer::{WriteError, Writer},
-};
+use coracle_controllers::{clock::Clock, events::Recorder, key::Key, pods, store::Change, writer::Writer};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Node, Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service},
+    policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
 };
-use kube::core::Request;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    binding::{BindError, Binding},
     candidate::Candidate,
     cluster::Cluster,
     cycle::{self, Unfit},
-    queue::{Happening, Queue},
+    happening::{Happening, Happenings},
+    nominations::Nominations,
+    preemption::{self, NoRoom, Room},
+    queue::Queue,
+    report::Report,
+    volumes::Serving,
 };
 
-/// Writes in flight at a time: enough that the store's group commit is full, bounded so that a thousand new pods do
-/// not become a thousand requests at once.
+/// Pods whose outcome is being written at a time: enough that the store's group commit is full, bounded so that a
+/// thousand new pods do not become a thousand requests at once. No further pod is decided on before one of them is done.
 const WRITES_LIMIT: usize = 128;
 
 /// Who tells the events.
-const COMPONENT: &str = "default-scheduler";
+pub const COMPONENT: &str = "default-scheduler";
 
 #[derive(Default)]
 struct State {
     cluster: Cluster,
     queue: Queue,
+    kept: Nominations,
+    /// Where in the order of nodes the next attempt begins.
+    start: usize,
 }
 
 /// What one look at the queue came to.
 enum Step {
-    Bind(Arc<Candidate>, Arc<str>),
-    Report(Arc<Candidate>, Unfit),
+    Bind(Binding),
+    Tell(Report),
     Wait(Option<Timestamp>),
 }
 
 /// The scheduler.
 pub struct Scheduler {
     name: String,
-    clock: Clock,
-    writer: Writer,
-    recorder: Recorder,
+    pub(crate) clock: Clock,
+    pub(crate) writer: Writer,
+    pub(crate) recorder: Recorder,
     state: Mutex<State>,
     changed: Notify,
-    writes: Semaphore,
+    /// Told when a claim changes.
+    pub(crate) claims_changed: Notify,
+    pub(crate) writes: Arc<Semaphore>,
 }
 
 impl Scheduler {
     /// A scheduler of the pods that name it.
     #[must_use]
     pub fn new(name: String, clock: Clock, writer: Writer, recorder: Recorder) -> Self {
-        let (state, changed, writes) = (Mutex::default(), Notify::new(), Semaphore::new(WRITES_LIMIT));
         Self {
             name,
             clock,
             writer,
             recorder,
-            state,
-            changed,
-            writes,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            claims_changed: Notify::new(),
+            writes: Arc::new(Semaphore::new(WRITES_LIMIT)),
         }
     }
 
-    /// Learns of changes from these informers.
-    pub fn listen(self: &Arc<Self>, pods: &Informer<Pod>, nodes: &Informer<Node>) {
-        let scheduler = self.clone();
-        nodes.subscribe(move |change| scheduler.saw_node(change));
-        let scheduler = self.clone();
-        pods.subscribe(move |change| scheduler.saw_pod(change));
-    }
-
-    fn saw_node(&self, change: &Change<Node>) {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        match (&change.old, &change.new) {
-            (old, Some(new)) => {
-                // Heartbeats change conditions only; those help nobody.
-                if old.as_ref().is_some_and(|old| same_offer(old, new)) {
-                    return;
-                }
-                state.cluster.put_node(new.clone());
-                let happening = if old.is_some() {
-                    Happening::NodeChanged
-                } else {
-                    Happening::NodeAdded
-                };
-                state.queue.wake(happening, now);
-            }
+    /// Takes in a change of a node.
+    pub fn saw_node(&self, change: &Change<Node>) {
+        let kinds = match (&change.old, &change.new) {
+            (None, Some(_)) => vec![Happening::NodeAdded],
+            // Heartbeats change conditions only; those help nobody.
+            (Some(old), Some(new)) => differences(old, new),
+            (_, None) => Vec::new(),
+        };
+        if kinds.is_empty() && change.new.is_some() {
+            return;
+        }
+        self.take_in(&kinds, |state| match (&change.old, &change.new) {
+            (_, Some(new)) => state.cluster.put_node(new.clone()),
             (Some(old), None) => state
                 .cluster
                 .remove_node(old.metadata.name.as_deref().unwrap_or_default()),
             (None, None) => {}
+        });
+    }
+
+    /// Takes in a change of a namespace.
+    pub fn saw_namespace(&self, change: &Change<Namespace>) {
+        let labels = |namespace: &Arc<Namespace>| namespace.metadata.labels.clone().unwrap_or_default();
+        if change.new.is_some() && change.old.as_ref().map(labels) == change.new.as_ref().map(labels) {
+            return;
+        }
+        let name = change.latest().and_then(|namespace| namespace.metadata.name.clone());
+        self.take_in(&[Happening::Namespace], |state| {
+            let labels = change.new.as_ref().map(labels);
+            state.cluster.put_namespace(name.as_deref().unwrap_or_default(), labels);
+        });
+    }
+
+    /// Takes in a change of a service.
+    pub fn saw_service(&self, change: &Change<Service>) {
+        let Some(service) = change.latest() else { return };
+        let key = Key::of(&service.metadata);
+        self.take_in(&[], |state| state.cluster.services.put(key, change.new.as_deref()));
+    }
+
+    /// Takes in a change of a claim.
+    pub fn saw_claim(&self, change: &Change<PersistentVolumeClaim>) {
+        let Some(claim) = change.latest() else { return };
+        let key = Key::of(&claim.metadata);
+        self.take_in(&[Happening::Claim], |state| {
+            state.cluster.volumes.put_claim(key, change.new.clone());
+        });
+        self.claims_changed.notify_waiters();
+    }
+
+    /// Takes in a change of a volume.
+    pub fn saw_volume(&self, change: &Change<PersistentVolume>) {
+        let name = change.latest().and_then(|volume| volume.metadata.name.clone());
+        self.take_in(&[Happening::Volume], |state| {
+            let name = name.as_deref().unwrap_or_default();
+            state.cluster.volumes.put_volume(name, change.new.clone());
+        });
+    }
+
+    /// Takes in a change of a storage class.
+    pub fn saw_class(&self, change: &Change<StorageClass>) {
+        let name = change.latest().and_then(|class| class.metadata.name.clone());
+        self.take_in(&[Happening::Volume], |state| {
+            let name = name.as_deref().unwrap_or_default();
+            state.cluster.volumes.put_class(name, change.new.clone());
+        });
+    }
+
+    /// Takes in a change of a disruption budget.
+    pub fn saw_budget(&self, change: &Change<PodDisruptionBudget>) {
+        self.take_in(&[], |state| {
+            state.cluster.put_budget(change.old.as_deref(), change.new.as_ref());
+        });
+    }
+
+    fn take_in(&self, kinds: &[Happening], change: impl FnOnce(&mut State)) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        change(&mut state);
+        for kind in kinds {
+            state.queue.wake(*kind, now);
         }
         drop(state);
         self.changed.notify_one();
     }
 
-    fn saw_pod(&self, change: &Change<Pod>) {
+    /// Takes in a change of a pod.
+    pub fn saw_pod(&self, change: &Change<Pod>) {
         let Some(pod) = change.latest() else { return };
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let now = self.clock.now();
@@ -129,16 +183,13 @@ impl Scheduler {
         if change.new.is_none() || pods::is_finished(pod) {
             state.leave(uid, now);
         } else if let Some(node) = pods::node(pod) {
-            state.queue.remove(uid);
-            state.cluster.place(Candidate::of(pod.clone()), node);
-            return;
-        } else if self.wants_node(pod) {
-            // The server may tell of a write from before the binding that is under way; the reservation stands.
-            if !state.cluster.is_placed(uid) {
-                state.queue.put(Candidate::of(pod.clone()));
+            if !state.is_on(pod, node, now) {
+                return;
             }
+        } else if self.wants_node(pod) {
+            state.waits(pod);
         } else {
-            state.queue.remove(uid);
+            state.forget(uid);
         }
         drop(state);
         self.changed.notify_one();
@@ -152,26 +203,42 @@ impl Scheduler {
 
     /// Schedules until `shutdown`.
     pub async fn run(self: Arc<Self>, tasks: TaskTracker, shutdown: CancellationToken) {
-        loop {
+        while !shutdown.is_cancelled() {
+            // Nothing is decided that could not be written at once.
+            let permit = tokio::select! {
+                () = shutdown.cancelled() => return,
+                permit = self.writes.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
             match self.step() {
-                Step::Bind(pod, node) => drop(tasks.spawn(self.clone().bind(pod, node))),
-                Step::Report(pod, unfit) => drop(tasks.spawn(self.clone().report(pod, unfit))),
-                Step::Wait(deadline) => tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = self.changed.notified() => {}
-                    () = async {
-                        match deadline {
-                            Some(when) => self.clock.sleep_until(when).await,
-                            None => std::future::pending().await,
-                        }
-                    } => {}
-                },
+                Step::Bind(binding) => drop(tasks.spawn(self.clone().bind(binding, permit))),
+                Step::Tell(report) => {
+                    let scheduler = self.clone();
+                    tasks.spawn(async move {
+                        scheduler.tell(report).await;
+                        drop(permit);
+                    });
+                }
+                Step::Wait(deadline) => {
+                    drop(permit);
+                    self.wait(deadline, &shutdown).await;
+                }
             }
-            if shutdown.is_cancelled() {
-                return;
-            }
-            // Bindings that were just started go ahead of the next decision.
+            // Writes that were just started go ahead of the next decision.
             tokio::task::yield_now().await;
+        }
+    }
+
+    async fn wait(&self, deadline: Option<Timestamp>, shutdown: &CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.changed.notified() => {}
+            () = async {
+                match deadline {
+                    Some(when) => self.clock.sleep_until(when).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
         }
     }
 
@@ -181,137 +248,181 @@ impl Scheduler {
         let Some(pod) = state.queue.take(now) else {
             return Step::Wait(state.queue.deadline());
         };
-        match cycle::decide(&pod, &state.cluster, rand::random()) {
-            Ok(node) => {
-                state.cluster.place((*pod).clone(), &node);
-                Step::Bind(pod, node)
-            }
-            Err(unfit) => {
-                state.queue.unfit(&pod.uid, unfit.helped_by.clone(), now);
-                Step::Report(pod, unfit)
-            }
+        let State {
+            cluster, kept, start, ..
+        } = &mut *state;
+        let attempt = cycle::decide(&pod, cluster, kept, *start, rand::random());
+        *start = start
+            .wrapping_add(attempt.looked_at)
+            .checked_rem(cluster.size())
+            .unwrap_or(0);
+        match attempt.outcome {
+            Ok(node) => Step::Bind(state.reserve(pod, node, now)),
+            Err(unfit) => Step::Tell(state.refuse(pod, unfit, now)),
         }
     }
 
-    async fn bind(self: Arc<Self>, pod: Arc<Candidate>, node: Arc<str>) {
-        let Ok(_permit) = self.writes.acquire().await else {
-            return;
-        };
-        match self.write_binding(&pod, &node).await {
-            Ok(()) => {
-                self.state.lock().queue.remove(&pod.uid);
-                let message = format!("Successfully assigned {} to {node}", pod.key);
-                self.recorder
-                    .record(COMPONENT, EventDraft::normal(about(&pod), "Scheduled", message));
-            }
-            Err(error) => self.unbound(&pod, &node, &error),
-        }
+    /// The uid of the claim, as last seen.
+    pub(crate) fn claim_uid(&self, key: &Key) -> Option<String> {
+        let state = self.state.lock();
+        state.cluster.volumes.claim(key)?.metadata.uid.clone()
     }
 
-    async fn write_binding(&self, pod: &Candidate, node: &str) -> Result<(), WriteError> {
-        let (name, namespace) = (&*pod.key.name, &*pod.key.namespace);
-        let body = json!({
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": name, "namespace": namespace, "uid": &*pod.uid},
-            "target": {"apiVersion": "v1", "kind": NODES.kind, "name": node},
-        });
-        let request = Request::new(PODS.path(namespace));
-        let body = body.to_string().into_bytes();
-        let request = request.create_subresource("binding", name, &Default::default(), body);
-        let request = request.map_err(kube::Error::BuildRequest)?;
-        Ok(self.writer.client().request_text(request).await.map(drop)?)
+    /// Whether all claims of the pod are bound.
+    pub(crate) fn are_bound(&self, pod: &Candidate) -> bool {
+        self.state.lock().cluster.volumes.all_bound(&pod.claims)
+    }
+
+    /// The pod was bound.
+    pub(crate) fn bound(&self, pod: &Candidate) {
+        self.state.lock().forget(&pod.uid);
     }
 
     /// The binding did not go through: the reservation is given back, and the pod tried again unless it is gone.
-    fn unbound(&self, pod: &Candidate, node: &str, error: &WriteError) {
-        tracing::debug!(pod = %pod.key, node, %error, "binding failed");
+    pub(crate) fn unbound(&self, binding: &Binding, error: &BindError) {
+        let Binding { pod, node, servings } = binding;
+        tracing::debug!(pod = %pod.key, %node, %error, "binding failed");
         let now = self.clock.now();
         let mut state = self.state.lock();
-        if state.cluster.displace(&pod.uid) {
+        state.cluster.volumes.take_back(servings);
+        if state.cluster.displace(&pod.uid).is_some() {
             state.queue.wake(Happening::PodGone, now);
         }
-        if error.is_not_found() {
-            state.queue.remove(&pod.uid);
+        if matches!(error, BindError::Write(error) if error.is_not_found()) {
+            state.forget(&pod.uid);
         } else {
             state.queue.failed(&pod.uid, now);
         }
         drop(state);
         self.changed.notify_one();
     }
-
-    async fn report(self: Arc<Self>, pod: Arc<Candidate>, unfit: Unfit) {
-        let Ok(_permit) = self.writes.acquire().await else {
-            return;
-        };
-        self.recorder.record(
-            COMPONENT,
-            EventDraft::warning(about(&pod), "FailedScheduling", unfit.message.clone()),
-        );
-        let Some(conditions) = unschedulable(&pod.pod, unfit.message, self.clock.now()) else {
-            return;
-        };
-        let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": conditions}});
-        let action = Action::status(
-            Target {
-                resource: PODS,
-                key: pod.key.clone(),
-            },
-            patch,
-        );
-        if let Err(error) = self.writer.write(&action).await {
-            tracing::debug!(pod = %pod.key, %error, "a condition was not written");
-        }
-    }
 }
 
 impl State {
+    /// The pod wants no node any more.
+    fn forget(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.kept.remove(uid);
+    }
+
+    /// The pod is gone, or has ended.
     fn leave(&mut self, uid: &str, now: Timestamp) {
         self.queue.remove(uid);
-        if self.cluster.displace(uid) {
+        if self.kept.remove(uid) | self.cluster.displace(uid).is_some() {
             self.queue.wake(Happening::PodGone, now);
         }
     }
+
+    /// The pod is on the node. True if that is news to those who wait.
+    fn is_on(&mut self, pod: &Arc<Pod>, node: &str, now: Timestamp) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.forget(uid);
+        if let Some(placed) = self.cluster.placed(uid)
+            && self.cluster.find(node) == Some(placed.node)
+            && placed.pod.is_still(pod)
+        {
+            self.cluster.refresh(uid, pod);
+            return false;
+        }
+        self.cluster.place(Arc::new(Candidate::of(pod.clone())), node);
+        self.queue.wake(Happening::PodPlaced, now);
+        true
+    }
+
+    /// The pod wants a node.
+    fn waits(&mut self, pod: &Arc<Pod>) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        // The server may tell of a write from before the binding that is under way; the reservation stands.
+        if self.cluster.placed(uid).is_some() {
+            return;
+        }
+        let candidate = Arc::new(Candidate::of(pod.clone()));
+        if let Some(node) = candidate.nominated()
+            && self.kept.of(uid).is_none()
+        {
+            self.kept.put(&candidate, node);
+        }
+        self.queue.put(candidate);
+    }
+
+    /// The pod goes to the node, as far as this scheduler can say.
+    fn reserve(&mut self, pod: Arc<Candidate>, node: Arc<str>, now: Timestamp) -> Binding {
+        let servings = self.servings(&pod, &node);
+        self.cluster.volumes.promise(&servings);
+        self.kept.remove(&pod.uid);
+        self.cluster.place(pod.clone(), &node);
+        self.queue.wake(Happening::PodPlaced, now);
+        Binding { pod, node, servings }
+    }
+
+    fn servings(&self, pod: &Candidate, node: &str) -> Vec<Serving> {
+        if pod.claims.is_empty() {
+            return Vec::new();
+        }
+        let volumes = &self.cluster.volumes;
+        let needs = volumes.needs(&pod.pod, &pod.claims).unwrap_or_default();
+        let node = self.cluster.find(node).and_then(|index| self.cluster.node(index));
+        node.and_then(|(_, node)| volumes.serve(&needs, node))
+            .unwrap_or_default()
+    }
+
+    /// The pod fits nowhere: it waits, and room is made for it if it matters enough.
+    fn refuse(&mut self, pod: Arc<Candidate>, unfit: Unfit, now: Timestamp) -> Report {
+        let mut report = Report {
+            pod: pod.clone(),
+            message: unfit.message.clone(),
+            nominated: None,
+            victims: Vec::new(),
+            outdone: Vec::new(),
+        };
+        if unfit.nodes > 0 {
+            match preemption::preempt(&pod, &mut self.cluster, &self.kept, &unfit, rand::random()) {
+                Ok(Room { node, victims, .. }) => {
+                    let lesser = self.kept.on(&node).filter(|other| other.priority < pod.priority);
+                    report.outdone = lesser.cloned().collect();
+                    for other in &report.outdone {
+                        self.kept.remove(&other.uid);
+                    }
+                    self.kept.put(&pod, &node);
+                    report.nominated = Some(Some(node));
+                    report.victims = victims;
+                }
+                Err(NoRoom { message, give_up }) => {
+                    report.message = format!("{} preemption: {message}", report.message);
+                    if give_up {
+                        self.kept.remove(&pod.uid);
+                        report.nominated = Some(None);
+                    }
+                }
+            }
+        }
+        let room = Happenings::of(&[Happening::PodGone]);
+        let until = match report.nominated {
+            Some(Some(_)) => unfit.helped_by.and(room),
+            _ => unfit.helped_by,
+        };
+        self.queue.unfit(&pod.uid, until, now);
+        report
+    }
 }
 
-fn about(pod: &Candidate) -> k8s_openapi::api::core::v1::ObjectReference {
-    reference(&PODS, &pod.pod.metadata)
-}
-
-/// Whether a node offers the same as before to pods.
-fn same_offer(old: &Node, new: &Node) -> bool {
-    let status = |node: &Node| {
+/// In what a node differs that matters to pods.
+fn differences(old: &Node, new: &Node) -> Vec<Happening> {
+    let room = |node: &Node| {
         node.status
             .as_ref()
-            .map(|s| (s.allocatable.clone(), s.capacity.clone()))
+            .map(|s| (s.allocatable.clone(), s.capacity.clone(), s.images.clone()))
     };
-    old.spec == new.spec && old.metadata.labels == new.metadata.labels && status(old) == status(new)
-}
-
-/// The pod's conditions with `PodScheduled` False; `None` if they say so already.
-fn unschedulable(pod: &Pod, message: String, now: Timestamp) -> Option<Vec<PodCondition>> {
-    let mut conditions = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.conditions.clone())
-        .unwrap_or_default();
-    let before = conditions
-        .iter()
-        .position(|c| c.type_ == "PodScheduled")
-        .map(|at| conditions.remove(at));
-    let before = before.filter(|c| c.status == "False");
-    let same = |c: &PodCondition| c.reason.as_deref() == Some("Unschedulable") && c.message.as_ref() == Some(&message);
-    if before.as_ref().is_some_and(same) {
-        return None;
+    let taints = |node: &Node| node.spec.as_ref().map(|s| (s.taints.clone(), s.unschedulable));
+    let mut kinds = Vec::new();
+    if room(old) != room(new) {
+        kinds.push(Happening::NodeRoom);
     }
-    conditions.push(PodCondition {
-        type_: "PodScheduled".to_owned(),
-        status: "False".to_owned(),
-        reason: Some("Unschedulable".to_owned()),
-        message: Some(message),
-        last_transition_time: Some(before.and_then(|c| c.last_transition_time).unwrap_or(Time(now))),
-        observed_generation: pod.metadata.generation,
-        ..PodCondition::default()
-    });
-    Some(conditions)
+    if old.metadata.labels != new.metadata.labels {
+        kinds.push(Happening::NodeLabels);
+    }
+    if taints(old) != taints(new) {
+        kinds.push(Happening::NodeTaints);
+    }
+    kinds
 }

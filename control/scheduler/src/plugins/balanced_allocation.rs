@@ -1,54 +1,38 @@
 //! NodeResourcesBalancedAllocation: likes nodes whose cpu and memory would be used in like parts, so that neither is
 //! left over.
 
-use super::{NodeView, Plugin, Scale, Score};
-use crate::candidate::Candidate;
+use super::{NodeScore, NodeView, Plugin, Round, Scale, Score};
+use crate::happening::Happenings;
 
 /// The plugin.
 pub static PLUGIN: Plugin = Plugin {
     name: "NodeResourcesBalancedAllocation",
+    attend: None,
     filter: None,
     score: Some(Score {
-        score,
+        of: score,
         scale: Scale::Ready,
         weight: 1,
     }),
-    helped_by: &[],
+    helped_by: Happenings::NONE,
 };
 
-fn score(pod: &Candidate, NodeView { info, .. }: NodeView<'_>) -> i64 {
-    let part = |used: i64, offer: i64| {
-        if offer <= 0 {
-            1000
-        } else {
-            (i128::from(used) * 1000 / i128::from(offer)).clamp(0, 1000)
-        }
-    };
-    let (want, used, offer) = (&pod.presumed, &info.presumed, &info.offer.resources);
-    let cpu = part(used.cpu_milli.saturating_add(want.cpu_milli), offer.cpu_milli);
-    let memory = part(used.memory_bytes.saturating_add(want.memory_bytes), offer.memory_bytes);
-    // Of two numbers the standard deviation is half their distance.
-    i64::try_from((1000 - cpu.abs_diff(memory) / 2).min(1000) / 10).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::scene::{cluster, node, pod};
-    use super::*;
-
-    #[test]
-    fn even_use_is_liked_more() {
-        let lopsided = node("b", json!({"status": {"allocatable": {"cpu": "2", "memory": "64Gi"}}}));
-        let cluster = cluster([node("a", json!({})), lopsided]);
-        let asking =
-            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "2Gi"}}}]}));
-        let scores: Vec<i64> = cluster
-            .nodes()
-            .map(|(_, info, node)| score(&asking, NodeView { node, info }))
-            .collect();
-        assert_eq!(scores[0], 100);
-        assert!(scores[1] < 80, "{scores:?}");
+/// Pods that ask for nothing change no balance; they would all go to the same node.
+fn score<'a>(round: Round<'a>, _: &[NodeView<'a>]) -> Option<NodeScore<'a>> {
+    let want = &round.pod.requested;
+    if want.cpu_milli == 0 && want.memory_bytes == 0 {
+        return None;
     }
+    Some(Box::new(move |view| {
+        let (used, offer) = (&view.info.requested, &view.info.offer.resources);
+        let part = |want: i64, used: i64, offer: i64| {
+            let used = i128::from(used.saturating_add(want));
+            (offer > 0).then(|| (used * 10_000 / i128::from(offer)).clamp(0, 10_000))
+        };
+        let cpu = part(want.cpu_milli, used.cpu_milli, offer.cpu_milli);
+        let memory = part(want.memory_bytes, used.memory_bytes, offer.memory_bytes);
+        // Of two numbers the standard deviation is half their distance; one number has none.
+        let apart = cpu.zip(memory).map_or(0, |(cpu, memory)| (cpu - memory).abs() / 2);
+        i64::try_from((10_000 - apart) / 100).unwrap_or(0)
+    }))
 }

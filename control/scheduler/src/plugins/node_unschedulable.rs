@@ -1,49 +1,35 @@
 //! NodeUnschedulable: a cordoned node takes no pods but those that tolerate it.
 
-use super::{NODE_EVENTS, NodeView, Plugin, Reasons, taint_toleration};
-use crate::candidate::Candidate;
+use coracle_controllers::placement;
 use k8s_openapi::api::core::v1::Taint;
+
+use super::{Asked, Plugin, Refusal, Round};
+use crate::happening::{Happening, Happenings};
 
 /// The plugin.
 pub static PLUGIN: Plugin = Plugin {
     name: "NodeUnschedulable",
+    attend: None,
     filter: Some(filter),
     score: None,
-    helped_by: NODE_EVENTS,
+    helped_by: Happenings::of(&[Happening::NodeAdded, Happening::NodeTaints]),
 };
 
-fn filter(pod: &Candidate, view: NodeView<'_>) -> Result<(), Reasons> {
-    if view.node.spec.as_ref().and_then(|s| s.unschedulable) != Some(true) {
-        return Ok(());
-    }
+fn filter(round: Round<'_>) -> Asked<'_> {
     let cordon = Taint {
         key: "node.kubernetes.io/unschedulable".to_owned(),
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    if taint_toleration::tolerates(pod, &cordon) {
-        Ok(())
-    } else {
-        Err(vec!["node(s) were unschedulable".into()])
+    let tolerations = round.pod.tolerations();
+    if tolerations.iter().any(|t| placement::tolerates(t, &cordon)) {
+        return Asked::Nothing;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::scene::{filter, pod};
-    use super::*;
-
-    #[test]
-    fn a_cordoned_node_takes_only_the_tolerant() {
-        let cordoned = json!({"spec": {"unschedulable": true}});
-        assert!(filter(&PLUGIN, &pod(json!({})), json!({}), &[]).is_ok());
-        assert_eq!(
-            filter(&PLUGIN, &pod(json!({})), cordoned.clone(), &[]),
-            Err(vec!["node(s) were unschedulable".into()])
-        );
-        let tolerant = pod(json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]}));
-        assert!(filter(&PLUGIN, &tolerant, cordoned, &[]).is_ok());
-    }
+    Asked::Each(Box::new(|view| {
+        if view.info.unschedulable {
+            Err(Refusal::for_good("node(s) were unschedulable"))
+        } else {
+            Ok(())
+        }
+    }))
 }

@@ -468,7 +468,9 @@ async fn a_pod_that_fits_nowhere_says_why_and_goes_when_a_node_comes() {
                 .unwrap_or_default();
             conditions.iter().any(|c| {
                 c.type_ == "PodScheduled"
-                    && c.message.as_deref() == Some("0/1 nodes are available: 1 Insufficient cpu.")
+                    && c.message.as_deref() == Some(
+                            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+                        )
             })
         })
         .await;
