@@ -11,11 +11,15 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use futures::{AsyncBufReadExt as _, StreamExt, TryStreamExt};
+use http::Method;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DeleteParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     runtime::wait::await_condition,
 };
@@ -29,6 +33,12 @@ const STARTS: usize = 11;
 const PODS: usize = 200;
 const MANY: usize = 500;
 const GETS: usize = 5_000;
+/// Config maps of the measurements of the API, and requests at once.
+const MAPS: usize = 10_000;
+const AT_ONCE: usize = 64;
+const WATCHERS: usize = 100;
+const EVENTS: usize = 1_000;
+const LISTS: usize = 11;
 
 fn main() -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
@@ -42,7 +52,8 @@ async fn measure() -> anyhow::Result<()> {
     starts().await?;
     creates().await?;
     memory().await?;
-    latency().await
+    latency().await?;
+    api().await
 }
 
 fn row(what: &str, promise: &str, measured: &str) {
@@ -330,4 +341,114 @@ fn spread(times: &mut [Duration]) -> String {
     let (p50, p99) = (quantile(times, 0.5), quantile(times, 0.99));
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     format!("p50 {:.2} ms, p99 {:.2} ms", ms(p50), ms(p99))
+}
+
+/// The API itself, with config maps of 1 KiB: durable writes, reads, lists, watchers. Client and server share the machine.
+async fn api() -> anyhow::Result<()> {
+    let data = tempfile::tempdir()?;
+    let up = Up::start(data.path()).await?;
+    let one = rate(1, MAPS / 10, |n| {
+        send(&up.client, Method::POST, MAPS_PATH, map("one", n))
+    })
+    .await?;
+    let many = rate(AT_ONCE, MAPS - MAPS / 10, |n| {
+        send(&up.client, Method::POST, MAPS_PATH, map("many", n))
+    })
+    .await?;
+    row(
+        "durable creates of 1 KiB, one connection",
+        "> 1,500/s",
+        &format!("{one:.0}/s"),
+    );
+    row(
+        &format!("durable creates of 1 KiB, {AT_ONCE} connections"),
+        "> 6,000/s",
+        &format!("{many:.0}/s"),
+    );
+    #[cfg(target_os = "linux")]
+    row(
+        &format!("resident memory with {MAPS} of them"),
+        "< 120 MB",
+        &format!("{:.0} MB", up.resident()?),
+    );
+    let gets = rate(AT_ONCE, 2 * MAPS, |n| {
+        let path = format!("{MAPS_PATH}/many-{}", n % (MAPS / 2));
+        let client = &up.client;
+        async move { send(client, Method::GET, &path, Vec::new()).await }
+    });
+    row(
+        &format!("GET of one of them, {AT_ONCE} connections"),
+        "> 20,000/s",
+        &format!("{:.0}/s", gets.await?),
+    );
+    let mut lists = Vec::new();
+    for _ in 0..LISTS {
+        let began = Instant::now();
+        send(&up.client, Method::GET, MAPS_PATH, Vec::new()).await?;
+        lists.push(began.elapsed());
+    }
+    row(&format!("list of {MAPS} of them"), "p50 < 40 ms", &spread(&mut lists));
+    let took = fan_out(&up.client).await?;
+    let what = format!("{WATCHERS} watchers x {EVENTS} new objects, until all have seen all");
+    row(&what, "< 0.4 s", &format!("{:.2} s", took.as_secs_f64()));
+    up.stop().await
+}
+
+const MAPS_PATH: &str = "/api/v1/namespaces/default/configmaps";
+
+fn map(name: &str, n: usize) -> Vec<u8> {
+    let data = "0123456789abcdef".repeat(64);
+    json!({"metadata": {"name": format!("{name}-{n}")}, "data": {"payload": data}})
+        .to_string()
+        .into_bytes()
+}
+
+async fn send(client: &Client, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<()> {
+    let request = http::Request::builder().method(method).uri(path);
+    client
+        .request_text(request.header("content-type", "application/json").body(body)?)
+        .await?;
+    Ok(())
+}
+
+/// How many requests a second are answered when so many are under way at a time.
+async fn rate<F: Future<Output = anyhow::Result<()>>>(
+    at_once: usize,
+    count: usize,
+    request: impl Fn(usize) -> F,
+) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    futures::stream::iter((0..count).map(request))
+        .buffer_unordered(at_once)
+        .try_collect::<()>()
+        .await?;
+    Ok(count as f64 / began.elapsed().as_secs_f64())
+}
+
+/// The time until all watchers have read all of the objects that are created meanwhile.
+async fn fan_out(client: &Client) -> anyhow::Result<Duration> {
+    let newest = Api::<ConfigMap>::namespaced(client.clone(), "default")
+        .list(&ListParams::default().limit(1))
+        .await?
+        .metadata
+        .resource_version
+        .context("a list has a version")?;
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS {
+        let path = format!("{MAPS_PATH}?watch=1&resourceVersion={newest}");
+        let lines = client
+            .request_stream(http::Request::get(path).body(Vec::new())?)
+            .await?
+            .lines();
+        watchers.push(tokio::spawn(
+            lines.take(EVENTS).try_fold(0, async |count, _| Ok(count + 1)),
+        ));
+    }
+    let began = Instant::now();
+    rate(16, EVENTS, |n| send(client, Method::POST, MAPS_PATH, map("fan", n))).await?;
+    for watcher in watchers {
+        let seen: usize = watcher.await??;
+        ensure!(seen == EVENTS, "a watcher saw {seen}");
+    }
+    Ok(began.elapsed())
 }

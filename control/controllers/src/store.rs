@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -24,12 +24,47 @@ pub trait Object: Clone + DeserializeOwned + Send + Sync + 'static {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
 }
 
-/// Metadata of an object of any kind; everything else is dropped when it is read.
+/// What the graph of owners needs of the metadata of an object of any kind; everything else is dropped when it is read.
+/// There may be very many of them, and each change of any object anywhere is read into one.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(from = "Outline")]
 pub struct Metadata {
     /// The metadata.
-    #[serde(default)]
     pub metadata: ObjectMeta,
+}
+
+#[derive(serde::Deserialize)]
+struct Outline {
+    #[serde(default)]
+    metadata: OutlineMeta,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OutlineMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    owner_references: Option<Vec<OwnerReference>>,
+    finalizers: Option<Vec<String>>,
+    deletion_timestamp: Option<Time>,
+}
+
+impl From<Outline> for Metadata {
+    fn from(Outline { metadata: outline }: Outline) -> Self {
+        let metadata = ObjectMeta {
+            name: outline.name,
+            namespace: outline.namespace,
+            uid: outline.uid,
+            resource_version: outline.resource_version,
+            owner_references: outline.owner_references,
+            finalizers: outline.finalizers,
+            deletion_timestamp: outline.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Self { metadata }
+    }
 }
 
 macro_rules! objects {

@@ -123,7 +123,7 @@ fn owners(what: &str, go_type: &str, object: &Value, count: usize) {
     let started = Instant::now();
     let mut entries = 0;
     for _ in 0..count {
-        entries += created(&compare(rules, &rules.blank(), &object, false), writer).len();
+        entries += created(compare(rules, &rules.blank(), &object, false), writer).len();
     }
     report(&format!("owners, new {what}"), started.elapsed(), entries);
     let mut next = object.clone();

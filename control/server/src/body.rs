@@ -71,17 +71,19 @@ impl ListBody {
         if let Some(head) = self.head.take() {
             piece.put(head);
         }
-        while piece.len() < LIST_PIECE_BYTES {
-            let Some(record) = self.records.pop_front() else {
-                if let Some(tail) = self.tail.take() {
-                    piece.put(tail);
-                }
-                break;
-            };
+        // Up to what the piece has room for, so that it is never copied to grow; one large record is a piece of its own.
+        let fits =
+            |piece: &BytesMut, record: &Record| piece.is_empty() || piece.len() + record.json.len() < LIST_PIECE_BYTES;
+        while let Some(record) = self.records.pop_front_if(|record| fits(&piece, record)) {
             if !std::mem::replace(&mut self.first, false) {
                 piece.put_u8(b',');
             }
             piece.put_slice(&record.json);
+        }
+        if self.records.is_empty()
+            && let Some(tail) = self.tail.take()
+        {
+            piece.put(tail);
         }
         self.left_bytes = self.left_bytes.saturating_sub(piece.len() as u64);
         (!piece.is_empty()).then(|| piece.freeze())

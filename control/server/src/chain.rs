@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use tracing::{Instrument, debug_span};
 
-use crate::core::Core;
+use crate::core::{Core, new_uid};
 use crate::decode::{self, RequestBody};
 use crate::identity::Identity;
 use crate::query::{ListOptions, Query, WriteOptions};
@@ -88,8 +88,7 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     if gzip {
         answer = compress::compress(answer);
     }
-    let audit = uuid::Uuid::new_v4().to_string();
-    if let Ok(audit) = HeaderValue::from_str(&audit) {
+    if let Ok(audit) = HeaderValue::try_from(new_uid()) {
         answer.headers_mut().insert("audit-id", audit);
     }
     let resource = info.resource.as_ref().map_or("", |resource| resource.resource.as_str());

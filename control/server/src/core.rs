@@ -74,3 +74,10 @@ impl Core {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 }
+
+/// A uid that nothing else has. From the thread's generator, which asks the system for chance now and then only: every
+/// request takes one.
+pub(crate) fn new_uid() -> String {
+    let uid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    uid.to_string()
+}

@@ -8,6 +8,7 @@ use coracle_api::object;
 use coracle_api::status::ApiError;
 use coracle_store::{Body, Header, Key, Record};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The built-in kinds, made once.
 pub(crate) fn kinds() -> &'static Arc<Kinds> {
@@ -46,7 +47,23 @@ pub(crate) fn tree(record: &Record) -> Result<Value, ApiError> {
 
 /// Reads stored bytes.
 pub(crate) fn parse(json: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(json).map_err(|error| ApiError::internal(format!("stored object cannot be read: {error}")))
+    serde_json::from_slice(json).map_err(unreadable)
+}
+
+/// The `PartialObjectMetadata` of a stored object. Its metadata is copied as it stands: nothing is built to be taken apart again.
+pub(crate) fn partial(json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Outline<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    const HEAD: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+    let outline: Outline<'_> = serde_json::from_slice(json).map_err(unreadable)?;
+    Ok([HEAD, outline.metadata.get().as_bytes(), b"}"].concat())
+}
+
+fn unreadable(error: serde_json::Error) -> ApiError {
+    ApiError::internal(format!("stored object cannot be read: {error}"))
 }
 
 /// Writes an object's canonical bytes, with an empty `metadata.resourceVersion` where the store puts the revision.
@@ -55,7 +72,7 @@ pub(crate) fn body(value: &Value) -> Result<Body, ApiError> {
     let top = value
         .as_object()
         .ok_or_else(|| ApiError::internal("object is no JSON object".to_owned()))?;
-    let mut json = Vec::with_capacity(1024);
+    let mut json = Vec::with_capacity(2048);
     let mut revision_at = None;
     json.push(b'{');
     for (name, member) in top {
@@ -159,6 +176,14 @@ mod tests {
     fn an_object_without_metadata_is_refused() {
         assert!(body(&json!({"kind": "Pod"})).is_err());
         assert!(body(&json!(3)).is_err());
+    }
+
+    #[test]
+    fn partial_objects_are_the_same_from_bytes_and_from_trees() {
+        let value = json!({"kind": "Pod", "metadata": {"name": "a", "labels": {"x": "\"}"}}, "spec": {"metadata": {}}});
+        let tree = coracle_api::table::partial(&value);
+        assert_eq!(partial(&bytes(&value)).unwrap(), bytes(&tree));
+        assert!(partial(b"{}").is_err());
     }
 
     #[test]

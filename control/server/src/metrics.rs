@@ -12,21 +12,30 @@ const SERIES: usize = 4096;
 /// Requests by verb, resource and status code.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
+    requests: Mutex<Requests>,
+}
+
+/// Counts by resource, verb and code, and how many counts there are.
+#[derive(Default)]
+struct Requests {
+    by_resource: BTreeMap<String, BTreeMap<(&'static str, u16), u64>>,
+    series: usize,
 }
 
 impl Metrics {
     /// Counts an answered request.
     pub(crate) fn count(&self, verb: &'static str, resource: &str, code: u16) {
         let mut requests = self.requests.lock();
-        let full = requests.len() >= SERIES;
-        let key = (verb, resource.to_owned(), code);
-        match requests.get_mut(&key) {
-            Some(count) => *count += 1,
-            None if full => {}
-            None => {
-                requests.insert(key, 1);
-            }
+        let Requests { by_resource, series } = &mut *requests;
+        if let Some(count) = by_resource
+            .get_mut(resource)
+            .and_then(|counts| counts.get_mut(&(verb, code)))
+        {
+            *count += 1;
+        } else if *series < SERIES {
+            *series += 1;
+            let counts = by_resource.entry(resource.to_owned()).or_default();
+            counts.insert((verb, code), 1);
         }
     }
 
@@ -35,14 +44,16 @@ impl Metrics {
         let mut text = String::from(
             "# HELP apiserver_request_total Requests by verb, resource and status code.\n# TYPE apiserver_request_total counter\n",
         );
-        for ((verb, resource, code), count) in self.requests.lock().iter() {
+        for (resource, counts) in &self.requests.lock().by_resource {
             let resource = resource.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "apiserver_request_total{{verb=\"{}\",resource=\"{resource}\",code=\"{code}\"}} {count}",
-                verb.to_ascii_uppercase()
-            );
+            for ((verb, code), count) in counts {
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    text,
+                    "apiserver_request_total{{verb=\"{}\",resource=\"{resource}\",code=\"{code}\"}} {count}",
+                    verb.to_ascii_uppercase()
+                );
+            }
         }
         text.push_str(
             "# HELP coracle_store_revision The newest revision of the store.\n# TYPE coracle_store_revision gauge\n",

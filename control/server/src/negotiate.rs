@@ -68,8 +68,17 @@ fn header(headers: &HeaderMap) -> String {
     values.join(",")
 }
 
+/// Whether the one thing that a client takes is what most do: JSON. Spares these the work of reading a list.
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(http::header::ACCEPT).iter();
+    values.next().is_some_and(|value| value == "application/json") && values.next().is_none()
+}
+
 /// Chooses the form of an answer that carries objects. 406 when the client takes nothing that can be written.
 pub(crate) fn view(headers: &HeaderMap, query: &Query) -> Result<View, ApiError> {
+    if is_plain_json(headers) {
+        return Ok(View::Object);
+    }
     let header = header(headers);
     let entries = accepted(&header);
     if entries.is_empty() {
@@ -90,6 +99,9 @@ pub(crate) fn view(headers: &HeaderMap, query: &Query) -> Result<View, ApiError>
 
 /// Whether a client takes protobuf and no JSON in any form.
 pub(crate) fn only_protobuf(headers: &HeaderMap) -> bool {
+    if is_plain_json(headers) {
+        return false;
+    }
     let header = header(headers);
     let entries = accepted(&header);
     entries

@@ -8,6 +8,7 @@ use coracle_store::{Record, Snapshot};
 use serde_json::{Value, json};
 
 use crate::authn::AUDIENCE;
+use crate::core::new_uid;
 use crate::decode::{self, Document, Expected};
 use crate::document;
 use crate::query::WriteOptions;
@@ -67,7 +68,7 @@ impl Scope<'_> {
             exp: now + if marked { EXTENDED_SECONDS } else { wanted },
             iat: now,
             iss: AUDIENCE.to_owned(),
-            jti: uuid::Uuid::new_v4().to_string(),
+            jti: new_uid(),
             kubernetes: home,
             nbf: now,
             sub: format!("system:serviceaccount:{namespace}:{name}"),

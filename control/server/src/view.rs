@@ -12,6 +12,7 @@ use http::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use crate::body::{BodyError, ResponseBody};
+use crate::document;
 use crate::negotiate::View;
 use crate::query::Query;
 use crate::registry::list::Page;
@@ -31,6 +32,9 @@ pub(crate) fn object(
     let shown = match view {
         View::Object if scope.is_stored_form() && !query.flag("pretty")? => return Ok(respond::bytes(status, json)),
         View::Object => scope.read(&json)?,
+        View::Metadata if scope.is_stored_form() && !query.flag("pretty")? => {
+            return Ok(respond::bytes(status, document::partial(&json)?.into()));
+        }
         View::Metadata => table::partial(&scope.read(&json)?),
         View::Table(include) => {
             let value = scope.read(&json)?;
@@ -74,6 +78,15 @@ pub(crate) fn list(scope: Scope<'_>, view: View, query: &Query, page: Page) -> R
         View::Object => json!({
             "kind": scope.shown.list_kind(), "apiVersion": scope.shown.api_version(), "metadata": metadata, "items": trees()?,
         }),
+        View::Metadata if scope.is_stored_form() && !query.flag("pretty")? => {
+            let items = page.records.iter().map(|record| document::partial(&record.json));
+            let items = items.collect::<Result<Vec<_>, _>>()?.join(&b',');
+            let head = list_head("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata);
+            return Ok(respond::bytes(
+                StatusCode::OK,
+                [head.as_bytes(), &items, b"]}"].concat().into(),
+            ));
+        }
         View::Metadata => {
             let items: Vec<Value> = trees()?.iter().map(table::partial).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
@@ -104,13 +117,15 @@ pub(crate) fn deleted_collection(scope: Scope<'_>, records: Vec<Arc<Record>>) ->
 }
 
 fn stored_list(scope: Scope<'_>, metadata: &Value, records: Vec<Arc<Record>>) -> Answer {
-    let head = format!(
-        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
-        Value::from(scope.kind.list_kind()),
-        Value::from(scope.kind.api_version()),
-    );
+    let head = list_head(&scope.kind.list_kind(), &scope.kind.api_version(), metadata);
     let body = ResponseBody::list(head.into(), records, Bytes::from_static(b"]}"));
     respond::typed(StatusCode::OK, JSON, body)
+}
+
+/// A list up to its first item.
+fn list_head(kind: &str, api_version: &str, metadata: &Value) -> String {
+    let (kind, api_version) = (Value::from(kind), Value::from(api_version));
+    format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},\"items\":[")
 }
 
 /// A watch.

@@ -16,7 +16,7 @@ use coracle_store::Snapshot;
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::core::Core;
+use crate::core::{Core, new_uid};
 use crate::identity::Identity;
 use crate::matching;
 use crate::policy::Scene;
@@ -175,7 +175,7 @@ async fn ask(hook: &Hook, asked: &Asked<'_>, object: Option<&Value>) -> Result<O
             hook.name
         )));
     }
-    let uid = uuid::Uuid::new_v4().to_string();
+    let uid = new_uid();
     let question = review::question(asked, object, &uid);
     let answered = match tokio::time::timeout(hook.timeout, call::post(asked.core, hook, &question)).await {
         Ok(Ok(bytes)) => review::parse(&bytes, &uid).map_err(|why| why.to_string()),

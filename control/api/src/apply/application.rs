@@ -49,7 +49,7 @@ impl<'a> Application<'a> {
                 subresource: "",
                 ..writer
             };
-            owners = owners::created(&compare(rules, &rules.blank(), live, with_status), before);
+            owners = owners::created(compare(rules, &rules.blank(), live, with_status), before);
         }
         let last = owners
             .iter()

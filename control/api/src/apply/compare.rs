@@ -3,7 +3,7 @@
 use super::SYSTEM_METADATA;
 use super::path::Element;
 use super::rules::{Form, Keys, Rules, set_element};
-use super::set::Set;
+use super::set::{Node, Set};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -26,20 +26,38 @@ impl Changes {
 
     /// What whoever made the change owns from then on.
     pub fn gained(&self) -> Set {
-        self.modified.clone().union(&self.added)
+        match self.modified.is_empty() {
+            true => self.added.clone(),
+            false => self.modified.clone().union(&self.added),
+        }
     }
 
-    fn insert_below(&mut self, element: Element, below: Changes) {
-        if !below.modified.is_empty() {
-            self.modified.insert_below(element.clone(), below.modified);
-        }
-        if !below.added.is_empty() {
-            self.added.insert_below(element.clone(), below.added);
-        }
-        if !below.removed.is_empty() {
-            self.removed.insert_below(element, below.removed);
+    /// The same, when nothing else is asked of the changes any more.
+    pub fn into_gained(self) -> Set {
+        match self.modified.is_empty() {
+            true => self.added,
+            false => self.modified.union(&self.added),
         }
     }
+
+    /// Notes what happened to a step, which was not noted before, and below it.
+    fn insert(&mut self, element: Element, what: Option<What>, below: Changes) {
+        let node = |member, below| Node { member, below };
+        self.modified
+            .insert_node(&element, node(what == Some(What::Modified), below.modified));
+        self.added
+            .insert_node(&element, node(what == Some(What::Added), below.added));
+        self.removed
+            .insert_node(&element, node(what == Some(What::Removed), below.removed));
+    }
+}
+
+/// What happened to a value as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Modified,
+    Added,
+    Removed,
 }
 
 /// Compares two states of an object, but for what nobody owns: its kind, the system's part of its metadata, and its status
@@ -61,7 +79,7 @@ pub fn compare(rules: Rules<'_>, old: &Value, new: &Value, with_status: bool) ->
                     member(inner, name, was, is, &mut below);
                 }
             });
-            changes.insert_below(Element::field(name), below);
+            changes.insert(Element::field(name), None, below);
         }
         // A status that was never written is an empty one, not none.
         _ if rules.is_always_there(name) => {
@@ -98,13 +116,13 @@ fn member(rules: Rules<'_>, name: &str, was: Option<&Value>, is: Option<&Value>,
 fn differing(rules: Rules<'_>, element: Element, was: Option<&Value>, is: Option<&Value>, changes: &mut Changes) {
     let mut below = Changes::default();
     let apart = descend(rules, was, is, &mut below);
-    changes.insert_below(element.clone(), below);
-    match (was, is, apart) {
-        (None, _, _) => changes.added.insert(element),
-        (_, None, _) => changes.removed.insert(element),
-        (Some(_), Some(_), false) => changes.modified.insert(element),
-        (Some(_), Some(_), true) => {}
-    }
+    let what = match (was, is, apart) {
+        (None, _, _) => Some(What::Added),
+        (_, None, _) => Some(What::Removed),
+        (Some(_), Some(_), false) => Some(What::Modified),
+        (Some(_), Some(_), true) => None,
+    };
+    changes.insert(element, what, below);
 }
 
 /// Compares two values part by part; false when they are merged as one value.

@@ -18,7 +18,7 @@ pub fn read(fields: &Value) -> Option<Set> {
             member: below.is_empty() || below.contains_key(SELF),
             below: read(value)?,
         };
-        set.insert_node(Element::parse(text)?, node);
+        set.insert_node(&Element::parse(text)?, node);
     }
     Some(set)
 }

@@ -87,8 +87,8 @@ pub(super) fn set_time(entry: &mut Value, time: &str) {
 }
 
 /// The owners of a new object.
-pub fn created(changes: &Changes, writer: Writer<'_>) -> Vec<Value> {
-    let gained = changes.gained();
+pub fn created(changes: Changes, writer: Writer<'_>) -> Vec<Value> {
+    let gained = changes.into_gained();
     if gained.is_empty() {
         return Vec::new();
     }

@@ -51,9 +51,9 @@ impl Set {
     }
 
     /// Adds a step with what the set says of it.
-    pub(super) fn insert_node(&mut self, element: Element, node: Node) {
+    pub(super) fn insert_node(&mut self, element: &Element, node: Node) {
         if !node.is_empty() {
-            self.0.insert(element, node);
+            self.0.insert(element.clone(), node);
         }
     }
 
@@ -121,7 +121,7 @@ impl Set {
                     member: ours.member && theirs.member,
                     below: ours.below.intersection(&theirs.below),
                 };
-                both.insert_node(element.clone(), node);
+                both.insert_node(element, node);
             }
         }
         both

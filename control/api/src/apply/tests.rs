@@ -54,7 +54,7 @@ impl World {
         };
         if self.live == json!({}) {
             let changes = compare(self.rules(), &self.rules().blank(), &new, false);
-            self.owners = owners::created(&changes, writer);
+            self.owners = owners::created(changes, writer);
         } else {
             let changes = compare(self.rules(), &self.live, &new, false);
             owners::updated(&mut self.owners, &changes, writer);
@@ -335,7 +335,7 @@ fn custom_resources_merge_by_their_schema() {
     };
     let live =
         json!({"metadata": {"name": "a"}, "spec": {"boats": [{"name": "x", "oars": 2}], "free": {"a": {"b": 1}}}});
-    let owners = owners::created(&compare(rules, &rules.blank(), &live, false), writer("one"));
+    let owners = owners::created(compare(rules, &rules.blank(), &live, false), writer("one"));
     let config = json!({"metadata": {"name": "a", "labels": {"l": "1"}}, "spec": {"boats": [{"name": "y"}], "free": {"a": {"c": 2}}}});
     let application = Application::new(rules, &live, owners, &config, writer("two"), false).unwrap();
     let new = application.merged.clone();

@@ -6,6 +6,7 @@ use coracle_store::Expect;
 use serde_json::Value;
 
 use super::{Lost, RETRIES, Scope, Written, ownership};
+use crate::core::new_uid;
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
 use crate::webhook::Operation;
@@ -115,7 +116,7 @@ impl Scope<'_> {
         }
         let now = time::format_seconds(self.core.now_micros());
         object::set_creation_timestamp(value, &now);
-        object::set_uid(value, &uuid::Uuid::new_v4().to_string());
+        object::set_uid(value, &new_uid());
         defaults::apply(self.kind, value);
         // Before the server adds its own: nobody owns what it hands out.
         let owners = owners.unwrap_or_else(|| self.first_owners(value, options));

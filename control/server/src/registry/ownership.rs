@@ -83,7 +83,7 @@ impl Scope<'_> {
         let rules = rules(self.kind);
         let changes = compare(rules, &rules.blank(), value, !self.kind.has_status());
         let (api_version, now) = (self.kind.api_version(), self.now());
-        owners::created(&changes, Self::writer(options, &api_version, "", &now))
+        owners::created(changes, Self::writer(options, &api_version, "", &now))
     }
 
     /// The owners after a write made `new` of `old`.

@@ -4,17 +4,18 @@
 //! change. The rest of this page turns the store's watch into a body.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use coracle_api::status::ApiError;
 use coracle_api::{object, table};
 use coracle_store::{Event, EventKind, Record, Watch};
+use futures::future::BoxFuture;
 use futures::stream::{self, Stream};
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
 
 use super::list::matches;
 use super::{Scope, custom};
@@ -30,6 +31,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A watch without a time limit of its own ends after a random time in this range, as in Kubernetes: without an end,
 /// connections would never be balanced, and all at once is worse than one by one.
 const TIMEOUT_SECONDS: std::ops::Range<u64> = 1800..3600;
+/// How much of what is ready is sent in one piece: what fits a TLS record, which is also the usual frame of HTTP/2, with its head.
+const PIECE_BYTES: usize = (16 << 10) - 64;
 /// A last bookmark comes this long before the end.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
@@ -65,11 +68,13 @@ struct Served {
     /// The revision of the bookmark that ends the initial events, until it is sent.
     initial_end: Option<u64>,
     watch: Watch,
-    /// Cancelled when the kind is served no more.
-    gone: CancellationToken,
+    /// Comes when the server closes or the kind is served no more.
+    closed: BoxFuture<'static, ()>,
     /// Columns of a table are sent with its first row only.
     columns_sent: bool,
-    next_bookmark: Instant,
+    /// When to send a bookmark, or to end. One alarm for the whole watch: a new one for each event would cost more than
+    /// the event.
+    alarm: Pin<Box<Sleep>>,
     end: Instant,
     last_bookmark_sent: bool,
     done: bool,
@@ -114,33 +119,42 @@ impl Scope<'_> {
         let watch = self.core.store.watch(&prefix, from).map_err(|expired| {
             ApiError::gone_expired(format!("too old resource version: {from} ({})", expired.oldest))
         })?;
-        let now = Instant::now();
         let seconds = options
             .timeout_seconds
             .unwrap_or_else(|| rand::random_range(TIMEOUT_SECONDS));
-        let served = Served {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let gone = self.core.serving.current().gone(self.kind).unwrap_or_default();
+        let closing = core.closing.clone();
+        let mut served = Served {
             core: core.clone(),
             kind: self.shown.clone(),
             view,
             initial,
             initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
             watch,
-            gone: self.core.serving.current().gone(self.kind).unwrap_or_default(),
+            closed: Box::pin(async move {
+                tokio::select! {
+                    () = closing.cancelled() => {}
+                    () = gone.cancelled() => {}
+                }
+            }),
             columns_sent: false,
-            next_bookmark: now + BOOKMARK_EVERY,
-            end: now + Duration::from_secs(seconds),
+            alarm: Box::pin(tokio::time::sleep_until(end)),
+            end,
             last_bookmark_sent: false,
             done: false,
             options,
         };
+        served.set_alarm();
         Ok(stream::unfold(served, |mut served| async move {
-            let frame = served.next().await?;
-            Some((Ok(frame), served))
+            let first = served.next().await?;
+            Some((Ok(served.piece(first)), served))
         }))
     }
 }
 
 impl Served {
+    /// The next frame.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(record) = self.initial.pop_front() {
             return Some(self.stored(Change::Added, &record, None));
@@ -149,9 +163,6 @@ impl Served {
             return Some(self.bookmark(revision, true));
         }
         while !self.done {
-            let bookmark = self.bookmark_at();
-            let closing = self.core.closing.clone();
-            let gone = self.gone.clone();
             tokio::select! {
                 biased;
                 event = self.watch.next() => match event {
@@ -167,28 +178,65 @@ impl Served {
                     }
                     None => return None,
                 },
-                () = tokio::time::sleep_until(bookmark), if self.options.bookmarks && bookmark < self.end => {
-                    self.last_bookmark_sent = bookmark + BOOKMARK_BEFORE_END >= self.end;
-                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                () = self.alarm.as_mut() => {
+                    let due = self.alarm.deadline();
+                    if due >= self.end {
+                        return None;
+                    }
+                    self.last_bookmark_sent = due + BOOKMARK_BEFORE_END >= self.end;
+                    self.set_alarm();
                     let revision = self.watch.revision();
                     return Some(self.bookmark(revision, false));
                 }
-                () = tokio::time::sleep_until(self.end) => self.done = true,
-                () = closing.cancelled() => self.done = true,
-                () = gone.cancelled() => self.done = true,
+                () = self.closed.as_mut() => self.done = true,
             }
         }
         None
     }
 
-    /// When the next bookmark is due: regularly, and once shortly before the end.
-    fn bookmark_at(&self) -> Instant {
-        let before_end = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
-        if self.last_bookmark_sent {
-            self.end
-        } else {
-            self.next_bookmark.min(before_end.max(Instant::now()))
+    /// Joins to a frame those that are ready with it. A watcher that is a little behind gets them in one piece, which costs
+    /// one passage through all layers to the socket and not one each.
+    fn piece(&mut self, first: Bytes) -> Bytes {
+        let mut joined = BytesMut::new();
+        // The next frame will be about as long as the first.
+        while joined.len().max(first.len()) + first.len() < PIECE_BYTES {
+            let Some(frame) = self.ready() else { break };
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&frame);
         }
+        match joined.is_empty() {
+            true => first,
+            false => joined.freeze(),
+        }
+    }
+
+    /// The next frame, if it is one of an object and there already.
+    fn ready(&mut self) -> Option<Bytes> {
+        if let Some(record) = self.initial.pop_front() {
+            return Some(self.stored(Change::Added, &record, None));
+        }
+        // What ends the initial events comes before the events after them.
+        if self.initial_end.is_some() {
+            return None;
+        }
+        while let Some(event) = self.watch.next_taken() {
+            if let Some(frame) = self.event(&event) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// Sets the alarm to when the next bookmark is due, regularly and once shortly before the end, or to the end.
+    fn set_alarm(&mut self) {
+        let before_end = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
+        let due = match self.options.bookmarks && !self.last_bookmark_sent {
+            true => before_end.max(Instant::now()).min(Instant::now() + BOOKMARK_EVERY),
+            false => self.end,
+        };
+        self.alarm.as_mut().reset(due.min(self.end));
     }
 
     fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
@@ -224,6 +272,9 @@ impl Served {
         match (self.view, event.filter(|_| as_it_is)) {
             (View::Object, Some(event)) if self.kind.conversion.is_none() => self.core.frames.of(event, change),
             (View::Object, None) if self.kind.conversion.is_none() => frame(change.name(), &record.json),
+            (View::Metadata, _) if self.kind.conversion.is_none() => {
+                frame(change.name(), &document::partial(&record.json).unwrap_or_default())
+            }
             _ => {
                 let value = self.read(&record).unwrap_or_default();
                 self.tree(change, &value)

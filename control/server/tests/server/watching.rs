@@ -23,7 +23,16 @@ async fn watch(world: &World, query: &str, accept: &str) -> Events {
         .await
         .unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
-    Events(Box::pin(answer.into_body().into_data_stream().map(Result::unwrap)))
+    // A piece holds whole events, one a line.
+    let pieces = answer.into_body().into_data_stream().map(Result::unwrap);
+    let lines = |piece: Bytes| {
+        piece
+            .split(|byte| *byte == b'\n')
+            .map(Bytes::copy_from_slice)
+            .collect::<Vec<_>>()
+    };
+    let lines = pieces.flat_map(move |piece| futures::stream::iter(lines(piece)));
+    Events(Box::pin(lines.filter(|line| std::future::ready(!line.is_empty()))))
 }
 
 impl Events {
