@@ -147,7 +147,8 @@ impl Watchers {
 pub(crate) struct Published {
     /// The events that the history forgot.
     pub(crate) forgotten: Vec<Arc<Event>>,
-    wake: Vec<Waker>,
+    /// Who has something to read.
+    pub(crate) wake: Vec<Waker>,
 }
 
 impl Published {
