@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
@@ -36,7 +36,13 @@ fn every_example_is_tested_here() {
     names.sort();
     assert_eq!(
         names,
-        ["configmap.yaml", "hello.yaml", "rolling-update.yaml", "sidecar.yaml"]
+        [
+            "configmap.yaml",
+            "hello.yaml",
+            "policies.yaml",
+            "rolling-update.yaml",
+            "sidecar.yaml"
+        ]
     );
 }
 
@@ -93,6 +99,46 @@ async fn a_config_map_becomes_the_greeting_and_a_file() {
     let pod = pod_of(&world, "app=configured").await.name_any();
     let answer = world.http(&pod, 8080).await;
     assert!(answer.contains(&format!("Welcome from {pod}")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policies_refuse_and_complete() {
+    let world = World::start().await;
+    world.apply(include_str!("../../examples/policies.yaml")).await;
+    let deployments: Api<Deployment> = Api::namespaced(world.client(), "limited");
+    let hello = |name: &str, replicas: i32| -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{"name": "hello", "image": "hello"}]},
+                },
+            },
+        }))
+        .unwrap()
+    };
+    let refused = deployments.create(&PostParams::default(), &hello("many", 5)).await;
+    let kube::Error::Api(status) = refused.unwrap_err() else {
+        panic!()
+    };
+    assert_eq!(status.code, 422);
+    assert!(
+        status.message.ends_with("at most 3 replicas here, not 5"),
+        "{}",
+        status.message
+    );
+    let made = deployments
+        .create(&PostParams::default(), &hello("few", 2))
+        .await
+        .unwrap();
+    assert!(
+        made.annotations().contains_key("created-by"),
+        "{:?}",
+        made.annotations()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

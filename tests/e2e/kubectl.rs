@@ -75,6 +75,28 @@ with_kubectl! {
         world.kubectl(&["delete", "-f", examples]).await;
     }
 
+    async fn a_policy_refuses_and_says_why(world) {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/policies.yaml");
+        world.kubectl(&["apply", "-f", file]).await;
+        let create = ["create", "deployment", "hello", "--image=hello", "-n", "limited"];
+        let (done, _, err) = world.try_kubectl(&[&create[..], &["--replicas=5"]].concat(), "").await;
+        assert!(!done);
+        assert_eq!(
+            err,
+            "error: failed to create deployment: deployments.apps \"hello\" is forbidden: ValidatingAdmissionPolicy 'few-replicas' with binding 'few-replicas' denied request: at most 3 replicas here, not 5\n"
+        );
+        world.kubectl(&[&create[..], &["--replicas=2"]].concat()).await;
+        // Scaling is another door, which this policy does not guard.
+        world.kubectl(&["scale", "deployment/hello", "--replicas=4", "-n", "limited"]).await;
+        let warn = "{\"spec\": {\"validationActions\": [\"Warn\"]}}";
+        world.kubectl(&["patch", "validatingadmissionpolicybinding/few-replicas", "--type=merge", "-p", warn]).await;
+        let label = ["label", "deployment/hello", "seen=yes", "-n", "limited"];
+        let (done, _, err) = world.try_kubectl(&label, "").await;
+        assert!(done && err.starts_with("Warning: Validation failed for ValidatingAdmissionPolicy 'few-replicas'"), "{err}");
+        let policies = world.kubectl(&["get", "validatingadmissionpolicies,mutatingadmissionpolicies"]).await;
+        assert!(policies.contains("few-replicas") && policies.contains("created-by"), "{policies}");
+    }
+
     async fn logs_follow_and_ports_forward(world) {
         world.kubectl(&["run", "hello", "--image=hello"]).await;
         world.kubectl(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=60s"]).await;

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod column;
 pub mod definition;
+mod extent;
 pub mod format;
 pub mod jsonpath;
 pub mod names;

@@ -8,6 +8,7 @@ pub mod authorizer;
 mod compile;
 pub mod library;
 mod names;
+pub mod types;
 
 pub use compile::{Annotation, Condition, Mutation, Policy, Validation, conditions, mutating, validating};
 pub use names::{NAMESPACE, REQUEST, webhook_names};

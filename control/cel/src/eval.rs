@@ -355,7 +355,13 @@ impl<'a> Run<'a, '_, '_> {
         for argument in arguments {
             values.push(self.value(argument)?);
         }
-        let cost = values.iter().map(Val::weight).fold(0, u64::saturating_add);
+        let looked_at = match (name, values.as_slice()) {
+            // The size of a list is known, and of a text only the beginning or the end is looked at.
+            ("size", [list]) if list.as_text().is_none() => &[],
+            ("startsWith" | "endsWith", [_, part]) => std::slice::from_ref(part),
+            (_, values) => values,
+        };
+        let cost = looked_at.iter().map(Val::weight).fold(0, u64::saturating_add);
         self.budget.pay(cost)?;
         let full = space.map(|space| format!("{space}.{name}"));
         let name = full.as_deref().unwrap_or(name);
@@ -681,7 +687,11 @@ pub(crate) fn no_overload(name: &str, values: &[&Val<'_>]) -> EvalError {
 
 /// Whether two values are equal, paid for by what has to be looked at.
 pub(crate) fn equal(one: &Val<'_>, other: &Val<'_>, budget: &mut Budget) -> Result<bool> {
-    if one.size().is_some() && one.size() != other.size() {
+    let differ = match (one.as_text(), other.as_text()) {
+        (Some(one), Some(other)) => one.len() != other.len(),
+        _ => one.size().is_some() && one.size() != other.size(),
+    };
+    if differ {
         budget.pay(1)?;
         return Ok(false);
     }

@@ -8,6 +8,7 @@
 mod arithmetic;
 mod ast;
 mod check;
+mod cost;
 mod eval;
 mod functions;
 mod kind;
@@ -20,6 +21,7 @@ mod time;
 mod value;
 
 pub use check::Names;
+pub use cost::Extent;
 pub use eval::{Budget, EvalError, Scope};
 pub use kind::{Kind, Object, escape};
 pub use library::{Call, Function, Library, Takes};

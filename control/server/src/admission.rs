@@ -15,7 +15,9 @@ mod escalation;
 mod limit_ranger;
 pub(crate) mod namespace;
 mod node_restriction;
+mod param_rights;
 pub(crate) mod pod_security;
+mod policy_status;
 pub(crate) mod priority;
 pub(crate) mod quota;
 mod runtime_class;
@@ -30,6 +32,7 @@ use serde_json::Value;
 
 use crate::registry::Scope;
 use crate::registry::update::Part;
+use crate::webhook;
 
 /// A write that is asked about.
 #[derive(Clone, Copy)]
@@ -75,6 +78,9 @@ pub(crate) fn mutate(request: &Request<'_>, object: &mut Value, warnings: &mut V
     if is(request.scope.kind, "", "Secret") {
         token_secret::fill(request, object)?;
     }
+    if is(request.scope.kind, webhook::GROUP, "ValidatingAdmissionPolicy") {
+        policy_status::settle(request, object);
+    }
     if is(request.scope.kind, "", "ResourceQuota") {
         quota::status(request, object, warnings);
     }
@@ -85,6 +91,7 @@ pub(crate) fn mutate(request: &Request<'_>, object: &mut Value, warnings: &mut V
 pub(crate) fn validate(request: &Request<'_>, object: &Value, warnings: &mut Vec<String>) -> Result<(), ApiError> {
     node_restriction::validate(request, object)?;
     escalation::validate(request, object)?;
+    param_rights::validate(request, object)?;
     certificate::validate(request, object)?;
     if request.part != Part::Main {
         return Ok(());

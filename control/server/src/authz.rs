@@ -14,10 +14,7 @@ use arc_swap::ArcSwap;
 use coracle_api::key::GroupResource;
 use coracle_api::status::ApiError;
 use coracle_store::{Snapshot, Store};
-use futures::StreamExt;
-use futures::stream::select_all;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::identity::Identity;
@@ -62,33 +59,10 @@ impl Policies {
         }
     }
 
-    /// Follows the roles and bindings until `stop`. A watch that fell behind is begun anew; the policy is compiled from
-    /// snapshots, so nothing is missed.
-    pub(crate) async fn follow(&self, store: &Store, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            let snapshot = store.snapshot();
-            self.refresh(&snapshot);
-            let watches: Result<Vec<_>, _> = PREFIXES
-                .iter()
-                .map(|prefix| store.watch(prefix, snapshot.revision()))
-                .collect();
-            let Ok(watches) = watches else { continue };
-            let mut events = select_all(watches);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    event = events.next() => match event {
-                        Some(Ok(event)) => {
-                            // A write of our own has been compiled in already.
-                            if self.current.load().revision < event.revision {
-                                self.refresh(&store.snapshot());
-                            }
-                        }
-                        Some(Err(_)) => break,
-                        None => return,
-                    },
-                }
-            }
+    /// The same after a change. A write of this server's own has been compiled in already.
+    pub(crate) fn catch_up(&self, store: &Store, revision: u64) {
+        if self.current.load().revision < revision {
+            self.refresh(&store.snapshot());
         }
     }
 }

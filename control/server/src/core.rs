@@ -7,16 +7,17 @@ use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::Addresses;
-use crate::authz::Policies;
 use crate::authz::node::Nodes;
+use crate::authz::{self, Policies};
+use crate::follow::follow;
 use crate::frames::Frames;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::policy::AdmissionPolicies;
+use crate::policy::{self, AdmissionPolicies};
 use crate::served::Serving;
 use crate::tokens::Tokens;
 use crate::turns::Turns;
-use crate::webhook::Webhooks;
+use crate::webhook::{self, Webhooks};
 use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
 
 /// The state of one server. Nothing in it is held locked across an await, but for the turns of those who charge quotas.
@@ -66,6 +67,22 @@ impl Core {
             closing: CancellationToken::new(),
             store: config.store,
         }
+    }
+
+    /// Keeps up with roles, webhooks and policies that others write, until `stop`.
+    pub(crate) async fn follow(&self, stop: &CancellationToken) {
+        let store = &self.store;
+        tokio::join!(
+            follow(store, &authz::PREFIXES, stop, |revision| self
+                .policies
+                .catch_up(store, revision)),
+            follow(store, &webhook::PREFIXES, stop, |revision| self
+                .webhooks
+                .catch_up(store, revision)),
+            follow(store, &policy::PREFIXES, stop, |revision| {
+                self.admission_policies.catch_up(store, revision);
+            }),
+        );
     }
 
     /// The time, in microseconds since 1970. The one place where the server looks at a clock for what it writes.

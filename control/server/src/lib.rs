@@ -19,6 +19,7 @@ mod decode;
 mod dial;
 mod discovery;
 mod document;
+mod follow;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -16,6 +16,8 @@ pub(crate) struct Constraints {
     excluded: Vec<Rule>,
     namespaces: Selector,
     objects: Selector,
+    /// Whether a rule about one version of a kind means all of its versions.
+    equivalent: bool,
 }
 
 /// Operations on resources.
@@ -44,25 +46,57 @@ impl Constraints {
             excluded: listed("excludeResourceRules"),
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
+            equivalent: object::text(owner, "matchPolicy") != "Exact",
         }
     }
 
     /// Whether a write is meant. Without rules, the selectors alone decide.
     pub(crate) fn match_further(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        let named = self.rules.is_empty() || self.rules.iter().any(|rule| names(rule, asked));
-        named && self.selects(asked, snapshot, object)
+        (self.rules.is_empty() || self.names(&self.rules, asked)) && self.selects(asked, snapshot, object)
     }
 
     /// Whether a rule names this write, and the selectors choose it.
     pub(crate) fn matches(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        self.rules.iter().any(|rule| names(rule, asked)) && self.selects(asked, snapshot, object)
+        self.names(&self.rules, asked) && self.selects(asked, snapshot, object)
     }
 
     fn selects(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        !self.excluded.iter().any(|rule| names(rule, asked))
+        !self.names(&self.excluded, asked)
             && in_namespace(&self.namespaces, asked, snapshot, object)
             && has_labels(&self.objects, asked.old, object)
     }
+
+    /// Whether one of the rules names a write, by the kind that was asked for or by another version of it.
+    fn names(&self, rules: &[Rule], asked: &Asked<'_>) -> bool {
+        let mut due = rules.iter().filter(|rule| rule.concerns(asked)).peekable();
+        if due.peek().is_none() {
+            return false;
+        }
+        let due: Vec<&Rule> = due.collect();
+        let named = |kind: &Kind| due.iter().any(|rule| rule.names(kind, asked.subresource));
+        named(asked.kind)
+            || (self.equivalent && {
+                let served = asked.core.serving.current();
+                served.kinds.iter().any(|kind| is_same(kind, asked.kind) && named(kind))
+            })
+    }
+}
+
+/// Whether two rows are versions of the same kind.
+fn is_same(one: &Kind, other: &Kind) -> bool {
+    match (&one.custom, &other.custom) {
+        (Some(one), Some(other)) => one.definition == other.definition,
+        (None, None) => home(one) == home(other),
+        _ => false,
+    }
+}
+
+/// Under which group, version and plural the objects of a kind are stored.
+fn home(kind: &Kind) -> (&str, &str, &str) {
+    kind.conversion
+        .map_or((&*kind.group, &*kind.version, &*kind.plural), |conversion| {
+            conversion.stored_as
+        })
 }
 
 impl Rule {
@@ -80,6 +114,33 @@ impl Rule {
             scope: object::text(rule, "scope").to_owned(),
         }
     }
+
+    /// Whether the rule is about such an operation in such a place.
+    fn concerns(&self, asked: &Asked<'_>) -> bool {
+        // A namespace is cluster-wide, though its own requests are in it.
+        let scope = match self.scope.as_str() {
+            "Cluster" => !asked.kind.namespaced,
+            "Namespaced" => asked.kind.namespaced,
+            _ => true,
+        };
+        scope
+            && has(&self.operations, asked.operation.name())
+            && (self.names.is_empty() || self.names.iter().any(|name| name == asked.name))
+    }
+
+    /// Whether the rule names a kind, or a part of it.
+    fn names(&self, kind: &Kind, subresource: &str) -> bool {
+        has(&self.groups, &kind.group)
+            && has(&self.versions, &kind.version)
+            && self
+                .resources
+                .iter()
+                .any(|resource| is_resource(resource, &kind.plural, subresource))
+    }
+}
+
+fn has(list: &[String], value: &str) -> bool {
+    list.iter().any(|entry| entry == "*" || entry == value)
 }
 
 /// Kinds that no webhook and no policy sees: those by which they are set up, and those by which rights are asked.
@@ -88,26 +149,6 @@ pub(crate) fn is_exempt(kind: &Kind) -> bool {
         kind.group.as_ref(),
         GROUP | "authentication.k8s.io" | "authorization.k8s.io"
     )
-}
-
-fn names(rule: &Rule, asked: &Asked<'_>) -> bool {
-    let kind = asked.kind;
-    let has = |list: &[String], value: &str| list.iter().any(|entry| entry == "*" || entry == value);
-    // A namespace is cluster-wide, though its own requests are in it.
-    let scope = match rule.scope.as_str() {
-        "Cluster" => !kind.namespaced,
-        "Namespaced" => kind.namespaced,
-        _ => true,
-    };
-    scope
-        && has(&rule.operations, asked.operation.name())
-        && has(&rule.groups, &kind.group)
-        && has(&rule.versions, &kind.version)
-        && (rule.names.is_empty() || rule.names.iter().any(|name| name == asked.name))
-        && rule
-            .resources
-            .iter()
-            .any(|resource| is_resource(resource, &kind.plural, asked.subresource))
 }
 
 /// `pods`, `pods/status`, `pods/*`, `*/scale`, `*` for all but the parts, `*/*` for all.

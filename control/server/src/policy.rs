@@ -13,7 +13,7 @@ mod rights;
 mod scene;
 mod validating;
 
-pub(crate) use config::AdmissionPolicies;
+pub(crate) use config::{AdmissionPolicies, PREFIXES};
 pub(crate) use mutating::mutate;
 pub(crate) use scene::Scene;
 pub(crate) use validating::validate;

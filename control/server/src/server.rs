@@ -79,7 +79,7 @@ impl Server {
         let stop = CancellationToken::new();
         let follow = {
             let (core, stop) = (core.clone(), stop.clone());
-            tokio::spawn(async move { core.policies.follow(&core.store, &stop).await })
+            tokio::spawn(async move { core.follow(&stop).await })
         };
         let served = listen::serve(&core, self.tls.clone(), listener, &shutdown).await;
         stop.cancel();

@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::matching;
 use crate::policy::Scene;
 use config::Hook;
-pub(crate) use config::{GROUP, Webhooks};
+pub(crate) use config::{GROUP, PREFIXES, Webhooks};
 pub(crate) use review::Operation;
 
 /// A write that webhooks may be asked about.

@@ -11,6 +11,7 @@ use coracle_cel::{Budget, EvalError, Kind, Names, Object, Program, Val};
 use serde_json::Value;
 
 use super::check::{below, counterpart, shown};
+use super::extent;
 use super::schema::{Additional, JsonType, ListType, Schema};
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::object;
@@ -20,6 +21,10 @@ use crate::policy::library::LIBRARIES;
 const CALL_LIMIT: u64 = 1_000_000;
 /// What all evaluations for one object may cost together, as in Kubernetes.
 const OBJECT_LIMIT: u64 = 10_000_000;
+/// What a rule may cost by the estimate that is made of it when its definition is written, as in Kubernetes.
+const ESTIMATE_LIMIT: u64 = 10_000_000;
+/// What all rules of a definition may cost together by that estimate, as in Kubernetes.
+const TOTAL_ESTIMATE_LIMIT: u64 = 100_000_000;
 /// The longest message that a rule may make, in bytes, as in Kubernetes.
 const MESSAGE_LIMIT_BYTES: usize = 5 * 1024;
 
@@ -121,7 +126,7 @@ impl Rule {
 }
 
 /// What expressions may know of values of a schema.
-fn kind_of(schema: &Schema) -> Kind {
+pub(crate) fn kind_of(schema: &Schema) -> Kind {
     if schema.int_or_string {
         return Kind::Dyn;
     }
@@ -172,10 +177,24 @@ fn object_kind(schema: &Schema) -> Kind {
 
 /// Checks the rules of a schema as its author wrote them.
 pub fn validate(json: &Value, path: &str, faults: &mut Vec<FieldError>) {
-    validate_node(json, true, path, faults);
+    let mut estimates = Estimates { occurs: 1, total: 0 };
+    validate_node(json, true, path, &mut estimates, faults);
+    if estimates.total > TOTAL_ESTIMATE_LIMIT {
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        let words = extent::excess(what, estimates.total, TOTAL_ESTIMATE_LIMIT);
+        faults.push(FieldError::forbidden(path, words));
+    }
 }
 
-fn validate_node(json: &Value, root: bool, path: &str, faults: &mut Vec<FieldError>) {
+/// What the rules of a schema may cost.
+struct Estimates {
+    /// How many values of the node at hand an object may have.
+    occurs: u64,
+    /// What all rules of one object may cost together.
+    total: u64,
+}
+
+fn validate_node(json: &Value, root: bool, path: &str, estimates: &mut Estimates, faults: &mut Vec<FieldError>) {
     let rules = object::list(json, "x-kubernetes-validations");
     if !rules.is_empty() {
         let schema = if root {
@@ -185,20 +204,51 @@ fn validate_node(json: &Value, root: bool, path: &str, faults: &mut Vec<FieldErr
         };
         let kind = kind_of(&schema);
         for (index, rule) in rules.iter().enumerate() {
-            validate_rule(
-                rule,
-                &kind,
-                &format!("{path}.x-kubernetes-validations[{index}]"),
-                faults,
-            );
+            let here = format!("{path}.x-kubernetes-validations[{index}]");
+            validate_rule(rule, &kind, &here, faults);
+            validate_cost(rule, &kind, &schema, &here, estimates, faults);
         }
     }
     for (name, inner) in json.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        validate_node(inner, false, &format!("{path}.properties[{name}]"), faults);
+        validate_node(inner, false, &format!("{path}.properties[{name}]"), estimates, faults);
     }
     for name in ["items", "additionalProperties"] {
         if let Some(inner) = json.get(name).filter(|inner| inner.is_object()) {
-            validate_node(inner, false, &format!("{path}.{name}"), faults);
+            let before = estimates.occurs;
+            estimates.occurs = before.saturating_mul(extent::of(&Schema::compile(json)).most);
+            validate_node(inner, false, &format!("{path}.{name}"), estimates, faults);
+            estimates.occurs = before;
+        }
+    }
+}
+
+/// A rule may not cost more than Kubernetes allows, on the largest objects that the schema lets through.
+fn validate_cost(
+    rule: &Value,
+    kind: &Kind,
+    schema: &Schema,
+    path: &str,
+    estimates: &mut Estimates,
+    faults: &mut Vec<FieldError>,
+) {
+    let Ok(rule) = Rule::compile(rule, kind) else { return };
+    let own = extent::of(schema);
+    let variables = [("self", own.clone()), ("oldSelf", own)];
+    let programs = [
+        ("rule", "estimated rule cost", Some(&rule.program)),
+        (
+            "messageExpression",
+            "estimated messageExpression cost",
+            rule.message_program.as_ref(),
+        ),
+    ];
+    for (field, what, program) in programs {
+        let cost = program.map_or(0, |program| program.estimate(&variables));
+        let cost = cost.saturating_mul(estimates.occurs);
+        estimates.total = estimates.total.saturating_add(cost);
+        if cost > ESTIMATE_LIMIT {
+            let words = extent::excess(what, cost, ESTIMATE_LIMIT);
+            faults.push(FieldError::forbidden(format!("{path}.{field}"), words));
         }
     }
 }

@@ -153,9 +153,10 @@ pub fn conditions(list: &[Value], path: Path<'_>, names: &Names, faults: &mut Ve
 }
 
 /// What both kinds of policies have, and the names that the rest may use, with and without rights.
-fn policy(policy: &Value, compiler: &mut Compiler<'_>) -> (Policy, Names, Names) {
+fn policy(policy: &Value, about: &Kind, compiler: &mut Compiler<'_>) -> (Policy, Names, Names) {
     let with_params = object::get(policy, "spec.paramKind").is_some();
-    let names = with_rights(with_params);
+    let known = |names: Names| names.with("object", about.clone()).with("oldObject", about.clone());
+    let names = known(with_rights(with_params));
     let conditions = object::list(policy, "spec.matchConditions");
     let conditions = compiler.conditions(conditions, Path::root("spec.matchConditions"), &names);
     let (variables, kind) = compiler.variables(policy, &names);
@@ -164,14 +165,19 @@ fn policy(policy: &Value, compiler: &mut Compiler<'_>) -> (Policy, Names, Names)
         variables,
         ..Policy::default()
     };
-    let plain = plain(with_params).with("variables", kind.clone());
+    let plain = known(plain(with_params)).with("variables", kind.clone());
     (compiled, names.with("variables", kind), plain)
 }
 
 /// Compiles a validating policy.
 pub fn validating(object: &Value, faults: &mut Vec<FieldError>) -> Policy {
+    validating_about(object, Kind::Dyn, faults)
+}
+
+/// The same as if it were only about objects of which something is known.
+pub(super) fn validating_about(object: &Value, about: Kind, faults: &mut Vec<FieldError>) -> Policy {
     let mut compiler = Compiler { faults };
-    let (mut compiled, names, plain) = policy(object, &mut compiler);
+    let (mut compiled, names, plain) = policy(object, &about, &mut compiler);
     let list = Path::root("spec.validations");
     for (index, validation) in object::list(object, "spec.validations").iter().enumerate() {
         let here = list.index(index);
@@ -199,7 +205,7 @@ pub fn validating(object: &Value, faults: &mut Vec<FieldError>) -> Policy {
 /// Compiles a mutating policy.
 pub fn mutating(object: &Value, faults: &mut Vec<FieldError>) -> Policy {
     let mut compiler = Compiler { faults };
-    let (mut compiled, names, _) = policy(object, &mut compiler);
+    let (mut compiled, names, _) = policy(object, &Kind::Dyn, &mut compiler);
     let names = names.making();
     let list = Path::root("spec.mutations");
     for (index, mutation) in object::list(object, "spec.mutations").iter().enumerate() {

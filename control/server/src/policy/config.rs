@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use coracle_api::field_error::FieldError;
 use coracle_api::object;
 use coracle_api::policy::{self, Policy as Programs};
-use coracle_store::{Record, Snapshot};
+use coracle_store::{Record, Snapshot, Store};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -33,6 +33,14 @@ const MUTATING: Family = Family {
     bindings: "mutatingadmissionpolicybindings.admissionregistration.k8s.io/",
     compile: policy::mutating,
 };
+
+/// What the keys of policies and bindings begin with.
+pub(crate) const PREFIXES: [&str; 4] = [
+    VALIDATING.policies,
+    VALIDATING.bindings,
+    MUTATING.policies,
+    MUTATING.bindings,
+];
 
 /// The newest policies. A write of one makes them new before its writer is answered.
 pub(crate) struct AdmissionPolicies {
@@ -65,6 +73,13 @@ impl AdmissionPolicies {
         let old = self.current.load_full();
         if old.revision < snapshot.revision() {
             self.current.store(Arc::new(Compiled::make(snapshot, &old)));
+        }
+    }
+
+    /// The same after a change. A write of this server's own has been compiled in already.
+    pub(crate) fn catch_up(&self, store: &Store, revision: u64) {
+        if self.current.load().revision < revision {
+            self.refresh(&store.snapshot());
         }
     }
 }

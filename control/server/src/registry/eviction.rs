@@ -15,6 +15,7 @@ use super::pods::success;
 use crate::decode::{Document, Expected, normalise_lenient};
 use crate::document;
 use crate::query::Query;
+use crate::webhook::Operation;
 
 const EVICTION: Expected<'static> = Expected {
     api_version: "policy/v1",
@@ -37,6 +38,8 @@ impl Scope<'_> {
         let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
         let options = DeleteOptions::parse(&options, query)?;
         let record = self.record(name)?;
+        let asked = self.asked(Operation::Create, "eviction", name, None, options.dry_run);
+        self.users_refuse(&asked, Some(&eviction)).await?;
         let pod = document::tree(&record)?;
         if let Some(budget) = self.budget(&pod)? {
             self.spend(&budget, &pod, options.dry_run).await?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Scope;
 use crate::decode::{Document, Expected, normalise_lenient};
+use crate::webhook::Operation;
 
 const BINDING: Expected<'static> = Expected {
     api_version: "v1",
@@ -25,6 +26,8 @@ impl Scope<'_> {
             return Err(ApiError::bad_request("target.name: Required value: a node to bind to"));
         }
         let now = time::format_seconds(self.core.now_micros());
+        let asked = self.asked(Operation::Create, "binding", name, None, dry_run);
+        self.users_refuse(&asked, Some(&binding)).await?;
         self.amend(name, dry_run, |pod| self.assign(name, pod, &binding, &node, &now))
             .await?;
         Ok(success())

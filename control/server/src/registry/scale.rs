@@ -12,6 +12,7 @@ use super::update::{Part, Patch};
 use crate::decode::{Document, Expected, check_kind, normalise_lenient};
 use crate::document;
 use crate::query::WriteOptions;
+use crate::webhook::Operation;
 
 const SCALE: Expected<'static> = Expected {
     api_version: "autoscaling/v1",
@@ -81,12 +82,23 @@ impl Scope<'_> {
         let json: Bytes = match source {
             ScaleSource::Patch(patch) if patch.is_apply() => self.apply(name, Part::Scale, patch, options).await?.json,
             source => {
+                self.ask_about_scale(name, &source, options.dry_run).await?;
                 let owner = Some((Part::Scale, options));
                 let change = |object: &mut Value| self.change_scale(name, object, &source);
                 self.amend_owned(name, options.dry_run, owner, change).await?
             }
         };
         Ok(view(&document::parse(&json)?, places(self.kind)))
+    }
+
+    /// Lets users' policies and webhooks refuse a scale, as it is and as it will be.
+    async fn ask_about_scale(&self, name: &str, source: &ScaleSource, dry_run: bool) -> Result<(), ApiError> {
+        let places = places(self.kind);
+        let mut object = document::tree(&*self.record(name)?)?;
+        let old = view(&object, places);
+        self.change_scale(name, &mut object, source)?;
+        let asked = self.asked(Operation::Update, "scale", name, Some(&old), dry_run);
+        self.users_refuse(&asked, Some(&view(&object, places))).await
     }
 
     /// What applying a scale means for the object that is scaled.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use coracle_api::field_error::Path;
 use coracle_api::object;
 use coracle_api::policy::{self, Condition};
-use coracle_store::Snapshot;
+use coracle_store::{Snapshot, Store};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ use crate::matching::Constraints;
 
 /// The group of the configurations.
 pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
+/// What the keys of the configurations begin with.
+pub(crate) const PREFIXES: [&str; 2] = [MUTATING, VALIDATING];
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io/";
 const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io/";
 /// How long a webhook may take that does not say.
@@ -55,6 +57,13 @@ impl Webhooks {
         let _compiling = self.compiling.lock();
         if self.current.load().revision < snapshot.revision() {
             self.current.store(Arc::new(Hooks::compile(snapshot)));
+        }
+    }
+
+    /// The same after a change. A write of this server's own has been compiled in already.
+    pub(crate) fn catch_up(&self, store: &Store, revision: u64) {
+        if self.current.load().revision < revision {
+            self.refresh(&store.snapshot());
         }
     }
 }

@@ -80,7 +80,7 @@ impl Asked<'_> {
         let kind = self.kind;
         let subject = kind.subresource(self.subresource).and_then(|part| part.body.as_ref());
         // A part of an object may be of another kind, such as a Binding.
-        let of = match subject.filter(|_| self.operation != Operation::Update) {
+        let of = match subject {
             Some(body) => json!({"group": body.group, "version": body.version, "kind": body.kind}),
             None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
         };

@@ -197,6 +197,39 @@ async fn what_does_not_compile_is_refused() {
 }
 
 #[tokio::test]
+async fn the_status_tells_what_is_wrong_about_the_kinds() {
+    let world = world().await;
+    validating(
+        &world,
+        "p",
+        json!({"validations": [{"expression": "object.spec.replicsa <= 5"}]}),
+    )
+    .await;
+    let path = format!("{GROUP}/validatingadmissionpolicies/p");
+    let status = world.get(&path).await["status"].clone();
+    assert_eq!(status["observedGeneration"], 1);
+    let warning = &status["typeChecking"]["expressionWarnings"][0];
+    assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
+    assert!(
+        warning["warning"]
+            .as_str()
+            .unwrap()
+            .contains("undefined field 'replicsa'"),
+        "{warning}"
+    );
+    let right =
+        json!([{"op": "replace", "path": "/spec/validations/0/expression", "value": "object.spec.replicas <= 5"}]);
+    let status = world.ok(Method::PATCH, &path, right).await["status"].clone();
+    assert_eq!(
+        (
+            &status["observedGeneration"],
+            status["typeChecking"].get("expressionWarnings")
+        ),
+        (&json!(2), None)
+    );
+}
+
+#[tokio::test]
 async fn parameters_come_from_objects_of_the_bindings_choice() {
     let world = world().await;
     let spec = json!({
@@ -293,6 +326,63 @@ async fn expressions_ask_for_rights() {
         let (status, answer) = send(world.server.local(user, &[]), Method::POST, MAPS, map(user, json!({}))).await;
         assert_eq!(status.as_u16(), wanted, "{user}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn nobody_reads_parameters_by_a_policy_that_they_may_not_read() {
+    let world = world().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": {"name": "author"}, "rules": [
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    ]});
+    world.ok(Method::POST, &format!("{rbac}/clusterroles"), role).await;
+    let binding = json!({
+        "metadata": {"name": "author"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "author"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann"}],
+    });
+    world
+        .ok(Method::POST, &format!("{rbac}/clusterrolebindings"), binding)
+        .await;
+    let create = async |path: &str, object: Value| {
+        let (status, answer) = send(
+            world.server.local("ann", &[]),
+            Method::POST,
+            &format!("{GROUP}/{path}"),
+            object,
+        )
+        .await;
+        (
+            status.as_u16(),
+            answer["message"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    let policy = |name: &str, kind: &str| {
+        json!({"metadata": {"name": name}, "spec": {
+            "paramKind": {"apiVersion": "v1", "kind": kind},
+            "matchConstraints": rules("apps", "deployments", &["CREATE"]),
+            "validations": [{"expression": "params != null"}],
+        }})
+    };
+    let (code, message) = create("validatingadmissionpolicies", policy("spy", "Secret")).await;
+    assert_eq!(code, 422);
+    assert!(
+        message.ends_with("spec.paramKind: Forbidden: user ann must have \"get\" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"),
+        "{message}"
+    );
+    assert_eq!(
+        create("validatingadmissionpolicies", policy("fair", "ConfigMap"))
+            .await
+            .0,
+        201
+    );
+    let bound = |reference: Value| json!({"metadata": {"name": "b"}, "spec": {"policyName": "fair", "validationActions": ["Deny"], "paramRef": reference}});
+    let all = json!({"selector": {}, "parameterNotFoundAction": "Allow"});
+    assert_eq!(create("validatingadmissionpolicybindings", bound(all)).await.0, 422);
+    let one = json!({"name": "limit", "namespace": "default", "parameterNotFoundAction": "Allow"});
+    let (code, message) = create("validatingadmissionpolicybindings", bound(one)).await;
+    assert_eq!(code, 201, "{message}");
 }
 
 #[tokio::test]
@@ -408,6 +498,87 @@ async fn a_mutation_that_does_not_fit_is_refused() {
         )
         .await;
     world.ok(Method::POST, MAPS, map("a", json!({}))).await;
+}
+
+#[tokio::test]
+async fn a_rule_about_one_version_means_all_of_them() {
+    let world = world().await;
+    let spec = |policy: &str| {
+        let mut constraints = rules("autoscaling", "horizontalpodautoscalers", &["CREATE"]);
+        constraints["matchPolicy"] = json!(policy);
+        json!({"matchConstraints": constraints, "validations": [{"expression": "false"}]})
+    };
+    validating(&world, "none", spec("Equivalent")).await;
+    bind(&world, "none", json!({})).await;
+    let scaler = json!({"metadata": {"name": "a"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}});
+    for version in ["v1", "v2"] {
+        let path = format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+        assert_eq!(
+            world.fails(Method::POST, &path, scaler.clone()).await.0,
+            422,
+            "{version}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn scaling_binding_and_eviction_are_doors_too() {
+    let world = world().await;
+    let spec = |resource: &str, operation: &str, expression: &str| {
+        let group = if resource.starts_with("pods") { "" } else { "apps" };
+        json!({"matchConstraints": rules(group, resource, &[operation]), "validations": [{"expression": expression}]})
+    };
+    validating(
+        &world,
+        "scale",
+        spec(
+            "deployments/scale",
+            "UPDATE",
+            "object.kind == 'Scale' && object.spec.replicas <= oldObject.spec.replicas + 1",
+        ),
+    )
+    .await;
+    validating(
+        &world,
+        "bind",
+        spec("pods/binding", "CREATE", "object.target.name != 'closed'"),
+    )
+    .await;
+    validating(
+        &world,
+        "evict",
+        spec("pods/eviction", "CREATE", "request.kind.kind != 'Eviction'"),
+    )
+    .await;
+    for name in ["scale", "bind", "evict"] {
+        bind(&world, name, json!({})).await;
+    }
+    world.ok(Method::POST, DEPLOYMENTS, scaled("a", 2)).await;
+    let scale = format!("{DEPLOYMENTS}/a/scale");
+    let merge = |replicas: u32| json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
+    assert_eq!(world.fails(Method::PATCH, &scale, merge(9)).await.0, 422);
+    world.ok(Method::PATCH, &scale, merge(3)).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    world.ok(Method::POST, pods, pod("p")).await;
+    let target = |node: &str| json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    assert_eq!(
+        world
+            .fails(Method::POST, &format!("{pods}/p/binding"), target("closed"))
+            .await
+            .0,
+        422
+    );
+    world
+        .ok(Method::POST, &format!("{pods}/p/binding"), target("open"))
+        .await;
+    let eviction = json!({"metadata": {"name": "p"}});
+    assert_eq!(
+        world
+            .fails(Method::POST, &format!("{pods}/p/eviction"), eviction)
+            .await
+            .0,
+        422
+    );
 }
 
 #[tokio::test]
