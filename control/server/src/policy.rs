@@ -4,6 +4,9 @@
 //! what expressions may look at, [`validating`] and [`mutating`] decide and change. All of it is a function of the request
 //! and a snapshot: nothing waits, and every policy has a budget.
 //!
+//! Expressions see an object in the version in which the server handles its kind, also where a rule names another one. There
+//! is no audit log: what a policy wants to have written down stands in the server's own log.
+//!
 //! Like webhooks, policies are never asked about what they are set up by, so a wrong one can always be taken away.
 
 mod config;
