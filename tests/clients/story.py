@@ -1,14 +1,20 @@
-"""The Python client `kubernetes`, unmodified: deploy, watch, scale, patch, read logs, forward a port, clean up.
+"""The Python client `kubernetes`, unmodified: discover, deploy, watch, scale, patch, run a program, read logs, forward a
+port, define a kind, apply on the server, elect a leader, clean up.
 
 Run with KUBECONFIG naming a cluster. Exits non-zero with a traceback where something is not as it should be.
 """
 
+import json
 import socket
 import sys
+import threading
 
-from kubernetes import client, config, utils, watch
+from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
-from kubernetes.stream import portforward
+from kubernetes.dynamic.exceptions import ConflictError
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
+from kubernetes.stream import portforward, stream
 
 NAMESPACE = "python-story"
 PATIENCE = 60  # seconds that a state may take
@@ -24,8 +30,127 @@ def until(list_call, name, wanted):
     raise AssertionError(f"{name} did not get there")
 
 
+def discover(api):
+    """Every document of discovery and OpenAPI can be read, and leads to the next."""
+
+    world = dynamic.DynamicClient(api)
+
+    def read(path):
+        return json.loads(world.request("get", path, serialize=False).data)
+
+    assert read("/version")["major"] == "1"
+    assert "v1" in read("/api")["versions"]
+    groups = read("/apis")["groups"]
+    paths = ["/api/v1"] + [f"/apis/{version['groupVersion']}" for group in groups for version in group["versions"]]
+    kinds = {resource["kind"] for path in paths for resource in read(path)["resources"]}
+    assert {"Pod", "Deployment", "CustomResourceDefinition", "Lease"} <= kinds, kinds
+    documents = read("/openapi/v3")["paths"]
+    assert {path.lstrip("/") for path in paths} <= set(documents), documents.keys()
+    schemas = read(documents["apis/apps/v1"]["serverRelativeURL"])["components"]["schemas"]
+    assert "io.k8s.api.apps.v1.Deployment" in schemas
+    assert "io.k8s.api.core.v1.Pod" in read("/openapi/v2")["definitions"]
+
+
+def custom_kind(api):
+    """A kind that is defined, found and used without any type of it here; and applied by two who do not agree."""
+    world = dynamic.DynamicClient(api)
+    definitions = world.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
+    properties = {"spec": {"type": "object", "properties": {"crew": {"type": "integer", "maximum": 8}}}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rafts.python.example.com"},
+        "spec": {
+            "group": "python.example.com",
+            "names": {"kind": "Raft", "plural": "rafts"},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}},
+                }
+            ],
+        },
+    }
+    definitions.create(body=definition)
+    for event in definitions.watch(name="rafts.python.example.com", timeout=PATIENCE):
+        conditions = event["object"].status.conditions or []
+        if any(c.type == "Established" and c.status == "True" for c in conditions):
+            break
+    world = dynamic.DynamicClient(api)
+    rafts = world.resources.get(api_version="python.example.com/v1", kind="Raft")
+
+    def raft(crew):
+        return {
+            "apiVersion": "python.example.com/v1",
+            "kind": "Raft",
+            "metadata": {"name": "plank", "namespace": NAMESPACE},
+            "spec": {"crew": crew},
+        }
+
+    made = rafts.server_side_apply(body=raft(1), field_manager="ours")
+    assert made.spec.crew == 1, made
+    try:
+        rafts.server_side_apply(body=raft(2), field_manager="theirs")
+        raise AssertionError("a conflict went through")
+    except ConflictError as refused:
+        message = json.loads(refused.body)["message"]
+        assert message == 'Apply failed with 1 conflict: conflict with "ours": .spec.crew', message
+    taken = rafts.server_side_apply(body=raft(2), field_manager="theirs", force_conflicts=True)
+    assert taken.spec.crew == 2 and taken.metadata.managedFields[0].manager == "theirs", taken
+    try:
+        rafts.create(body=raft(9) | {"metadata": {"name": "crowded", "namespace": NAMESPACE}})
+        raise AssertionError("a raft that is too full was made")
+    except ApiException as refused:
+        assert refused.status == 422, refused
+    rafts.patch(
+        body={"spec": {"crew": 3}},
+        name="plank",
+        namespace=NAMESPACE,
+        content_type="application/merge-patch+json",
+    )
+    assert [raft.spec.crew for raft in rafts.get(namespace=NAMESPACE).items] == [3]
+    definitions.delete(name="rafts.python.example.com")
+
+
+def elect():
+    """The first of two candidates leads; the lease says so."""
+    leads = {name: threading.Event() for name in ("first", "second")}
+
+    def campaign(name):
+        leaderelection.LeaderElection(
+            electionconfig.Config(
+                LeaseLock("leader", NAMESPACE, name),
+                lease_duration=15,
+                renew_deadline=10,
+                retry_period=1,
+                onstarted_leading=leads[name].set,
+                onstopped_leading=lambda: None,
+            )
+        ).run()
+
+    for name, event in leads.items():
+        threading.Thread(target=campaign, args=(name,), daemon=True).start()
+        if name == "first":
+            assert event.wait(PATIENCE), "nobody leads"
+    leases = client.CoordinationV1Api()
+    versions = set()
+    for event in watch.Watch().stream(
+        leases.list_namespaced_lease, NAMESPACE, field_selector="metadata.name=leader", timeout_seconds=PATIENCE
+    ):
+        assert event["object"].spec.holder_identity == "first", event["object"]
+        versions.add(event["object"].metadata.resource_version)
+        # Renewed twice while the other one asked.
+        if len(versions) == 3:
+            break
+    assert not leads["second"].is_set(), "two lead"
+
+
 def main():
     config.load_kube_config()
+    discover(client.ApiClient())
     core, apps = client.CoreV1Api(), client.AppsV1Api()
 
     core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=NAMESPACE)))
@@ -67,6 +192,22 @@ def main():
     assert f"Hello from {name}".encode() in answer, answer
     assert "GET / HTTP/1.1" in core.read_namespaced_pod_log(name, NAMESPACE)
 
+    said = stream(
+        core.connect_get_namespaced_pod_exec,
+        name,
+        NAMESPACE,
+        command=["sh", "-c", "head -n 1; cat /nowhere; exit 3"],
+        stdin=True,
+        stdout=True,
+        stderr=True,
+        tty=False,
+        _preload_content=False,
+    )
+    said.write_stdin("a line\n")
+    said.run_forever(timeout=PATIENCE)
+    assert (said.read_stdout(), said.read_stderr()) == ("a line\n", "cat: /nowhere: No such file or directory\n")
+    assert said.returncode == 3, said.returncode
+
     apps.patch_namespaced_deployment_scale("hello", NAMESPACE, {"spec": {"replicas": 1}})
     until(
         apps.list_namespaced_deployment,
@@ -106,6 +247,8 @@ def main():
 
     kinds = {resource.kind for resource in apps.get_api_resources().resources}
     assert {"Deployment", "ReplicaSet", "Scale"} <= kinds, kinds
+    custom_kind(client.ApiClient())
+    elect()
     core.delete_namespace(NAMESPACE)
     for event in watch.Watch().stream(core.list_namespace, timeout_seconds=PATIENCE):
         if event["type"] == "DELETED" and event["object"].metadata.name == NAMESPACE:

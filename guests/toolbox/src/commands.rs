@@ -3,6 +3,6 @@
 /// Every command, sorted.
 pub const COMMANDS: &[&str] = &[
     "[", "basename", "cat", "cp", "cut", "date", "dirname", "echo", "env", "false", "grep", "head", "hostname", "ls",
-    "mkdir", "mv", "nslookup", "printenv", "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "tail", "tee",
-    "test", "touch", "tr", "true", "uniq", "wc", "wget",
+    "mkdir", "mv", "nslookup", "printenv", "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "tail", "tar",
+    "tee", "test", "touch", "tr", "true", "uniq", "wc", "wget",
 ];

@@ -87,7 +87,8 @@ pub fn ls(io: &mut Io, args: &[String]) -> Outcome {
     Ok(code)
 }
 
-fn entries(path: &str) -> Result<Vec<String>, String> {
+/// The names in a directory, sorted.
+pub fn entries(path: &str) -> Result<Vec<String>, String> {
     match fs::read_dir(path) {
         Ok(found) => {
             let mut names: Vec<String> = found

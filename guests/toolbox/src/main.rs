@@ -11,6 +11,7 @@ mod commands;
 mod files;
 mod net;
 mod shell;
+mod tar;
 mod text;
 mod values;
 
@@ -66,6 +67,7 @@ pub fn find(name: &str) -> Option<Command> {
         "sleep" => values::sleep,
         "sort" => text::sort,
         "tail" => text::tail,
+        "tar" => tar::tar,
         "tee" => text::tee,
         "touch" => files::touch,
         "tr" => text::tr,
