@@ -140,7 +140,16 @@ pub fn update_namespace(new: &mut Value, old: &Value) {
 /// A new pod is pending, in the quality-of-service class that its resources say.
 pub fn create_pod(pod: &mut Value) {
     let class = crate::quality::class(pod);
-    object::set(pod, "status", json!({"phase": "Pending", "qosClass": class}));
+    let mut status = json!({"phase": "Pending", "qosClass": class});
+    if !object::list(pod, "spec.schedulingGates").is_empty() {
+        // Nobody else would say so: what is gated is not tried.
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        });
+        object::set(&mut status, "conditions", json!([condition]));
+    }
+    object::set(pod, "status", status);
 }
 
 /// A new service has no load balancer yet.
@@ -217,6 +226,9 @@ mod tests {
         let mut pod = json!({"spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Running"}});
         create(&kind("", "pods"), &mut pod);
         assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+        let mut gated = json!({"spec": {"schedulingGates": [{"name": "example.com/wait"}]}});
+        create(&kind("", "pods"), &mut gated);
+        assert_eq!(gated["status"]["conditions"][0]["reason"], "SchedulingGated");
         assert_eq!(object::generation(&pod), 1);
         let mut deployment = json!({"metadata": {"generation": 9}, "status": {"replicas": 3}});
         create(&kind("apps", "deployments"), &mut deployment);

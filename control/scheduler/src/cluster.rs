@@ -4,7 +4,10 @@
 //! snapshot that decisions are made on: it changes only between them, by as much as has happened. Nothing here looks at
 //! all pods to answer a question about one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use coracle_controllers::key::Key;
 use k8s_openapi::api::{
@@ -49,6 +52,8 @@ pub struct Cluster {
     crowds: Crowds,
     attractions: Attractions,
     images: Images,
+    /// How many placed pods are of each priority.
+    priorities: BTreeMap<i32, u32>,
     /// How many placed pods use each claim.
     claimants: HashMap<Key, u32>,
     namespaces: NamespaceLabels,
@@ -117,7 +122,7 @@ impl Cluster {
     }
 
     /// Takes in the labels of a namespace, or that it is gone.
-    pub fn put_namespace(&mut self, name: &str, labels: Option<std::collections::BTreeMap<String, String>>) {
+    pub fn put_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) {
         match labels {
             Some(labels) => drop(self.namespaces.insert(name.into(), labels)),
             None => drop(self.namespaces.remove(name)),
@@ -182,6 +187,11 @@ impl Cluster {
     }
 
     fn count(&mut self, pod: &Candidate, node: NodeIndex, by: i64) {
+        let alike = self.priorities.entry(pod.priority).or_default();
+        *alike = u32::try_from(i64::from(*alike) + by).unwrap_or(0);
+        if *alike == 0 {
+            self.priorities.remove(&pod.priority);
+        }
         for claim in &pod.claims {
             let pods = self.claimants.entry(claim.key.clone()).or_default();
             *pods = u32::try_from(i64::from(*pods) + by).unwrap_or(0);
@@ -260,6 +270,12 @@ impl Cluster {
     #[must_use]
     pub fn counts(&self, query: &Query, topology: &Topology) -> Option<Counts<'_>> {
         self.crowds.counts(query, topology)
+    }
+
+    /// Whether any placed pod matters less than this.
+    #[must_use]
+    pub fn any_below(&self, priority: i32) -> bool {
+        self.priorities.range(..priority).next().is_some()
     }
 
     /// How many placed pods use the claim.

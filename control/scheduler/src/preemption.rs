@@ -22,6 +22,9 @@ use crate::{
 const TRIED_PERCENT: usize = 10;
 const TRIED_LEAST: usize = 100;
 
+/// What is said of a node with nobody to ask to leave.
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+
 /// The reason of the condition that victims get.
 pub const REASON: &str = "PreemptionByScheduler";
 
@@ -66,7 +69,13 @@ pub fn preempt(
     let tried = (nodes.len() * TRIED_PERCENT / 100).max(TRIED_LEAST);
     let first = usize::try_from(draw).unwrap_or(0).checked_rem(nodes.len()).unwrap_or(0);
     let (mut rooms, mut reasons) = (Vec::new(), BTreeMap::<Cow<'static, str>, usize>::new());
-    for index in nodes.iter().skip(first).chain(nodes.iter().take(first)) {
+    let turned = nodes.iter().skip(first).chain(nodes.iter().take(first));
+    // Where all matter as much, nobody's pods have to be looked at.
+    let useful = cluster.any_below(pod.priority);
+    if !useful && !nodes.is_empty() {
+        reasons.insert(NO_VICTIMS.into(), nodes.len());
+    }
+    for index in turned.filter(|_| useful) {
         match room_on(pod, cluster, kept, *index) {
             Ok(room) => rooms.push(room),
             Err(why) => why
@@ -138,7 +147,7 @@ fn room_on(
         .cloned()
         .collect();
     if lower.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".into()]);
+        return Err(vec![NO_VICTIMS.into()]);
     }
     lower.sort_by_key(|victim| (Reverse(victim.priority), victim.started(), victim.uid.clone()));
     for victim in &lower {
