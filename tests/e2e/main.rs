@@ -11,6 +11,7 @@
 
 mod apply;
 mod autoscaling;
+mod custom;
 mod examples;
 mod kubectl;
 mod network;
@@ -20,5 +21,6 @@ mod restart;
 mod rights;
 mod stories;
 mod streams;
+mod verbs;
 mod workloads;
 mod world;

@@ -23,6 +23,7 @@ async fn with_token(world: &World, token: &str, args: &[&str]) -> (bool, String,
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_token_is_all_that_a_client_needs() {
     let world = World::start().await;
     world.kubectl(&["create", "serviceaccount", "ci"]).await;
@@ -58,6 +59,7 @@ async fn a_token_is_all_that_a_client_needs() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn an_administrator_looks_through_the_eyes_of_others() {
     let world = World::start().await;
     let who = world.kubectl(&["auth", "whoami", "--as=ann", "--as-group=dev"]).await;
@@ -87,6 +89,7 @@ async fn an_administrator_looks_through_the_eyes_of_others() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn limits_are_told_in_the_usual_words() {
     let world = World::start().await;
     world.kubectl(&["create", "namespace", "small"]).await;
@@ -126,6 +129,7 @@ async fn limits_are_told_in_the_usual_words() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_restricted_namespace_refuses_a_careless_pod() {
     let world = World::start().await;
     world.kubectl(&["create", "namespace", "strict"]).await;

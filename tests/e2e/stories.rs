@@ -34,6 +34,7 @@ spec:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_job_of_fifty_indexes_computes_and_ends() {
     let world = World::start().await;
     world
@@ -76,6 +77,7 @@ spec:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_cron_job_runs_again_and_again() {
     let world = World::start().await;
     world
@@ -114,6 +116,7 @@ spec:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_stateful_set_grows_rolls_and_shrinks_in_order() {
     let world = World::start().await;
     world
@@ -149,6 +152,7 @@ async fn uids(world: &World, labels: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_drain_waits_for_the_budget_and_leaves_the_daemons() {
     let world = two_nodes().await;
     world.apply(&workload("DaemonSet", "agent", "agent", "")).await;
@@ -197,6 +201,7 @@ spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
 async fn a_canary_takes_its_share_of_a_service() {
     let world = World::start().await;
     world
