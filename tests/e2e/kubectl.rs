@@ -14,6 +14,7 @@ macro_rules! with_kubectl {
         }
     )*};
 }
+pub(crate) use with_kubectl;
 
 with_kubectl! {
     async fn create_look_scale_and_delete(world) {

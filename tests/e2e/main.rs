@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+mod administration;
 mod apply;
 mod autoscaling;
 mod custom;

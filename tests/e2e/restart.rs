@@ -1,10 +1,14 @@
 //! A cluster that stops and starts again finds everything as it was. `kill -9` is tried on the binary, in cli/tests.
 
+use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Pod},
 };
-use kube::{ResourceExt, api::ListParams};
+use kube::{
+    ResourceExt,
+    api::{ListParams, WatchEvent, WatchParams},
+};
 
 use crate::world::{World, pod_of, ready};
 
@@ -21,12 +25,23 @@ async fn objects_stay_and_pods_run_again() {
         })
         .await;
     let map = world.all::<ConfigMap>().get("kept").await.unwrap();
+    // Written before the end, and seen after it by who watches from an earlier version.
+    world
+        .apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: later}\ndata: {a: b}\n")
+        .await;
     let before = pod_of(&world, "app=hello").await;
 
     let data = world.cluster.shutdown().await;
     let world = World::start_on(data).await;
 
     assert_eq!(world.all::<ConfigMap>().get("kept").await.unwrap(), map);
+    let maps = world.all::<ConfigMap>();
+    let version = map.resource_version().unwrap();
+    let mut events = std::pin::pin!(maps.watch(&WatchParams::default(), &version).await.unwrap());
+    match events.try_next().await.unwrap().unwrap() {
+        WatchEvent::Added(map) => assert_eq!(map.name_any(), "later"),
+        other => panic!("{other:?}"),
+    }
     let name = before.name_any();
     // The same pod, with its container started once more.
     let after = world

@@ -109,7 +109,7 @@ pub struct Kind {
 /// How a kind that is served in several versions, or in several groups, is stored once.
 ///
 /// A request for the row is brought into its own form, given its own defaults and rules, and then turned into the stored
-/// row's object, which decides all else; an answer is turned back. Both functions keep what the other version has no
+/// row's object, which decides all else; an answer is turned back. These functions keep what the other version has no
 /// field for, so that a round trip loses nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Conversion {
@@ -121,6 +121,8 @@ pub struct Conversion {
     pub from_stored: fn(&mut Value),
     /// Turns an object of this row, normalised and completed, into a stored one.
     pub to_stored: fn(&mut Value),
+    /// The same for a configuration to apply, which must not come to say more than it did.
+    pub to_configured: fn(&mut Value),
 }
 
 /// What becomes of an object's dependents when it is deleted.

@@ -55,9 +55,21 @@ const GENERIC: &[Column] = &[NAME, column("Created At", "date")];
 /// A `meta.k8s.io/v1 Table` of objects, with the list's metadata (resource version, continue token) as it stands.
 pub fn table(kind: &Kind, items: &[&Value], include: IncludeObject, now_micros: i64, list_metadata: Value) -> Value {
     let rows: Vec<Value> = items.iter().map(|item| row(kind, item, include, now_micros)).collect();
+    frame(columns(kind), rows, list_metadata)
+}
+
+/// A table of one `autoscaling/v1 Scale`, which is a view of an object and no row in the table of kinds.
+pub fn scale(item: &Value, include: IncludeObject, now_micros: i64) -> Value {
+    let columns = autoscaling::SCALE_COLUMNS.iter().map(definition).collect();
+    let row = with_object(autoscaling::scale(item, now_micros), item, include);
+    let metadata = json!({"resourceVersion": object::resource_version(item)});
+    frame(columns, vec![row], metadata)
+}
+
+fn frame(columns: Value, rows: Vec<Value>, list_metadata: Value) -> Value {
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata,
-        "columnDefinitions": columns(kind), "rows": rows,
+        "columnDefinitions": columns, "rows": rows,
     })
 }
 
@@ -81,6 +93,10 @@ pub fn row(kind: &Kind, item: &Value, include: IncludeObject, now_micros: i64) -
         Printer::Generic => vec![name(item), Value::from(object::creation_timestamp(item))],
         Printer::Cells { cells, .. } => cells(item, now_micros),
     };
+    with_object(cells, item, include)
+}
+
+fn with_object(cells: Vec<Value>, item: &Value, include: IncludeObject) -> Value {
     match include {
         IncludeObject::None => json!({"cells": cells}),
         IncludeObject::Metadata => json!({"cells": cells, "object": partial(item)}),

@@ -118,12 +118,18 @@ async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
 impl Call<'_> {
     /// Paths that are no resource: discovery, health and the like.
     fn other(&self) -> Result<Answer, ApiError> {
-        if !matches!(self.parts.method, Method::GET | Method::HEAD) {
-            return Ok(respond::text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "405 method not allowed\n",
-            ));
+        let answer = self.page()?;
+        if answer.status() == StatusCode::NOT_FOUND || matches!(self.parts.method, Method::GET | Method::HEAD) {
+            return Ok(answer);
         }
+        Ok(respond::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "405 method not allowed\n",
+        ))
+    }
+
+    /// What a read of such a path finds.
+    fn page(&self) -> Result<Answer, ApiError> {
         let path = self.info.path.as_str();
         if let Some(answer) = self.core.health.answer(path, self.query) {
             return Ok(answer);
@@ -135,6 +141,13 @@ impl Call<'_> {
                 StatusCode::OK,
                 self.core.metrics.text(self.core.store.snapshot().revision()),
             )),
+            "" => {
+                let served = self.core.serving.newest(&self.core.store);
+                Ok(respond::json(
+                    StatusCode::OK,
+                    &serde_json::json!({"paths": served.discovery.paths()}),
+                ))
+            }
             path => {
                 let served = self.core.serving.newest(&self.core.store);
                 let found = oidc::answer(&self.core.tokens, path);
@@ -284,8 +297,12 @@ impl Call<'_> {
             ("approval", "update") => self.replace(scope, name, Part::Approval, body).await,
             ("approval", "patch") => self.patch(scope, name, Part::Approval, body).await,
             ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
-            ("scale", "get") => Ok(respond::json(StatusCode::OK, &scope.scale(name)?)),
+            ("scale", "get") => {
+                let view = negotiate::view(&self.parts.headers, self.query)?;
+                view::scale(scope, view, self.query, scope.scale(name)?)
+            }
             ("scale", verb) => {
+                let view = negotiate::view(&self.parts.headers, self.query)?;
                 let (source, options) = match verb {
                     "patch" => {
                         let (patch, options) = self.read_patch(body).await?;
@@ -296,10 +313,7 @@ impl Call<'_> {
                         self.write_options("UpdateOptions")?,
                     ),
                 };
-                Ok(respond::json(
-                    StatusCode::OK,
-                    &scope.rescale(name, source, options).await?,
-                ))
+                view::scale(scope, view, self.query, scope.rescale(name, source, options).await?)
             }
             ("binding", _) => {
                 let document = self.document(body).await?;

@@ -13,6 +13,17 @@ use crate::Version;
 use crate::negotiate::aggregated_discovery;
 use crate::respond::{self, Answer};
 
+/// What is served besides the documents of discovery.
+const PAGES: [&str; 7] = [
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
+
 /// A document ready to be sent.
 struct Document {
     content_type: HeaderValue,
@@ -52,6 +63,14 @@ impl Discovery {
             }
         }
         Self { plain, aggregated }
+    }
+
+    /// The paths that a client may begin with, sorted: what the root answers.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let documents = self.plain.keys().map(|path| format!("/{path}"));
+        let mut paths: Vec<String> = documents.chain(PAGES.iter().map(|&page| page.to_owned())).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// Answers a discovery path; `None` when it is none.

@@ -46,6 +46,16 @@ pub(crate) fn object(
     tree(query, status, &shown)
 }
 
+/// The scale of an object.
+pub(crate) fn scale(scope: Scope<'_>, view: View, query: &Query, scale: Value) -> Result<Answer, ApiError> {
+    let shown = match view {
+        View::Object => scale,
+        View::Metadata => table::partial(&scale),
+        View::Table(include) => table::scale(&scale, include, scope.core.now_micros()),
+    };
+    tree(query, StatusCode::OK, &shown)
+}
+
 /// What a write came to, with its warnings.
 pub(crate) fn written(scope: Scope<'_>, view: View, query: &Query, written: Written) -> Result<Answer, ApiError> {
     let status = if written.created {

@@ -29,8 +29,8 @@ pub struct Io<'a> {
 impl Io<'_> {
     /// Says on standard error what went wrong.
     pub fn complain(&mut self, command: &str, what: impl std::fmt::Display) {
-        // Where standard error is gone there is nobody to tell.
-        let _ = writeln!(self.err, "{command}: {what}");
+        // In one piece, for whoever reads may leave after the first. Where standard error is gone there is nobody to tell.
+        let _ = self.err.write_all(format!("{command}: {what}\n").as_bytes());
     }
 }
 

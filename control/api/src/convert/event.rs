@@ -23,11 +23,17 @@ pub fn from_stored(event: &mut Value) {
     set_version(event, "events.k8s.io/v1");
 }
 
-/// An event under its stored names. Clients of the core group insist on some fields, so these are always there.
-pub fn to_stored(event: &mut Value) {
+/// A configuration of an event under its stored names, with nothing that it does not say.
+pub fn to_configured(event: &mut Value) {
     for (old, new) in NAMES {
         rename(event, new, old);
     }
+    set_version(event, "v1");
+}
+
+/// An event under its stored names. Clients of the core group insist on some fields, so these are always there.
+pub fn to_stored(event: &mut Value) {
+    to_configured(event);
     for (field, empty) in [
         ("involvedObject", json!({})),
         ("source", json!({})),
@@ -38,7 +44,6 @@ pub fn to_stored(event: &mut Value) {
     ] {
         object::fields(event).entry(field).or_insert(empty);
     }
-    set_version(event, "v1");
 }
 
 fn set_version(object: &mut Value, api_version: &str) {

@@ -3,6 +3,8 @@
 //!
 //! Finding costs at most the size of the object for each step; it never fails, a step that does not fit finds nothing.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::object;
@@ -83,6 +85,7 @@ impl JsonPath {
 impl Step {
     fn apply<'a>(&self, found: &[&'a Value]) -> Vec<&'a Value> {
         let mut next = Vec::new();
+        let mut seen = HashSet::new();
         for value in found {
             match self {
                 Self::Field(name) => next.extend(value.get(name)),
@@ -100,7 +103,7 @@ impl Step {
                     }
                 }
                 Self::All => next.extend(children(value)),
-                Self::Everywhere => everywhere(value, &mut next),
+                Self::Everywhere => everywhere(value, &mut seen, &mut next),
                 Self::Filter {
                     path,
                     compare,
@@ -128,10 +131,13 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-fn everywhere<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
-    found.push(value);
-    for child in children(value) {
-        everywhere(child, found);
+/// A value and all below it, each once: `..a..b..c` would otherwise find the same values along ever more ways.
+fn everywhere<'a>(value: &'a Value, seen: &mut HashSet<*const Value>, found: &mut Vec<&'a Value>) {
+    if seen.insert(std::ptr::from_ref(value)) {
+        found.push(value);
+        for child in children(value) {
+            everywhere(child, seen, found);
+        }
     }
 }
 
@@ -332,6 +338,9 @@ mod tests {
                 .collect();
             assert_eq!(json!(found), wanted, "{path}");
         }
+        let chain = (0..60).fold(json!(1), |inner, _| json!({ "a": inner }));
+        let again = JsonPath::parse(&"..*".repeat(300)).unwrap();
+        assert!(again.find(&chain).len() <= 60, "each value once, along whatever way");
         for path in [".a[", ".a[x]", ".a b", "..", ".a[?(@.b==)]"] {
             assert!(JsonPath::parse(path).is_err(), "{path}");
         }

@@ -41,6 +41,7 @@ fn first() -> Kind {
         labels: &[],
         from_stored: convert::autoscaling::from_stored,
         to_stored: convert::autoscaling::to_stored,
+        to_configured: convert::autoscaling::to_stored,
     });
     first
 }

@@ -36,6 +36,7 @@ pub fn kinds() -> Vec<Kind> {
         labels: LABELS,
         from_stored: convert::event::from_stored,
         to_stored: convert::event::to_stored,
+        to_configured: convert::event::to_configured,
     });
     vec![event]
 }

@@ -59,7 +59,42 @@ mod tests {
         })
     }
 
+    /// The patch that leads from one document without nulls to another; a patch cannot set a null.
+    fn difference(from: &Value, to: &Value) -> Value {
+        let (Value::Object(from), Value::Object(to)) = (from, to) else {
+            return to.clone();
+        };
+        let gone = from.keys().filter(|field| !to.contains_key(*field));
+        let changed = to.iter().filter(|(field, value)| from.get(*field) != Some(*value));
+        changed
+            .map(|(field, value)| match from.get(field) {
+                Some(before) => (field.clone(), difference(before, value)),
+                None => (field.clone(), value.clone()),
+            })
+            .chain(gone.map(|field| (field.clone(), Value::Null)))
+            .collect()
+    }
+
+    fn without_nulls(value: &Value) -> Value {
+        match value {
+            Value::Null => Value::from("null"),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(field, value)| (field.clone(), without_nulls(value)))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn merging_a_difference_restores(from in any_json(), to in any_json()) {
+            let (mut document, wanted) = (without_nulls(&from), without_nulls(&to));
+            let patch = difference(&document, &wanted);
+            merge(&mut document, &patch);
+            prop_assert_eq!(document, wanted);
+        }
+
         #[test]
         fn the_same_patch_again_changes_nothing(document in any_json(), patch in any_json()) {
             let mut once = document;

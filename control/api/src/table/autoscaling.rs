@@ -1,4 +1,4 @@
-//! Rows of autoscalers.
+//! Rows of autoscalers, and of what they set.
 
 use super::{NAME, age, count, name, text};
 use crate::kinds::Column;
@@ -18,6 +18,19 @@ pub const COLUMNS: &[Column] = &[
     super::number("Replicas"),
     text("Age"),
 ];
+
+/// Columns of scales.
+pub const SCALE_COLUMNS: &[Column] = &[NAME, super::number("Desired"), super::number("Available"), text("Age")];
+
+/// Cells of a scale.
+pub fn scale(scale: &Value, now: i64) -> Vec<Value> {
+    vec![
+        name(scale),
+        count(scale, "spec.replicas"),
+        count(scale, "status.replicas"),
+        age(scale, now),
+    ]
+}
 
 /// Cells of a stored autoscaler.
 pub fn cells(autoscaler: &Value, now: i64) -> Vec<Value> {

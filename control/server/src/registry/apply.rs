@@ -142,7 +142,7 @@ impl Scope<'_> {
         let api_version = self.shown.api_version();
         decode::check_kind(&mut value, decode::expected(self.shown, &api_version))?;
         if let Some(conversion) = self.shown.conversion {
-            (conversion.to_stored)(&mut value);
+            (conversion.to_configured)(&mut value);
         }
         if object::get(&value, "metadata.managedFields").is_some_and(|list| !list.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));

@@ -149,6 +149,52 @@ async fn tokens_and_versions_that_nobody_gave_out_are_refused() {
 }
 
 #[tokio::test]
+async fn a_continue_token_serves_its_own_list_as_often_as_it_is_sent() {
+    let world = world().await;
+    for name in ["a", "b", "c"] {
+        world.ok(Method::POST, MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    let first = world.get(&format!("{MAPS}?limit=1")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let next = world.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!(next["items"][0]["metadata"]["name"], "b");
+    // Sent again, it is the same page of the same state, whatever happened since.
+    world.ok(Method::DELETE, &format!("{MAPS}/b"), Value::Null).await;
+    assert_eq!(world.get(&format!("{MAPS}?limit=1&continue={token}")).await, next);
+    // Sent to another list, it shows nothing of this one.
+    world
+        .ok(
+            Method::POST,
+            "/api/v1/namespaces/default/secrets",
+            json!({"metadata": {"name": "z"}}),
+        )
+        .await;
+    let other = format!("/api/v1/namespaces/default/secrets?limit=10&continue={token}");
+    let (status, answer) = send(world.admin(), Method::GET, &other, Value::Null).await;
+    let mut kinds = answer["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| &item["kind"]);
+    assert!(kinds.all(|kind| kind != "ConfigMap"), "{status} {answer}");
+}
+
+#[tokio::test]
+async fn huge_lists_are_taken_or_refused_whole() {
+    let world = world().await;
+    let data: serde_json::Map<String, Value> = (0..20_000).map(|at| (format!("k{at}"), json!("v"))).collect();
+    let body = json!({"metadata": {"name": "wide"}, "data": data}).to_string();
+    let (status, answer) = post(&world, "application/json", body).await;
+    assert_eq!(status, 201, "{}", answer["message"]);
+    let containers: Vec<Value> = (0..5_000).map(|_| json!({"name": "same", "image": "hello"})).collect();
+    let pod = json!({"metadata": {"name": "wide"}, "spec": {"containers": containers}});
+    let (code, message) = world.fails(Method::POST, "/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, 422);
+    assert!(message.contains("Duplicate value: \"same\""));
+    assert!(message.len() < 3 * 1024 * 1024, "{}", message.len());
+}
+
+#[tokio::test]
 async fn odd_paths_are_not_found() {
     let world = world().await;
     for path in [
@@ -160,6 +206,14 @@ async fn odd_paths_are_not_found() {
     ] {
         let (status, answer) = send(world.admin(), Method::GET, path, Value::Null).await;
         assert!(status.is_client_error(), "{path}: {status} {answer}");
+    }
+    let root = world.get("/").await;
+    for path in ["/apis/apps/v1", "/api/v1", "/healthz"] {
+        assert!(root["paths"].as_array().unwrap().contains(&json!(path)), "{root}");
+    }
+    for (path, code) in [("/nothing", 404), ("/version", 405), ("/apis", 405)] {
+        let (status, answer) = send(world.admin(), Method::POST, path, json!({})).await;
+        assert_eq!(status.as_u16(), code, "{path}: {answer}");
     }
 }
 

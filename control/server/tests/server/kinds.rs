@@ -172,12 +172,13 @@ async fn every_kind_lives_and_dies() {
         let created = birth(&world, kind, &list).await;
         found(&world, kind, &list, &created).await;
         changes(&world, kind, &list, &created).await;
-        // Jobs and replication controllers would leave their pods behind, and wait for that.
-        let delete = format!("{one}?propagationPolicy=Background");
-        world.ok(Method::DELETE, &delete, Value::Null).await;
+        replaced(&world, kind, &list).await;
+        death(&world, kind, &list).await;
         if kind.kind != "Namespace" {
             assert_eq!(world.fails(Method::GET, &one, Value::Null).await.0, 404, "{list}");
+            witnessed(&world, kind, &list, &created).await;
         }
+        together(&world, kind, &list).await;
         seen += 1;
     }
     assert!(seen >= 55, "{seen}");
@@ -187,17 +188,22 @@ async fn nobody_may(world: &World, kind: &Kind, list: &str) {
     let name = name_of(kind);
     for (method, path) in [
         (Method::GET, list.to_owned()),
+        (Method::GET, format!("{list}/{name}")),
+        (Method::GET, format!("{list}?watch=1&timeoutSeconds=0")),
         (Method::POST, list.to_owned()),
         (Method::PUT, format!("{list}/{name}")),
+        (Method::PATCH, format!("{list}/{name}")),
         (Method::DELETE, format!("{list}/{name}")),
+        (Method::DELETE, list.to_owned()),
     ] {
         let body = if method == Method::GET {
             Value::Null
         } else {
             example(kind, name)
         };
-        let (denied, _) = send(world.server.local("nobody", &[]), method, &path, body).await;
-        assert_eq!(denied.as_u16(), 403, "{path}");
+        let (denied, status) = send(world.server.local("nobody", &[]), method.clone(), &path, body).await;
+        assert_eq!(denied.as_u16(), 403, "{method} {path}");
+        assert_eq!(status["reason"], "Forbidden", "{method} {path}");
     }
 }
 
@@ -312,6 +318,91 @@ async fn changes(world: &World, kind: &Kind, list: &str, created: &Value) {
         table["columnDefinitions"].as_array().map(Vec::len),
         "{list}"
     );
+}
+
+/// A replace that changes something, first without effect.
+async fn replaced(world: &World, kind: &Kind, list: &str) {
+    let one = format!("{list}/{}", name_of(kind));
+    let before = world.get(&one).await;
+    let mut next = before.clone();
+    next["metadata"]["annotations"]["note"] = json!("kept");
+    let dry = world.ok(Method::PUT, &format!("{one}?dryRun=All"), next.clone()).await;
+    assert_eq!(dry["metadata"]["annotations"]["note"], "kept", "{list}");
+    assert_eq!(world.get(&one).await, before, "{list}");
+    let after = world.ok(Method::PUT, &one, next).await;
+    assert_eq!(world.get(&one).await, after, "{list}");
+    assert_eq!(after["metadata"]["annotations"]["note"], "kept", "{list}");
+    assert_ne!(
+        after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"],
+        "{list}"
+    );
+}
+
+/// A delete, first without effect.
+async fn death(world: &World, kind: &Kind, list: &str) {
+    // Jobs and replication controllers would leave their pods behind, and wait for that.
+    let delete = format!("{list}/{}?propagationPolicy=Background", name_of(kind));
+    let before = world.get(&format!("{list}/{}", name_of(kind))).await;
+    let dry = format!("{delete}&dryRun=All");
+    world.ok(Method::DELETE, &dry, Value::Null).await;
+    assert_eq!(world.get(&format!("{list}/{}", name_of(kind))).await, before, "{list}");
+    let wrong = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "another"}});
+    assert_eq!(world.fails(Method::DELETE, &delete, wrong).await.0, 409, "{list}");
+    world.ok(Method::DELETE, &delete, Value::Null).await;
+}
+
+/// The whole life again, as a watcher sees it: one event for each version, in their order.
+async fn witnessed(world: &World, kind: &Kind, list: &str, created: &Value) {
+    let version = |object: &Value| -> u64 {
+        let version = object["metadata"]["resourceVersion"].as_str();
+        version.unwrap().parse().unwrap()
+    };
+    let path = format!(
+        "{list}?watch=1&timeoutSeconds=0&fieldSelector=metadata.name%3D{}&resourceVersion={}",
+        name_of(kind),
+        version(created) - 1
+    );
+    let lines = world.get(&path).await;
+    let events: Vec<Value> = lines
+        .as_str()
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let types: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    let (first, rest) = types.split_first().unwrap();
+    let (last, between) = rest.split_last().unwrap();
+    assert_eq!((*first, *last), ("ADDED", "DELETED"), "{list}");
+    // Strategic, JSON, merge and apply patches, and a replace.
+    assert!(
+        between.len() >= 5 && between.iter().all(|event| *event == "MODIFIED"),
+        "{list}: {types:?}"
+    );
+    assert!(
+        events.is_sorted_by(|one, other| version(&one["object"]) < version(&other["object"])),
+        "{list}"
+    );
+}
+
+/// A collection's deletion takes what is selected.
+async fn together(world: &World, kind: &Kind, list: &str) {
+    let chosen = format!("{list}?labelSelector=set%3Dtogether&propagationPolicy=Background");
+    if !kind.allows("deletecollection") {
+        assert_eq!(world.fails(Method::DELETE, &chosen, Value::Null).await.0, 405, "{list}");
+        return;
+    }
+    let mut object = example(kind, name_of(kind));
+    object["metadata"]["labels"]["set"] = json!("together");
+    let one = format!("{list}/{}", name_of(kind));
+    world.ok(Method::POST, list, object).await;
+    let others = format!("{list}?labelSelector=set%3Dother&propagationPolicy=Background");
+    let none = world.ok(Method::DELETE, &others, Value::Null).await;
+    assert_eq!(none["items"], json!([]), "{list}");
+    world.get(&one).await;
+    let deleted = world.ok(Method::DELETE, &chosen, Value::Null).await;
+    assert_eq!(deleted["kind"], kind.list_kind(), "{list}");
+    assert_eq!(deleted["items"][0]["metadata"]["name"], name_of(kind), "{list}");
+    assert_eq!(world.fails(Method::GET, &one, Value::Null).await.0, 404, "{list}");
 }
 
 async fn rows(world: &World, path: &str) -> (u16, Value) {

@@ -23,6 +23,7 @@ mod patches;
 mod policies;
 mod proxy;
 mod reads;
+mod replay;
 mod rights;
 mod tokens;
 mod watching;

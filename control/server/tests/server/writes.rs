@@ -176,6 +176,12 @@ async fn a_scale_is_read_and_written() {
     scale["spec"]["replicas"] = json!(4);
     assert_eq!(world.ok(Method::PUT, &path, scale.clone()).await["spec"]["replicas"], 4);
     assert_eq!(world.fails(Method::PUT, &path, scale).await.0, 409);
+    let table = world.table(&path).await;
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let columns: Vec<&str> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
+    let cells = &table["rows"][0]["cells"];
+    assert_eq!((&cells[0], &cells[1], &cells[2]), (&json!("a"), &json!(4), &json!(0)));
     let patched = world.ok(Method::PATCH, &path, json!({"spec": {"replicas": 0}})).await;
     assert_eq!(patched["spec"].get("replicas"), None);
     let object = world.get(&format!("{DEPLOYMENTS}/a")).await;
