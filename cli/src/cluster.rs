@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use coracle_agent::{Agent, Identity};
-use coracle_controllers::world::Facts;
+use coracle_controllers::{node_ipam::Network, world::Facts};
 use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, Fabric, FabricConfig, NodePorts};
 use coracle_runtime::{Runtime, RuntimeConfig};
@@ -31,6 +31,13 @@ pub const MAX_NODES: u16 = 100;
 
 /// The second octet of the first node's pod network, 10.244.0.0/16 as in most clusters; further nodes count down.
 const FIRST_POD_NETWORK: u8 = 244;
+
+/// From where nodes that join without a pod network get one: clear of the services' addresses and of the networks above.
+const JOINING_NODES: Network = Network {
+    base: Ipv4Addr::new(10, 0, 0, 0),
+    prefix: 10,
+    node_prefix: 24,
+};
 
 /// How a cluster is started.
 #[derive(Debug)]
@@ -153,7 +160,7 @@ impl Cluster {
         controllers.facts = Facts {
             root_ca_pem: Some(pki.ca_pem().to_owned()),
             autoscaler_period,
-            ..Facts::default()
+            node_networks: Some(JOINING_NODES),
         };
         let mut scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
         scheduler.informers = Some(controllers.informers.clone());

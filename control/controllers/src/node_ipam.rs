@@ -36,16 +36,35 @@ pub struct Network {
     pub node_prefix: u8,
 }
 
+/// The most pieces that a network is cut into: as many as there are nodes of /24 in a /8, and still a short list.
+const PIECES_LIMIT: u32 = 1 << 16;
+
 impl Network {
-    /// The piece with that number, as its first and its last address.
-    fn piece(self, number: u32) -> Option<(u32, u32)> {
-        let size = 1_u32.checked_shl(32_u32.saturating_sub(self.node_prefix.into()))?;
-        let pieces = 1_u32.checked_shl(u32::from(self.node_prefix.saturating_sub(self.prefix)))?;
-        if number >= pieces {
-            return None;
+    fn piece_size(self) -> u32 {
+        1_u32
+            .checked_shl(32_u32.saturating_sub(self.node_prefix.into()))
+            .unwrap_or(u32::MAX)
+    }
+
+    /// Which pieces are free, where these ranges of addresses are taken.
+    fn free(self, taken: impl Iterator<Item = (u32, u32)>) -> Vec<u32> {
+        let bits = u32::from(self.node_prefix.saturating_sub(self.prefix));
+        let pieces = 1_u32.checked_shl(bits).unwrap_or(PIECES_LIMIT).min(PIECES_LIMIT);
+        let mut free = vec![true; usize::try_from(pieces).unwrap_or(0)];
+        let (base, size) = (u32::from(self.base), self.piece_size());
+        for (first, last) in taken.filter(|(_, last)| *last >= base) {
+            let from = usize::try_from(first.saturating_sub(base) / size).unwrap_or(usize::MAX);
+            let to = usize::try_from((last - base) / size).unwrap_or(usize::MAX);
+            let hit = free
+                .iter_mut()
+                .skip(from)
+                .take(to.saturating_sub(from).saturating_add(1));
+            hit.for_each(|free| *free = false);
         }
-        let first = u32::from(self.base).checked_add(number.checked_mul(size)?)?;
-        Some((first, first.checked_add(size - 1)?))
+        let numbered = (0..pieces).zip(free);
+        numbered
+            .filter_map(|(number, free)| free.then_some(base.saturating_add(number.saturating_mul(size))))
+            .collect()
     }
 }
 
@@ -79,27 +98,18 @@ pub fn reconcile(_: &Key, world: &World, _: &Turn<'_>) -> Plan {
     };
     let mut nodes = world.nodes.all();
     nodes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    let mut taken: Vec<(u32, u32)> = nodes.iter().flat_map(|node| networks(node)).filter_map(range).collect();
-    let without = nodes.iter().filter(|node| networks(node).next().is_none());
-    let mut next = 0;
+    let taken = nodes.iter().flat_map(|node| networks(node)).filter_map(range);
+    let mut free = network.free(taken).into_iter();
     let mut writes = Vec::new();
-    for node in without {
-        let free = loop {
-            let Some(piece) = network.piece(next) else { break None };
-            next += 1;
-            if !taken.iter().any(|(first, last)| *first <= piece.1 && piece.0 <= *last) {
-                break Some(piece);
-            }
-        };
-        let Some(piece) = free else {
+    for node in nodes.iter().filter(|node| networks(node).next().is_none()) {
+        let Some(first) = free.next() else {
             let about = reference(&NODES, &node.metadata);
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let text = format!("Node {name} status is now: CIDRNotAvailable");
             plan.events.push(EventDraft::warning(about, "CIDRNotAvailable", text));
             continue;
         };
-        taken.push(piece);
-        let cidr = format!("{}/{}", Ipv4Addr::from(piece.0), network.node_prefix);
+        let cidr = format!("{}/{}", Ipv4Addr::from(first), network.node_prefix);
         // A network that the node has brought along meanwhile stays.
         let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
             "spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});

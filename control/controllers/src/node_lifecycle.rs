@@ -1,12 +1,15 @@
 //! Node lifecycle: a node that has stopped renewing its lease is told apart from one that works.
 //!
-//! Wants to be true: a silent node's Ready condition is Unknown and it carries the `unreachable` taints; a node that
-//! speaks again loses them. It must never touch the condition of a node that renews its lease, nor foreign taints.
+//! Wants to be true: a silent node's Ready condition is Unknown, it carries the `unreachable` taints, and its pods are ready
+//! no more; a node that speaks again loses the taints. A node that complains, or that a person has closed, carries the
+//! taint that says so. It must never touch the condition of a node that renews its lease, nor foreign taints.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, NodeCondition, Taint},
+    core::v1::{Node, NodeCondition, Pod, Taint},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
@@ -16,8 +19,9 @@ use crate::{
     driver::{Controller, Turn},
     key::Key,
     merge,
-    plan::{Action, EventDraft, Plan, Target, reference},
-    resource::NODES,
+    plan::{Action, EventDraft, Note, Plan, Target, reference},
+    pods,
+    resource::{NODES, PODS},
     store::Change,
     world::{Watch, World},
 };
@@ -34,6 +38,14 @@ pub static CONTROLLER: Controller = Controller {
 const GRACE_SECONDS: i64 = 50;
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// What a node complains of, and the taint that keeps new pods away meanwhile.
+const TROUBLES: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+];
 
 fn itself(change: &Change<Node>, _: &World, keys: &mut Vec<Key>) {
     keys.extend(change.new.as_ref().map(|node| Key::of(&node.metadata)));
@@ -96,7 +108,9 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
             }),
         ));
     }
-    if !silent {
+    if silent {
+        plan.batch(unready(&node, world, turn.now));
+    } else {
         plan.requeue(deadline);
     }
     plan
@@ -133,20 +147,65 @@ fn unknown(node: &Node, now: Timestamp) -> Action {
     Action::status(Target::of(&NODES, &node.metadata), patch)
 }
 
+/// The pods of a lost node are ready no more: nobody can say that they are, and clients should not be sent to them.
+fn unready(node: &Node, world: &World, now: Timestamp) -> Vec<Action> {
+    let name = node.metadata.name.as_deref();
+    let on_node = world
+        .pods
+        .all()
+        .into_iter()
+        .filter(|pod| pods::node(pod) == name && pods::is_ready(pod));
+    let write = |pod: Arc<Pod>| {
+        let mut conditions = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.conditions.clone())
+            .unwrap_or_default();
+        for condition in conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {
+            condition.status = "False".to_owned();
+            condition.last_transition_time = Some(Time(now));
+        }
+        let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
+            "status": {"conditions": merge::value(&conditions)}});
+        Action::status(Target::of(&PODS, &pod.metadata), patch).noting(Note {
+            about: reference(&PODS, &pod.metadata),
+            success: Some(("NodeNotReady", "Node is not ready".to_owned())),
+            failure: None,
+        })
+    };
+    on_node.map(write).collect()
+}
+
+/// The taints that the node should have for the state that it is in: key and effect.
+fn wanted(node: &Node, ready: &str) -> Vec<(&'static str, &'static str)> {
+    let mut wanted = match ready {
+        "True" => Vec::new(),
+        "False" => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
+        _ => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+    };
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    let holds = |type_: &str| conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+    let troubles = TROUBLES.iter().filter(|(condition, _)| holds(condition));
+    wanted.extend(troubles.map(|(_, taint)| (*taint, "NoSchedule")));
+    if node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true)) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    wanted
+}
+
 /// The taints that the node should have; `None` if it has them.
 fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
     let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let wanted: Option<&str> = match ready {
-        "True" => None,
-        "False" => Some(NOT_READY),
-        _ => Some(UNREACHABLE),
+    let wanted = wanted(node, ready);
+    let ours = |key: &str| {
+        [UNREACHABLE, NOT_READY, UNSCHEDULABLE].contains(&key) || TROUBLES.iter().any(|(_, taint)| *taint == key)
     };
-    let ours = |t: &Taint| t.key == UNREACHABLE || t.key == NOT_READY;
-    let mut taints: Vec<Taint> = current
-        .iter()
-        .filter(|t| !ours(t) || Some(t.key.as_str()) == wanted)
-        .cloned()
-        .collect();
+    let stays = |t: &&Taint| !ours(&t.key) || wanted.contains(&(t.key.as_str(), t.effect.as_str()));
+    let mut taints: Vec<Taint> = current.iter().filter(stays).cloned().collect();
     // Tolerations that end are counted from that time; who adds a taint by hand does not tell it.
     for taint in taints
         .iter_mut()
@@ -154,10 +213,9 @@ fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
     {
         taint.time_added = Some(Time(now));
     }
-    for effect in ["NoSchedule", "NoExecute"] {
-        let Some(key) = wanted else { continue };
+    for (key, effect) in wanted {
         if !taints.iter().any(|t| t.key == key && t.effect == effect) {
-            let added = (effect == "NoExecute").then_some(Time(now));
+            let added = (effect == "NoExecute" || key == UNSCHEDULABLE).then_some(Time(now));
             taints.push(Taint {
                 key: key.to_owned(),
                 effect: effect.to_owned(),

@@ -173,6 +173,12 @@ fn check(controller: &Controller, file: &File, case: &Case) -> Option<String> {
 
 fn world(file: &File, case: &Case) -> Simulation {
     let mut objects: Vec<Value> = file.given.clone();
+    for gone in &case.without {
+        let before = objects.len();
+        let (kind, name) = gone.split_once(' ').unwrap();
+        objects.retain(|object| object["kind"] != kind || object["metadata"]["name"] != name);
+        assert!(objects.len() < before, "there is no {gone} to be without");
+    }
     for changed in &case.with {
         let name = |object: &Value| {
             let meta = &object["metadata"];
@@ -182,12 +188,6 @@ fn world(file: &File, case: &Case) -> Simulation {
             Some(found) => merge(found, changed),
             None => objects.push(changed.clone()),
         }
-    }
-    for gone in &case.without {
-        let before = objects.len();
-        let (kind, name) = gone.split_once(' ').unwrap();
-        objects.retain(|object| object["kind"] != kind || object["metadata"]["name"] != name);
-        assert!(objects.len() < before, "there is no {gone} to be without");
     }
     let mut world = Simulation::with_facts(Facts {
         root_ca_pem: case.root_ca.clone(),

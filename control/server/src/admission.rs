@@ -24,6 +24,7 @@ mod runtime_class;
 pub(crate) mod service_account;
 mod token_secret;
 mod tolerations;
+mod volume_resize;
 
 use coracle_api::kinds::Kind;
 use coracle_api::status::ApiError;
@@ -98,6 +99,7 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value, warnings: &mut Vec
     }
     limit_ranger::validate(request, object)?;
     priority::validate(request, object)?;
+    volume_resize::validate(request, object)?;
     pod_security::validate(request, object, warnings)
 }
 

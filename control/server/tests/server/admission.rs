@@ -195,3 +195,35 @@ async fn priorities_come_from_classes() {
         "pods \"b\" is forbidden: no PriorityClass with name nope was found"
     );
 }
+
+#[tokio::test]
+async fn a_claim_grows_where_its_class_lets_it() {
+    let world = world().await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    for (class, grows) in [("fixed", false), ("growing", true)] {
+        let body =
+            json!({"metadata": {"name": class}, "provisioner": "example.com/disks", "allowVolumeExpansion": grows});
+        world
+            .ok(Method::POST, "/apis/storage.k8s.io/v1/storageclasses", body)
+            .await;
+        let body = json!({"metadata": {"name": class}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class, "volumeName": "v",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }});
+        world.ok(Method::POST, claims, body).await;
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        world
+            .ok(Method::PATCH, &format!("{claims}/{class}/status"), bound)
+            .await;
+    }
+    let more = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    world
+        .ok(Method::PATCH, &format!("{claims}/growing"), more.clone())
+        .await;
+    let (code, message) = world.fails(Method::PATCH, &format!("{claims}/fixed"), more).await;
+    assert_eq!(code, 403);
+    assert!(
+        message.ends_with("the storageclass that provisions the pvc must support resize"),
+        "{message}"
+    );
+}

@@ -26,6 +26,7 @@ mod reads;
 mod replay;
 mod rights;
 mod tokens;
+mod usage;
 mod watching;
 mod webhooks;
 mod wire;

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coracle_api::status::ApiError;
 use coracle_server::{
-    Config, ContainerTarget, Duplex, LocalService, LogOptions, LogStream, NodeDialer, Pki, PodTarget, ProcessStreams,
-    Server, header_of,
+    Config, ContainerTarget, Duplex, LocalService, LogOptions, LogStream, NodeAnswer, NodeDialer, Pki, PodTarget,
+    ProcessStreams, Server, header_of,
 };
 use coracle_store::{MemoryEngine, Store};
 use http::{Method, Request, StatusCode};
@@ -23,6 +23,24 @@ pub struct Echo;
 
 #[async_trait]
 impl NodeDialer for Echo {
+    /// Every node but the one called `silent` tells the use of a pod with the uid `measured`.
+    async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
+        if node == "silent" {
+            return Err(ApiError::service_unavailable("no connection"));
+        }
+        let used = json!({
+            "cpu": {"time": "2026-01-01T00:00:00Z", "usageNanoCores": 250_000_000},
+            "memory": {"workingSetBytes": 3 << 20}, "name": "main",
+        });
+        let pod = json!({"podRef": {"uid": "measured"}, "cpu": used["cpu"], "containers": [used]});
+        let told = json!({"asked": path, "node": used, "pods": [pod]});
+        Ok(NodeAnswer {
+            status: 200,
+            content_type: "application/json".to_owned(),
+            body: told.to_string().into(),
+        })
+    }
+
     async fn logs(&self, node: &str, target: &ContainerTarget, options: &LogOptions) -> Result<LogStream, ApiError> {
         let text = format!("{node} {} {} {:?}\n", target.pod, target.container, options.tail_lines);
         Ok(Box::pin(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(text))])))
