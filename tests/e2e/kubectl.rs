@@ -139,8 +139,13 @@ with_kubectl! {
 
         let explained = world.kubectl(&["explain", "pod.spec.containers.image"]).await;
         assert!(explained.contains("FIELD: image <string>"), "{explained}");
+        assert!(explained.contains("Container image name. More info:"), "{explained}");
         let explained = world.kubectl(&["explain", "pod"]).await;
         assert!(explained.contains("KIND:       Pod") && explained.contains("spec\t<PodSpec>"), "{explained}");
+        assert!(explained.contains("Pod is a collection of containers that can run on a host."), "{explained}");
+        let services = world.kubectl(&["get", "apiservices"]).await;
+        let row = services.lines().find(|line| line.starts_with("v1.apps ")).unwrap_or_default();
+        assert_eq!(row.split_whitespace().take(3).collect::<Vec<_>>(), ["v1.apps", "Local", "True"], "{services}");
         let resources = world.kubectl(&["api-resources"]).await;
         for name in ["pods", "deployments", "endpointslices", "leases"] {
             assert!(resources.contains(name), "{resources}");

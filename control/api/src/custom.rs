@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod column;
+pub mod conversion;
 pub mod definition;
 mod extent;
 pub mod format;
@@ -65,6 +66,8 @@ pub struct Custom {
     pub stored_as: String,
     /// The version that this row serves, as an `apiVersion`.
     pub served_as: String,
+    /// The webhook that converts between versions, as the definition names it; without one they differ in name only.
+    pub webhook: Option<Arc<Value>>,
     /// The columns of tables, after the name.
     pub columns: Vec<CustomColumn>,
     /// Where the scale is, for kinds that have one.

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod convert;
 pub mod custom;
 pub mod defaults;
+pub mod describe;
 pub mod field_error;
 pub mod fields;
 pub mod json;

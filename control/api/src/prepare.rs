@@ -1,6 +1,7 @@
 //! What a client may not choose: status, generation, and what else belongs to the system is set or kept here, whatever the
 //! request says. Time, names and uids are the server's to set; nothing here needs them.
 
+pub mod apiregistration;
 pub mod certificates;
 pub mod networking;
 pub mod storage;

@@ -1,8 +1,10 @@
 //! The OpenAPI v3 schemas of the types, made from the field facts.
 //!
-//! Names, types, formats, required fields, enumerations and the merge rules that clients read (`x-kubernetes-*`). The same
+//! Names, types, formats, required fields, enumerations, the merge rules that clients read (`x-kubernetes-*`), and the
+//! prose that they show. The same
 //! roots always give the same schemas in the same order. Paths, and which kind a schema belongs to, are the server's to add.
 
+use crate::describe;
 use crate::fields::{self, Field, ListType, MapType, PatchStrategy, Shape, StructRef, TypeRef};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -66,15 +68,19 @@ impl Collection {
     }
 
     fn structure(&mut self, kind: StructRef) -> Value {
+        let name = openapi_schema_name(kind.name());
         let mut properties = BTreeMap::new();
         let mut required = Vec::new();
         for field in kind.fields() {
-            properties.insert(field.json, self.property(field));
+            properties.insert(field.json, self.property(&name, field));
             if field.required {
                 required.push(field.json);
             }
         }
         let mut schema = Map::new();
+        if let Some(text) = describe::text(&name, "") {
+            schema.insert("description".to_owned(), json!(text));
+        }
         schema.insert("type".to_owned(), json!("object"));
         if !required.is_empty() {
             schema.insert("required".to_owned(), json!(required));
@@ -92,9 +98,12 @@ impl Collection {
         Value::Object(schema)
     }
 
-    fn property(&mut self, field: &Field) -> Value {
+    fn property(&mut self, of: &str, field: &Field) -> Value {
         let schema = self.value(field.kind);
-        let rules = rules(field);
+        let mut rules = rules(field);
+        if let Some(text) = describe::text(of, field.json) {
+            rules.insert("description".to_owned(), json!(text));
+        }
         match schema {
             // Nothing may stand beside a reference.
             Value::Object(map) if map.contains_key("$ref") && !rules.is_empty() => {
@@ -204,7 +213,12 @@ mod tests {
 
     #[test]
     fn a_pod_reads_as_in_kubernetes() {
-        let schemas = openapi_schemas(&["k8s.io/api/core/v1.Pod"]);
+        let mut schemas = openapi_schemas(&["k8s.io/api/core/v1.Pod"]);
+        let spec = &schemas["io.k8s.api.core.v1.PodSpec"];
+        assert_eq!(spec["description"], "PodSpec is a description of a pod.");
+        let volumes = spec["properties"]["volumes"]["description"].as_str();
+        assert!(volumes.is_some_and(|text| text.starts_with("List of volumes that can be mounted")));
+        schemas.values_mut().for_each(without_prose);
         let spec = &schemas["io.k8s.api.core.v1.PodSpec"];
         assert_eq!(spec["required"], json!(["containers"]));
         assert_eq!(
@@ -247,6 +261,13 @@ mod tests {
             schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"],
             json!({"type": "string", "format": "date-time"})
         );
+    }
+
+    fn without_prose(schema: &mut Value) {
+        if let Some(fields) = schema.as_object_mut() {
+            fields.retain(|name, value| name != "description" || !value.is_string());
+            fields.values_mut().for_each(without_prose);
+        }
     }
 
     #[test]

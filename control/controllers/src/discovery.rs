@@ -19,8 +19,14 @@ pub async fn deletable(client: &Client) -> kube::Result<Vec<Resource>> {
         let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else {
             continue;
         };
-        let list = client.list_api_group_resources(&version.group_version).await?;
-        found.extend(read(&group.name, &version.version, &list));
+        match client.list_api_group_resources(&version.group_version).await {
+            Ok(list) => found.extend(read(&group.name, &version.version, &list)),
+            // Another server serves the group and is away: its objects are out of reach, the others' are not.
+            Err(kube::Error::Api(status)) if status.code == 503 => {
+                tracing::debug!(group = %version.group_version, "a group does not answer");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::object;
 use coracle_api::status::ApiError;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 use crate::admission::priority;
 use crate::core::Core;
 use crate::identity::{Identity, MASTERS};
+use crate::pki::FRONT_PROXY;
 use crate::server::BuildError;
-use crate::{chain, document};
+use crate::{aggregate, chain, document};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -45,7 +46,11 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
         let account = json!({"metadata": {"name": "default"}});
         create_path(core, format!("/api/v1/namespaces/{namespace}/serviceaccounts"), account)
     });
-    try_join_all(accounts).await?;
+    let registrations = aggregate::local::builtin(document::kinds());
+    let registrations = registrations
+        .into_iter()
+        .map(|one| create_path(core, aggregate::PATH.to_owned(), one));
+    try_join(try_join_all(accounts), try_join_all(registrations)).await?;
     priority_classes(core).await?;
     storage_class(core).await?;
     authentication(core).await?;
@@ -108,9 +113,17 @@ async fn authentication(core: &Arc<Core>) -> Result<(), BuildError> {
     let namespace = "/api/v1/namespaces/kube-system";
     let map = json!({
         "metadata": {"name": "extension-apiserver-authentication"},
-        "data": {"client-ca-file": core.pki.ca_pem()},
+        "data": {
+            "client-ca-file": core.pki.ca_pem(),
+            "requestheader-client-ca-file": core.pki.front_proxy_ca_pem(),
+            "requestheader-allowed-names": json!([FRONT_PROXY]).to_string(),
+            "requestheader-username-headers": json!(["X-Remote-User"]).to_string(),
+            "requestheader-uid-headers": json!(["X-Remote-Uid"]).to_string(),
+            "requestheader-group-headers": json!(["X-Remote-Group"]).to_string(),
+            "requestheader-extra-headers-prefix": json!(["X-Remote-Extra-"]).to_string(),
+        },
     });
-    create(core, &format!("{namespace}/configmaps"), map).await?;
+    put(core, &format!("{namespace}/configmaps"), map).await?;
     let role = roles::labelled(json!({
         "metadata": {"name": "extension-apiserver-authentication-reader"},
         "rules": [{
@@ -189,7 +202,8 @@ fn failed(path: &str, object: &Value, source: ApiError) -> BuildError {
     }
 }
 
-async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> Result<(), ApiError> {
+/// Writes through the chain, as the server itself.
+pub(crate) async fn send(core: &Arc<Core>, method: Method, path: &str, object: &Value) -> Result<(), ApiError> {
     let identity = Identity::new("system:apiserver", &[MASTERS]);
     let body = Full::new(Bytes::from(object.to_string()))
         .map_err(|never| match never {})

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use tracing::{Instrument, debug_span};
 
+use crate::aggregate::backend::Backend;
 use crate::core::{Core, new_uid};
 use crate::decode::{self, RequestBody};
 use crate::identity::Identity;
@@ -27,7 +28,9 @@ use crate::registry::scale::ScaleSource;
 use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
-use crate::{authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, usage, view};
+use crate::{
+    aggregate, authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, usage, view,
+};
 
 /// How long a request may take that is not a stream, as in Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,6 +42,8 @@ pub(crate) struct Call<'a> {
     pub(crate) info: &'a RequestInfo,
     pub(crate) query: &'a Query,
     pub(crate) parts: &'a mut Parts,
+    /// Who answers, if it is another server.
+    pub(crate) backend: Option<Arc<Backend>>,
 }
 
 /// Answers a request. Errors become Status objects here and nowhere else.
@@ -54,8 +59,10 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     let query = Query::parse(parts.uri.query());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = debug_span!("request", verb = info.verb, path = %info.path, user = %identity.user);
-    let long = info.long_running();
-    let limit = if long { None } else { Some(TIMEOUT) };
+    let backend = core.backend(&info.path);
+    let limit = if info.long_running() { None } else { Some(TIMEOUT) };
+    // What another server answers is passed back as it is.
+    let long = info.long_running() || backend.is_some();
     let gzip = !long && compress::is_wanted(&parts.headers);
     let protobuf = !long && transcode::ask_for_json(&mut parts.headers);
     let call = Call {
@@ -64,6 +71,7 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
         info: &info,
         query: &query,
         parts: &mut parts,
+        backend,
     };
     let answered = async {
         match limit {
@@ -104,11 +112,14 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
 
 async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
     let identity = authn::authenticate(call.core, call.identity, &mut call.parts.headers)?;
-    let call = Call {
+    let mut call = Call {
         identity: &identity,
         ..call
     };
     authz::authorise(call.core, call.identity, call.info)?;
+    if let Some(backend) = call.backend.take() {
+        return aggregate::pass::answer(&mut call, &backend, body).await;
+    }
     match &call.info.resource {
         Some(path) => call.resource(path, body).await,
         None => call.other(),
@@ -149,6 +160,7 @@ impl Call<'_> {
                 ))
             }
             path => {
+                self.core.refresh_aggregation();
                 let served = self.core.serving.newest(&self.core.store);
                 let found = oidc::answer(&self.core.tokens, path);
                 let found = found.or_else(|| served.discovery.answer(path, headers));
@@ -247,7 +259,7 @@ impl Call<'_> {
                 view,
                 self.query,
                 StatusCode::OK,
-                scope.record(name)?.json.clone(),
+                scope.record(name).await?.json.clone(),
             ),
             "watch" => {
                 let named = self.query.single_name(name);
@@ -289,7 +301,7 @@ impl Call<'_> {
                     view,
                     self.query,
                     StatusCode::OK,
-                    scope.record(name)?.json.clone(),
+                    scope.record(name).await?.json.clone(),
                 )
             }
             ("status", "update") => self.replace(scope, name, Part::Status, body).await,
@@ -299,7 +311,7 @@ impl Call<'_> {
             ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
             ("scale", "get") => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;
-                view::scale(scope, view, self.query, scope.scale(name)?)
+                view::scale(scope, view, self.query, scope.scale(name).await?)
             }
             ("scale", verb) => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use coracle_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregate::Aggregation;
 use crate::allocate::Addresses;
 use crate::authz::node::Nodes;
 use crate::authz::{self, Policies};
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) policies: Policies,
     pub(crate) webhooks: Webhooks,
     pub(crate) admission_policies: AdmissionPolicies,
+    pub(crate) aggregation: Aggregation,
     pub(crate) nodes_rights: Arc<Nodes>,
     pub(crate) tokens: Tokens,
     pub(crate) pki: Pki,
@@ -51,6 +53,7 @@ impl Core {
             policies: Policies::new(&snapshot),
             webhooks: Webhooks::new(&snapshot),
             admission_policies: AdmissionPolicies::new(&snapshot),
+            aggregation: Aggregation::new(&snapshot, &config.pki),
             addresses: Addresses::new(&config, &snapshot),
             nodes_rights: Arc::new(Nodes::new(&crate::bootstrap::components::node())),
             tokens,

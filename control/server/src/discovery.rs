@@ -9,7 +9,8 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::Version;
+use crate::aggregate::local::{version_first, versions};
+use crate::aggregate::remote::{self, Remote};
 use crate::negotiate::aggregated_discovery;
 use crate::respond::{self, Answer};
 
@@ -38,27 +39,53 @@ pub(crate) struct Discovery {
 }
 
 /// The versions of a group with their kinds, in the order in which they were first met.
-type Groups<'a> = Vec<(&'a str, Vec<(&'a str, Vec<&'a Kind>)>)>;
+type Rows<'a> = Vec<(&'a str, Vec<(&'a str, Vec<&'a Kind>)>)>;
+
+/// A group as it is shown: of this server's kinds, of another's, or of both.
+struct Group<'a> {
+    name: &'a str,
+    priority: i64,
+    versions: Vec<Version<'a>>,
+}
+
+/// One version of a group, in the order of preference.
+struct Version<'a> {
+    name: &'a str,
+    priority: i64,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Own(Vec<&'a Kind>),
+    Remote(&'a Remote),
+}
 
 impl Discovery {
-    pub(crate) fn new(kinds: &Kinds) -> Self {
-        let groups = groups(kinds);
+    pub(crate) fn new(kinds: &Kinds, remotes: &[Remote]) -> Self {
+        let groups = shown(kinds, remotes);
         let mut plain = HashMap::new();
         plain.insert("api".to_owned(), document(&api_versions()));
         plain.insert("apis".to_owned(), document(&group_list(&groups)));
-        for (group, versions) in &groups {
-            if !group.is_empty() {
-                plain.insert(format!("apis/{group}"), document(&api_group(group, versions, true)));
+        for group in &groups {
+            let name = group.name;
+            if !name.is_empty() {
+                plain.insert(format!("apis/{name}"), document(&api_group(group, true)));
             }
-            for (version, kinds) in versions {
-                let path = path(group, version);
-                plain.insert(path, document(&resource_list(&group_version(group, version), kinds)));
+            for version in &group.versions {
+                // The list of another server's kinds comes from that server.
+                if let Content::Own(kinds) = &version.content {
+                    let path = path(name, version.name);
+                    plain.insert(
+                        path,
+                        document(&resource_list(&group_version(name, version.name), kinds)),
+                    );
+                }
             }
         }
         let mut aggregated = HashMap::new();
         for version in ["v2", "v2beta1"] {
             for (path, core) in [("api", true), ("apis", false)] {
-                let listed = groups.iter().filter(|(group, _)| group.is_empty() == core);
+                let listed = groups.iter().filter(|group| group.name.is_empty() == core);
                 aggregated.insert((path, version), aggregated_document(version, listed));
             }
         }
@@ -91,7 +118,7 @@ impl Discovery {
 }
 
 /// What `/version` says.
-pub(crate) fn version(version: &Version) -> Value {
+pub(crate) fn version(version: &crate::Version) -> Value {
     json!({
         "major": version.major, "minor": version.minor, "gitVersion": version.git_version,
         "gitCommit": version.git_commit, "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
@@ -120,13 +147,69 @@ fn group_version(group: &str, version: &str) -> String {
 }
 
 /// The kinds by group and version.
-pub(crate) fn groups(kinds: &Kinds) -> Groups<'_> {
-    let mut groups: Groups<'_> = Vec::new();
+pub(crate) fn groups(kinds: &Kinds) -> Rows<'_> {
+    let mut groups: Rows<'_> = Vec::new();
     for kind in kinds.iter() {
         let versions = find_or_add(&mut groups, &kind.group);
         find_or_add(versions, &kind.version).push(kind);
     }
     groups
+}
+
+/// All groups, in the order of their priorities.
+fn shown<'a>(kinds: &'a Kinds, remotes: &'a [Remote]) -> Vec<Group<'a>> {
+    let places = versions(kinds);
+    let mut all: Vec<Group<'a>> = Vec::new();
+    let mut add =
+        |group: &'a str, priority: i64, version: Version<'a>| match all.iter_mut().find(|known| known.name == group) {
+            None => all.push(Group {
+                name: group,
+                priority,
+                versions: vec![version],
+            }),
+            Some(known) => {
+                known.priority = known.priority.max(priority);
+                known.versions.retain(|other| other.name != version.name);
+                known.versions.push(version);
+            }
+        };
+    for (group, own) in groups(kinds) {
+        for (version, kinds) in own {
+            let place = places
+                .iter()
+                .find(|(one, other, _, _)| (*one, *other) == (group, version));
+            let (of_group, of_version) = place.map_or((0, 0), |(_, _, place, _)| (place.group, place.version));
+            let content = Content::Own(kinds);
+            let (name, priority) = (version, of_version);
+            add(
+                group,
+                of_group,
+                Version {
+                    name,
+                    priority,
+                    content,
+                },
+            );
+        }
+    }
+    for remote in remotes {
+        let backend = &remote.backend;
+        let version = Version {
+            name: &backend.version,
+            priority: backend.version_priority,
+            content: Content::Remote(remote),
+        };
+        add(&backend.group, backend.group_priority, version);
+    }
+    for group in &mut all {
+        let order = |one: &Version<'_>, other: &Version<'_>| {
+            version_first((one.name, one.priority), (other.name, other.priority))
+        };
+        group.versions.sort_by(order);
+    }
+    // Built-in groups have places of their own; the others come after, by name where their priority is the same.
+    all.sort_by(|one, other| other.priority.cmp(&one.priority).then_with(|| one.name.cmp(other.name)));
+    all
 }
 
 fn find_or_add<'m, 'a, T: Default>(list: &'m mut Vec<(&'a str, T)>, name: &'a str) -> &'m mut T {
@@ -160,22 +243,23 @@ fn api_versions() -> Value {
     })
 }
 
-fn group_list(groups: &Groups<'_>) -> Value {
+fn group_list(groups: &[Group<'_>]) -> Value {
     let groups: Vec<Value> = groups
         .iter()
-        .filter(|(group, _)| !group.is_empty())
-        .map(|(group, versions)| api_group(group, versions, false))
+        .filter(|group| !group.name.is_empty())
+        .map(|group| api_group(group, false))
         .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-fn api_group(group: &str, versions: &[(&str, Vec<&Kind>)], alone: bool) -> Value {
-    let versions: Vec<Value> = versions
+fn api_group(group: &Group<'_>, alone: bool) -> Value {
+    let versions: Vec<Value> = group
+        .versions
         .iter()
-        .map(|(version, _)| json!({"groupVersion": group_version(group, version), "version": version}))
+        .map(|version| json!({"groupVersion": group_version(group.name, version.name), "version": version.name}))
         .collect();
     let preferred = versions.first().cloned();
-    let mut value = json!({"name": group, "versions": versions, "preferredVersion": preferred});
+    let mut value = json!({"name": group.name, "versions": versions, "preferredVersion": preferred});
     if alone && let Some(fields) = value.as_object_mut() {
         fields.shift_insert(0, "kind".to_owned(), "APIGroup".into());
         fields.shift_insert(1, "apiVersion".to_owned(), "v1".into());
@@ -217,20 +301,15 @@ fn resources(kind: &Kind) -> Vec<Value> {
     std::iter::once(main).chain(parts).collect()
 }
 
-fn aggregated_document<'a>(
-    version: &'static str,
-    groups: impl Iterator<Item = &'a (&'a str, Vec<(&'a str, Vec<&'a Kind>)>)>,
-) -> Document {
+fn aggregated_document<'a>(version: &'static str, groups: impl Iterator<Item = &'a Group<'a>>) -> Document {
     let items: Vec<Value> = groups
-        .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
+        .map(|group| {
+            let versions: Vec<Value> = group
+                .versions
                 .iter()
-                .map(|(version, kinds)| {
-                    let resources: Vec<Value> = kinds.iter().map(|kind| aggregated_resource(kind)).collect();
-                    json!({"version": version, "resources": resources, "freshness": "Current"})
-                })
+                .map(|version| aggregated_version(group.name, version))
                 .collect();
-            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+            json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
         })
         .collect();
     let value = json!({
@@ -242,6 +321,18 @@ fn aggregated_document<'a>(
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
     };
     typed(HeaderValue::from_static(content_type), &value)
+}
+
+fn aggregated_version(group: &str, version: &Version<'_>) -> Value {
+    let (resources, fresh) = match &version.content {
+        Content::Own(kinds) => (kinds.iter().map(|kind| aggregated_resource(kind)).collect(), true),
+        Content::Remote(other) => {
+            let rows = remote::aggregated(group, version.name, &other.documents.resources);
+            (rows, other.backend.available)
+        }
+    };
+    let freshness = if fresh { "Current" } else { "Stale" };
+    json!({"version": version.name, "resources": resources, "freshness": freshness})
 }
 
 fn aggregated_resource(kind: &Kind) -> Value {
@@ -287,7 +378,7 @@ mod tests {
 
     #[test]
     fn both_forms_name_every_kind() {
-        let discovery = Discovery::new(kinds());
+        let discovery = Discovery::new(kinds(), &[]);
         for kind in kinds().iter() {
             let list = value(&discovery.plain[&path(&kind.group, &kind.version)]);
             let listed = list["resources"]
@@ -308,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_group_prefers_its_first_version() {
-        let discovery = Discovery::new(kinds());
+        let discovery = Discovery::new(kinds(), &[]);
         let apps = value(&discovery.plain["apis/apps"]);
         assert_eq!(
             apps["preferredVersion"],

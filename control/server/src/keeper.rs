@@ -199,12 +199,19 @@ async fn remove_objects(core: &Weak<Core>, kind: &Arc<Kind>, one: &Value) -> Res
 
 fn own_row(core: &Core, definition: &str) -> Option<Arc<Kind>> {
     let served = core.serving.current();
-    let own = |kind: &&Arc<Kind>| {
+    let of = |kind: &&Arc<Kind>| {
         kind.custom
             .as_ref()
             .is_some_and(|custom| custom.definition == definition)
     };
-    served.kinds.iter().find(own).cloned()
+    // The version in which objects are stored needs no conversion, whose webhook may be gone already.
+    let stored = |kind: &&Arc<Kind>| {
+        kind.custom
+            .as_ref()
+            .is_some_and(|custom| custom.stored_as == custom.served_as)
+    };
+    let own = || served.kinds.iter().filter(of);
+    own().find(stored).or_else(|| own().next()).cloned()
 }
 
 async fn delete_all(core: &Core, row: &Arc<Kind>) -> Result<(), ApiError> {

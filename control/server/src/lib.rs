@@ -6,6 +6,7 @@
 //! two traits in [`dial`].
 
 mod admission;
+mod aggregate;
 mod allocate;
 mod authn;
 mod authz;

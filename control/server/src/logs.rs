@@ -17,7 +17,7 @@ use crate::respond::{self, Answer};
 
 /// Answers `pods/NAME/log`.
 pub(crate) async fn answer(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Answer, ApiError> {
-    let pod = document::tree(&*scope.record(name)?)?;
+    let pod = document::tree(&*scope.record(name).await?)?;
     let options = options(call.query)?;
     let container = choose(&pod, call.query.get("container"))?;
     let node = object::text(&pod, "spec.nodeName");

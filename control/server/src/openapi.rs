@@ -11,11 +11,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use coracle_api::custom::{Custom, publish};
 use coracle_api::kinds::{Kind, Kinds};
+use coracle_api::object;
 use coracle_api::schema::{openapi_schema_name, openapi_schemas};
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::aggregate::remote::Remote;
 use crate::body::ResponseBody;
 use crate::discovery::path;
 use crate::query::Query;
@@ -41,6 +43,8 @@ struct Document {
 /// The documents.
 pub(crate) struct OpenApi {
     kinds: Arc<Kinds>,
+    /// The older documents of other servers whose kinds are shown here.
+    remote: Vec<Arc<Value>>,
     version: String,
     third: BTreeMap<String, Part>,
     index: OnceLock<Document>,
@@ -49,10 +53,14 @@ pub(crate) struct OpenApi {
 
 impl OpenApi {
     /// The documents of a set of kinds, with what `previous` has made of the same kinds.
-    pub(crate) fn new(kinds: Arc<Kinds>, version: &str, previous: Option<&Self>) -> Self {
+    pub(crate) fn new(kinds: Arc<Kinds>, remotes: &[Remote], version: &str, previous: Option<&Self>) -> Self {
+        let mut third = parts(&kinds, previous);
+        third.extend(remotes.iter().filter_map(remote_part));
+        let second = remotes.iter().filter_map(|remote| remote.documents.second.as_ref());
         Self {
-            third: parts(&kinds, previous),
+            third,
             kinds,
+            remote: second.map(|(_, document)| document.clone()).collect(),
             version: version.to_owned(),
             index: OnceLock::new(),
             second: OnceLock::new(),
@@ -118,6 +126,13 @@ impl OpenApi {
         }
         let mut definitions = Value::Object(schemas(&kinds, publish::second));
         to_v2(&mut definitions);
+        for document in &self.remote {
+            for (field, known) in [("paths", &mut all), ("definitions", object::fields(&mut definitions))] {
+                for (name, value) in object::map(document, field).into_iter().flatten() {
+                    known.entry(name).or_insert_with(|| value.clone());
+                }
+            }
+        }
         json!({
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": self.version},
@@ -152,6 +167,18 @@ fn parts(kinds: &Kinds, previous: Option<&OpenApi>) -> BTreeMap<String, Part> {
         (path, Part { rows, document })
     };
     rows.into_iter().map(part).collect()
+}
+
+/// Another server's document is shown as it is.
+fn remote_part(remote: &Remote) -> Option<(String, Part)> {
+    let (_, bytes) = remote.documents.third.as_ref()?;
+    let etag = respond::etag(bytes);
+    let bytes = bytes.clone();
+    let part = Part {
+        rows: Vec::new(),
+        document: Arc::new(OnceLock::from(Document { bytes, etag })),
+    };
+    Some((remote.backend.path(), part))
 }
 
 fn document(value: &Value) -> Document {
@@ -271,7 +298,7 @@ mod tests {
     use crate::document::kinds;
 
     fn openapi() -> OpenApi {
-        OpenApi::new(kinds().clone(), "v1.36.0", None)
+        OpenApi::new(kinds().clone(), &[], "v1.36.0", None)
     }
 
     fn get(openapi: &OpenApi, path: &str, query: &str) -> Answer {

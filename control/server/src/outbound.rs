@@ -6,7 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
@@ -21,6 +21,9 @@ pub(crate) enum OutboundError {
     /// The system has no authorities.
     #[error("no CA bundle is given, and the system trusts no authority: {0}")]
     System(String),
+    /// Our own certificate.
+    #[error("the client certificate cannot be used: {0}")]
+    Client(String),
     /// The peer's name is none.
     #[error("{0:?} is not a name that a certificate could have")]
     Name(String),
@@ -32,15 +35,19 @@ pub(crate) enum OutboundError {
     Handshake(#[from] std::io::Error),
 }
 
+/// Whom a peer must be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trust<'a> {
+    /// Its certificate is not looked at.
+    Anyone,
+    /// It has a certificate for its name of one of these authorities (PEM), or of one that the system trusts when none are
+    /// given.
+    Authorities(&'a [u8]),
+}
+
 /// TLS with a peer whose certificate is not looked at.
 pub(crate) async fn connect_unverified(stream: Box<dyn Duplex>, name: &str) -> Result<Box<dyn Duplex>, OutboundError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
-    connect(stream, name, config).await
+    secure(&connector(Trust::Anyone, None)?, stream, name).await
 }
 
 /// TLS with a peer that must have a certificate for `name` of one of these authorities (PEM), or of one that the system
@@ -50,16 +57,30 @@ pub(crate) async fn connect_verified(
     name: &str,
     authorities: &[u8],
 ) -> Result<Box<dyn Duplex>, OutboundError> {
-    let roots = match authorities.is_empty() {
-        true => system_roots()?,
-        false => Arc::new(roots(authorities)?),
-    };
+    secure(&connector(Trust::Authorities(authorities), None)?, stream, name).await
+}
+
+/// What TLS connections to a peer are made with. `client` is the certificate and key (PEM) by which the peer knows us.
+pub(crate) fn connector(trust: Trust<'_>, client: Option<(&str, &str)>) -> Result<TlsConnector, OutboundError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    connect(stream, name, config).await
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = match trust {
+        Trust::Anyone => config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+        Trust::Authorities([]) => config.with_root_certificates(system_roots()?),
+        Trust::Authorities(authorities) => config.with_root_certificates(roots(authorities)?),
+    };
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let failed = |error: rustls_pki_types::pem::Error| OutboundError::Client(error.to_string());
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(failed)?;
+            config.with_client_auth_cert(chain.map_err(failed)?, key)?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn roots(authorities: &[u8]) -> Result<RootCertStore, OutboundError> {
@@ -92,11 +113,14 @@ fn system_roots() -> Result<Arc<RootCertStore>, OutboundError> {
     Ok(ROOTS.get_or_init(|| Arc::new(roots)).clone())
 }
 
-async fn connect(stream: Box<dyn Duplex>, name: &str, config: ClientConfig) -> Result<Box<dyn Duplex>, OutboundError> {
+/// Secures a connection to the peer of this name.
+pub(crate) async fn secure(
+    connector: &TlsConnector,
+    stream: Box<dyn Duplex>,
+    name: &str,
+) -> Result<Box<dyn Duplex>, OutboundError> {
     let name = ServerName::try_from(name.to_owned()).map_err(|_| OutboundError::Name(name.to_owned()))?;
-    Ok(Box::new(
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await?,
-    ))
+    Ok(Box::new(connector.connect(name, stream).await?))
 }
 
 /// Takes every certificate, but not every signature: the peer must hold the key of the one that it shows.

@@ -39,6 +39,8 @@ const SERVING_NAMES: [&str; 8] = [
 ];
 /// The administrator's user name.
 const ADMIN: &str = "coracle-admin";
+/// What this server is called by servers behind it.
+pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
 
 /// What can go wrong with certificates.
 #[derive(Debug, Error)]
@@ -80,6 +82,14 @@ struct Inner {
     admin: (String, String),
     /// The key that signs tokens of service accounts, PEM. Not the authority's: a token is no certificate.
     token_key: String,
+    front: FrontProxy,
+}
+
+/// By what servers behind this one know it. The authority is one of its own: whoever it vouches for may speak in
+/// everybody's name there, and the cluster's authority vouches for every user.
+struct FrontProxy {
+    ca_pem: String,
+    client: (String, String),
 }
 
 impl Pki {
@@ -90,7 +100,7 @@ impl Pki {
             path: dir.to_owned(),
             source,
         })?;
-        let ca = load_or_make(dir, "ca", make_authority)?;
+        let ca = load_or_make(dir, "ca", || make_authority("coracle-ca"))?;
         let issuer = issuer(&ca)?;
         let names = serving_names(names);
         let serving = load_or_make(dir, "server", || make_serving(&issuer, &names))?;
@@ -103,6 +113,12 @@ impl Pki {
         };
         let admin = load_or_make(dir, "admin", || make_client(&issuer, ADMIN, &["system:masters"]))?;
         let token_key = load_or_make_key(dir, "service-account")?;
+        let front_ca = load_or_make(dir, "front-proxy-ca", || make_authority("front-proxy-ca"))?;
+        let front_issuer = issuer_of("front-proxy-ca", &front_ca)?;
+        let front = FrontProxy {
+            ca_pem: front_ca.0,
+            client: load_or_make(dir, FRONT_PROXY, || make_client(&front_issuer, FRONT_PROXY, &[]))?,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 ca_pem: ca.0,
@@ -110,16 +126,19 @@ impl Pki {
                 serving,
                 admin,
                 token_key,
+                front,
             }),
         })
     }
 
     /// Makes certificates that live in memory only, for clusters that leave nothing behind.
     pub fn ephemeral(names: &[&str]) -> Result<Self, PkiError> {
-        let ca = make_authority()?;
+        let ca = make_authority("coracle-ca")?;
         let issuer = issuer(&ca)?;
         let serving = make_serving(&issuer, &serving_names(names))?;
         let admin = make_client(&issuer, ADMIN, &["system:masters"])?;
+        let front_ca = make_authority("front-proxy-ca")?;
+        let front_issuer = issuer_of("front-proxy-ca", &front_ca)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 ca_pem: ca.0,
@@ -127,6 +146,10 @@ impl Pki {
                 serving,
                 admin,
                 token_key: key("service-account")?.serialize_pem(),
+                front: FrontProxy {
+                    ca_pem: front_ca.0,
+                    client: make_client(&front_issuer, FRONT_PROXY, &[])?,
+                },
             }),
         })
     }
@@ -144,6 +167,16 @@ impl Pki {
     /// The administrator's certificate and private key, PEM.
     pub fn admin(&self) -> (&str, &str) {
         (&self.inner.admin.0, &self.inner.admin.1)
+    }
+
+    /// The certificate of the authority by which servers behind this one know it, PEM.
+    pub(crate) fn front_proxy_ca_pem(&self) -> &str {
+        &self.inner.front.ca_pem
+    }
+
+    /// The certificate and private key by which servers behind this one know it, PEM.
+    pub(crate) fn front_proxy(&self) -> (&str, &str) {
+        (&self.inner.front.client.0, &self.inner.front.client.1)
     }
 
     /// The private key that signs tokens of service accounts, PEM.
@@ -245,8 +278,7 @@ fn key(subject: &str) -> Result<KeyPair, PkiError> {
     })
 }
 
-fn make_authority() -> Result<(String, String), PkiError> {
-    let subject = "coracle-ca";
+fn make_authority(subject: &str) -> Result<(String, String), PkiError> {
     let mut parameters = parameters(subject, &[], &[], AUTHORITY_DAYS)?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![
@@ -263,8 +295,12 @@ fn make_authority() -> Result<(String, String), PkiError> {
 }
 
 fn issuer(ca: &(String, String)) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    issuer_of("coracle-ca", ca)
+}
+
+fn issuer_of(subject: &str, ca: &(String, String)) -> Result<Issuer<'static, KeyPair>, PkiError> {
     let failed = |source| PkiError::Certificate {
-        subject: "coracle-ca".to_owned(),
+        subject: subject.to_owned(),
         source,
     };
     let key = KeyPair::from_pem(&ca.1).map_err(failed)?;
@@ -386,6 +422,8 @@ mod tests {
         assert_eq!(first.serving(), second.serving());
         assert_eq!(first.admin(), second.admin());
         assert_eq!(first.token_key(), second.token_key());
+        assert_eq!(first.front_proxy(), second.front_proxy());
+        assert_ne!(first.front_proxy_ca_pem(), first.ca_pem());
     }
 
     #[test]

@@ -6,20 +6,15 @@
 
 mod address;
 mod html;
+pub(crate) mod pass;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use coracle_api::status::ApiError;
-use futures::StreamExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, BodyStream};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use crate::body::ResponseBody;
 use crate::chain::Call;
@@ -34,18 +29,6 @@ use address::Target;
 const CONNECT: Duration = Duration::from_secs(30);
 /// The longest page whose links are changed; a longer one is passed on as it is.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// What belongs to one connection and not to the request.
-const HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-];
-
 /// Where a request came in, and what is left of its path.
 struct Place {
     /// The path of the proxy itself, without a slash at its end.
@@ -92,7 +75,7 @@ pub(crate) async fn answer(
     let place = Place::of(&call.parts.uri, scope.kind.namespaced);
     let (scheme, name, port) = address::split(name)
         .ok_or_else(|| ApiError::bad_request(format!("invalid {} request {name:?}", scope.kind.singular)))?;
-    let object = document::tree(&*scope.record(name)?)?;
+    let object = document::tree(&*scope.record(name).await?)?;
     if scope.kind.plural == "nodes"
         && port.is_empty()
         && call.parts.method == Method::GET
@@ -105,7 +88,7 @@ pub(crate) async fn answer(
         "services" => address::service(&object, scheme, port)?,
         _ => address::node(&object, scheme, port)?,
     };
-    let upgrade = wants_upgrade(&call.parts.headers);
+    let upgrade = pass::wants_upgrade(&call.parts.headers);
     let plain = matches!(call.parts.method, Method::GET | Method::HEAD);
     if place.rest.is_empty() && plain && !upgrade {
         return Ok(to_directory(&place));
@@ -113,9 +96,9 @@ pub(crate) async fn answer(
     let stream = connect(call, &target).await?;
     let request = request(call, &place, &target, upgrade, body)?;
     let client_side = if upgrade { call.parts.extensions.remove() } else { None };
-    let answered = exchange(stream, request).await?;
+    let answered = pass::exchange(stream, request).await?;
     if answered.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(answered, client_side, call.core.closing.child_token());
+        return pass::switch(answered, client_side, call.core.closing.child_token());
     }
     pass_back(answered, &place, &target).await
 }
@@ -175,29 +158,6 @@ async fn connect(call: &Call<'_>, target: &Target) -> Result<Box<dyn Duplex>, Ap
     }
 }
 
-fn wants_upgrade(headers: &HeaderMap) -> bool {
-    let connection = headers.get_all(header::CONNECTION).iter();
-    headers.contains_key(header::UPGRADE)
-        && connection
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-}
-
-/// Removes what belongs to one connection, also where the `Connection` header names it.
-fn without_hops(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| token.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP) {
-        headers.remove(name);
-    }
-}
-
 fn request(
     call: &Call<'_>,
     place: &Place,
@@ -207,7 +167,7 @@ fn request(
 ) -> Result<Request<RequestBody>, ApiError> {
     let mut headers = call.parts.headers.clone();
     let wanted = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
-    without_hops(&mut headers);
+    pass::without_hops(&mut headers);
     headers.remove(header::UPGRADE);
     // Who asked is this server's business; the token or the certificate is not for the pod to see.
     headers.remove(header::AUTHORIZATION);
@@ -249,46 +209,9 @@ fn request(
     Ok(request)
 }
 
-async fn exchange(stream: Box<dyn Duplex>, request: Request<RequestBody>) -> Result<Response<Incoming>, ApiError> {
-    let failed = |error: hyper::Error| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    // It ends when both bodies have, or when the client's side of the answer is dropped.
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            debug!(%error, "a proxied connection ended");
-        }
-    });
-    sender.send_request(request).await.map_err(failed)
-}
-
-/// The other side agreed to an upgrade: so do we, and from then on bytes are copied.
-fn switch(
-    mut answered: Response<Incoming>,
-    client: Option<hyper::upgrade::OnUpgrade>,
-    stop: CancellationToken,
-) -> Result<Answer, ApiError> {
-    let client = client.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))?;
-    let server = hyper::upgrade::on(&mut answered);
-    let mut answer = Response::new(ResponseBody::empty());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *answer.headers_mut() = answered.headers().clone();
-    tokio::spawn(async move {
-        let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
-            return;
-        };
-        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-        tokio::select! {
-            // Which side ended, and how, is theirs to know.
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-            () = stop.cancelled() => {}
-        }
-    });
-    Ok(answer)
-}
-
 async fn pass_back(answered: Response<Incoming>, place: &Place, target: &Target) -> Result<Answer, ApiError> {
     let (mut parts, body) = answered.into_parts();
-    without_hops(&mut parts.headers);
+    pass::without_hops(&mut parts.headers);
     if let Some(location) = parts
         .headers
         .get(header::LOCATION)
@@ -307,12 +230,7 @@ async fn pass_back(answered: Response<Incoming>, place: &Place, target: &Target)
         parts.headers.remove(header::CONTENT_LENGTH);
         ResponseBody::full(changed)
     } else {
-        ResponseBody::stream(BodyStream::new(body).filter_map(|frame| {
-            std::future::ready(match frame {
-                Ok(frame) => frame.into_data().ok().map(Ok::<Bytes, _>),
-                Err(error) => Some(Err(std::io::Error::other(error))),
-            })
-        }))
+        pass::stream(body)
     };
     Ok(Response::from_parts(parts, body))
 }

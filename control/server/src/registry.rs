@@ -33,7 +33,8 @@ use crate::core::Core;
 use crate::decode;
 use crate::identity::Identity;
 use crate::query::ListOptions;
-use crate::{authz, document, served, webhook};
+use crate::webhook::convert::convert;
+use crate::{aggregate, authz, document, served, webhook};
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
 /// Kubernetes goes on until the request's time is over. Each time that one loses another wins, so this many writers of the
@@ -80,17 +81,20 @@ impl<'a> Scope<'a> {
     }
 
     /// The stored object of a name; 404 when there is none.
-    pub(crate) fn record(&self, name: &str) -> Result<Arc<Record>, ApiError> {
-        let snapshot = self.core.store.snapshot();
-        snapshot
-            .get(self.key(name).as_str())
-            .ok_or_else(|| self.not_found(name))
-            .and_then(|record| self.present(record))
+    pub(crate) async fn record(&self, name: &str) -> Result<Arc<Record>, ApiError> {
+        let found = self.core.store.snapshot().get(self.key(name).as_str()).cloned();
+        match found {
+            Some(record) => self.present(record).await,
+            None => Err(self.not_found(name)),
+        }
     }
 
     /// A stored record in the version that is asked for; for all but custom kinds the record itself.
-    pub(crate) fn present(&self, record: &Arc<Record>) -> Result<Arc<Record>, ApiError> {
-        custom::present(self.kind, record)
+    async fn present(&self, record: Arc<Record>) -> Result<Arc<Record>, ApiError> {
+        match self.kind.custom {
+            None => Ok(record),
+            Some(_) => custom::present_one(self.core, self.kind, record).await,
+        }
     }
 
     /// Whether stored bytes are what the client wants to see.
@@ -185,7 +189,7 @@ impl<'a> Scope<'a> {
         expect: Expect,
         also: impl IntoIterator<Item = (Key, Expect)>,
     ) -> Result<Arc<Record>, Lost> {
-        let body = self.body(value)?;
+        let body = self.body(value).await?;
         let header = document::header(self.kind, value);
         let change = Change::Put {
             key: key.clone(),
@@ -193,12 +197,12 @@ impl<'a> Scope<'a> {
             header,
         };
         let written = self.commit(key, expect, also, change).await?;
-        self.present(&written).map_err(Lost::Failed)
+        self.present(written).await.map_err(Lost::Failed)
     }
 
     /// Removes an object whose last state was `value`.
     pub(crate) async fn remove(&self, key: &Key, value: &Value, expect: Expect) -> Result<Arc<Record>, Lost> {
-        let body = self.body(value)?;
+        let body = self.body(value).await?;
         let removed = self
             .commit(key, expect, None, Change::Delete { key: key.clone(), body })
             .await?;
@@ -209,10 +213,13 @@ impl<'a> Scope<'a> {
     }
 
     /// The bytes to store, in the version in which the kind is stored.
-    fn body(&self, value: &Value) -> Result<coracle_store::Body, Lost> {
+    async fn body(&self, value: &Value) -> Result<coracle_store::Body, Lost> {
         let stored = match &self.kind.custom {
             Some(custom) if custom.stored_as != custom.served_as => {
-                let mut stored = value.clone();
+                let mut stored = [value.clone()];
+                let converted = convert(self.core, self.kind, custom, &custom.stored_as, &mut stored).await;
+                converted.map_err(Lost::Failed)?;
+                let [mut stored] = stored;
                 custom.store(&mut stored);
                 document::body(&stored)
             }
@@ -293,6 +300,9 @@ impl<'a> Scope<'a> {
         if self.kind.group == webhook::GROUP {
             self.core.webhooks.refresh(&self.core.store.snapshot());
             self.core.admission_policies.refresh(&self.core.store.snapshot());
+        }
+        if self.kind.group == aggregate::GROUP {
+            self.core.refresh_aggregation();
         }
         if served::defines(self.kind) {
             self.core.serving.refresh(&self.core.store.snapshot());

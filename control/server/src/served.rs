@@ -13,6 +13,7 @@ use coracle_store::{Record, Snapshot, Store};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregate::remote::Remote;
 use crate::discovery::Discovery;
 use crate::document;
 use crate::openapi::OpenApi;
@@ -27,6 +28,8 @@ pub(crate) struct Served {
     pub(crate) openapi: OpenApi,
     /// The rows that definitions made, by the definitions' names.
     custom: BTreeMap<String, Defined>,
+    /// What other servers serve, and this one shows.
+    remotes: Arc<Vec<Remote>>,
     /// The store's revision that the set was made from.
     revision: u64,
 }
@@ -60,6 +63,7 @@ impl Served {
 /// The newest set.
 pub(crate) struct Serving {
     current: ArcSwap<Served>,
+    remotes: ArcSwap<Vec<Remote>>,
     version: String,
     /// Held while a set is made, so that an older one never replaces a newer.
     making: Mutex<()>,
@@ -69,7 +73,8 @@ impl Serving {
     pub(crate) fn new(snapshot: &Snapshot, version: &crate::Version) -> Self {
         let version = version.git_version.clone();
         Self {
-            current: ArcSwap::from_pointee(make(snapshot, &version, None)),
+            current: ArcSwap::from_pointee(make(Definitions::of(snapshot, None), &version, Arc::default(), None)),
+            remotes: ArcSwap::default(),
             version,
             making: Mutex::new(()),
         }
@@ -92,14 +97,33 @@ impl Serving {
         known.or_else(|| self.newest(store).kinds.find(group, version, plural).cloned())
     }
 
+    /// Shows what other servers serve besides.
+    pub(crate) fn show(&self, store: &Store, remotes: Vec<Remote>) {
+        let known = self.remotes.load();
+        let same = known.len() == remotes.len() && known.iter().zip(&remotes).all(|(one, other)| one.shows(other));
+        if !same {
+            self.remotes.store(Arc::new(remotes));
+            self.refresh(&store.snapshot());
+        }
+    }
+
     /// Makes the set at least as new as `snapshot`.
     pub(crate) fn refresh(&self, snapshot: &Snapshot) {
         let _making = self.making.lock();
         let old = self.current.load_full();
-        if old.revision >= snapshot.revision() || old.is_of(snapshot) {
-            return;
-        }
-        let next = make(snapshot, &self.version, Some(&old));
+        let remotes = self.remotes.load_full();
+        let definitions = if old.revision >= snapshot.revision() || old.is_of(snapshot) {
+            if Arc::ptr_eq(&old.remotes, &remotes) {
+                return;
+            }
+            Definitions {
+                rows: old.custom.clone(),
+                revision: old.revision,
+            }
+        } else {
+            Definitions::of(snapshot, Some(&old))
+        };
+        let next = make(definitions, &self.version, remotes, Some(&old));
         let ended: Vec<CancellationToken> = old
             .custom
             .iter()
@@ -115,26 +139,40 @@ impl Serving {
     }
 }
 
-fn make(snapshot: &Snapshot, version: &str, old: Option<&Served>) -> Served {
-    let custom: BTreeMap<String, Defined> = snapshot
-        .range(DEFINITIONS, None)
-        .map(|record| {
+/// What the definitions make, at one revision.
+struct Definitions {
+    rows: BTreeMap<String, Defined>,
+    revision: u64,
+}
+
+impl Definitions {
+    fn of(snapshot: &Snapshot, old: Option<&Served>) -> Self {
+        let defined = snapshot.range(DEFINITIONS, None).map(|record| {
             let name = document::place(record.key.as_str()).1.to_owned();
             let known = old.and_then(|old| old.custom.get(&name));
             let defined = define(record, known);
             (name, defined)
-        })
-        .collect();
+        });
+        Self {
+            rows: defined.collect(),
+            revision: snapshot.revision(),
+        }
+    }
+}
+
+fn make(definitions: Definitions, version: &str, remotes: Arc<Vec<Remote>>, old: Option<&Served>) -> Served {
+    let Definitions { rows: custom, revision } = definitions;
     let rows = document::kinds()
         .iter()
         .chain(custom.values().flat_map(|defined| &defined.rows));
     let kinds: Arc<Kinds> = Arc::new(rows.cloned().collect());
     Served {
-        discovery: Discovery::new(&kinds),
-        openapi: OpenApi::new(kinds.clone(), version, old.map(|old| &old.openapi)),
+        discovery: Discovery::new(&kinds, &remotes),
+        openapi: OpenApi::new(kinds.clone(), &remotes, version, old.map(|old| &old.openapi)),
         kinds,
         custom,
-        revision: snapshot.revision(),
+        remotes,
+        revision,
     }
 }
 

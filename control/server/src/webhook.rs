@@ -8,6 +8,7 @@
 
 mod call;
 mod config;
+pub(crate) mod convert;
 mod review;
 
 use coracle_api::status::ApiError;
@@ -20,6 +21,7 @@ use crate::core::{Core, new_uid};
 use crate::identity::Identity;
 use crate::matching;
 use crate::policy::Scene;
+use call::Question;
 use config::Hook;
 pub(crate) use config::{GROUP, PREFIXES, Webhooks};
 pub(crate) use review::Operation;
@@ -177,7 +179,14 @@ async fn ask(hook: &Hook, asked: &Asked<'_>, object: Option<&Value>) -> Result<O
     }
     let uid = new_uid();
     let question = review::question(asked, object, &uid);
-    let answered = match tokio::time::timeout(hook.timeout, call::post(asked.core, hook, &question)).await {
+    let question = Question {
+        endpoint: &hook.endpoint,
+        timeout: hook.timeout,
+        authorities: &hook.authorities,
+        body: &question,
+        answer_bytes: call::ANSWER_BYTES,
+    };
+    let answered = match tokio::time::timeout(hook.timeout, call::post(asked.core, &question)).await {
         Ok(Ok(bytes)) => review::parse(&bytes, &uid).map_err(|why| why.to_string()),
         Ok(Err(error)) => Err(format!("failed to call webhook: {error}")),
         Err(_) => Err(format!(

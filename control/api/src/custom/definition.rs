@@ -75,6 +75,12 @@ fn row(definition: &Value, version: &Value, revision: u64) -> Kind {
         schema: Arc::new(Schema::root(&source)),
         source: Arc::new(source),
         stored_as: format!("{group}/{}", storage_version(definition)),
+        webhook: match object::text(definition, "spec.conversion.strategy") {
+            "Webhook" => object::get(definition, "spec.conversion.webhook")
+                .cloned()
+                .map(Arc::new),
+            _ => None,
+        },
         columns: column::columns(version),
         scale: scale(version),
         list_kind: text("status.acceptedNames.listKind"),

@@ -1,7 +1,7 @@
 //! The rows of the group `apiregistration.k8s.io`.
 
 use super::{Kind, NameRule, Strategy};
-use crate::{defaults, table, validate};
+use crate::{defaults, prepare, table, validate};
 
 /// The kinds of `apiregistration.k8s.io/v1`.
 pub fn kinds() -> Vec<Kind> {
@@ -15,6 +15,7 @@ pub fn kinds() -> Vec<Kind> {
             name: NameRule::PathSegment,
             default: defaults::admission::api_service,
             validate: validate::apiregistration::api_service,
+            prepare_create: prepare::apiregistration::create,
             ..Strategy::NONE
         });
     vec![service]

@@ -7,8 +7,10 @@ use coracle_api::status::ApiError;
 use coracle_store::{Expect, Key, Record};
 
 use super::Scope;
+use crate::core::Core;
 use crate::document;
 use crate::served::DEFINITIONS;
+use crate::webhook::convert::convert;
 
 impl Scope<'_> {
     /// What must hold for a new object of a custom kind: its definition is still the same one. So no object can outlive
@@ -20,22 +22,40 @@ impl Scope<'_> {
     }
 }
 
-/// A stored record as its kind's version shows it. Nothing is done for objects that are stored in that very form.
-pub(crate) fn present(kind: &Kind, record: &Arc<Record>) -> Result<Arc<Record>, ApiError> {
-    let Some(custom) = kind
-        .custom
-        .as_ref()
-        .filter(|custom| !custom.is_current(record.revision))
-    else {
-        return Ok(record.clone());
+/// Stored records as their kind's version shows them. Nothing is done for objects that are stored in that very form; the
+/// others go to the conversion webhook together, where there is one.
+pub(crate) async fn present(
+    core: &Core,
+    kind: &Kind,
+    mut records: Vec<Arc<Record>>,
+) -> Result<Vec<Arc<Record>>, ApiError> {
+    let Some(custom) = kind.custom.as_ref() else {
+        return Ok(records);
     };
-    let mut tree = document::tree(record)?;
-    custom.present(&mut tree)?;
-    let json = document::bytes(&tree);
-    Ok(Arc::new(Record {
-        json,
-        ..(**record).clone()
-    }))
+    let other = |record: &&mut Arc<Record>| !custom.is_current(record.revision);
+    let others: Vec<&mut Arc<Record>> = records.iter_mut().filter(other).collect();
+    if others.is_empty() {
+        return Ok(records);
+    }
+    let trees: Result<Vec<_>, _> = others.iter().map(|record| document::tree(record)).collect();
+    let mut trees = trees?;
+    convert(core, kind, custom, &custom.served_as, &mut trees).await?;
+    for (record, mut tree) in others.into_iter().zip(trees) {
+        custom.present(&mut tree)?;
+        let json = document::bytes(&tree);
+        *record = Arc::new(Record {
+            json,
+            ..(**record).clone()
+        });
+    }
+    Ok(records)
+}
+
+/// The same for one record.
+pub(crate) async fn present_one(core: &Core, kind: &Kind, record: Arc<Record>) -> Result<Arc<Record>, ApiError> {
+    let shown = present(core, kind, vec![record]).await?;
+    let shown = shown.into_iter().next();
+    shown.ok_or_else(|| ApiError::internal("a record was lost on its way to a client"))
 }
 
 /// The selectable fields that a record's header lacks, read from the object.

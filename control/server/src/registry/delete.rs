@@ -25,7 +25,7 @@ impl Scope<'_> {
     /// Deletes one object.
     pub(crate) async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
         for _ in 0..=RETRIES {
-            let record = self.record(name)?;
+            let record = self.record(name).await?;
             match self.try_delete(&record, name, options).await {
                 Ok(deleted) => return Ok(deleted),
                 Err(Lost::Race { .. }) => {}

@@ -37,7 +37,7 @@ impl Scope<'_> {
         let (eviction, _) = normalise_lenient(document, EVICTION)?;
         let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
         let options = DeleteOptions::parse(&options, query)?;
-        let record = self.record(name)?;
+        let record = self.record(name).await?;
         let asked = self.asked(Operation::Create, "eviction", name, None, options.dry_run);
         self.users_refuse(&asked, Some(&eviction)).await?;
         let pod = document::tree(&record)?;

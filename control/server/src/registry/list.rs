@@ -37,11 +37,7 @@ impl Scope<'_> {
         };
         let mut page = page(&snapshot, self.kind, &prefix, after.as_deref(), options);
         if self.kind.custom.is_some() {
-            page.records = page
-                .records
-                .iter()
-                .map(|record| self.present(record))
-                .collect::<Result<_, _>>()?;
+            page.records = custom::present(self.core, self.kind, page.records).await?;
         }
         Ok(page)
     }

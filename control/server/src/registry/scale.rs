@@ -60,8 +60,8 @@ pub(crate) enum ScaleSource {
 
 impl Scope<'_> {
     /// The scale of an object.
-    pub(crate) fn scale(&self, name: &str) -> Result<Value, ApiError> {
-        let object = document::tree(&*self.record(name)?)?;
+    pub(crate) async fn scale(&self, name: &str) -> Result<Value, ApiError> {
+        let object = document::tree(&*self.record(name).await?)?;
         let places = places(self.kind);
         if places.defined && object::integer(&object, places.wanted).is_none() {
             return Err(ApiError::internal(format!(

@@ -221,7 +221,7 @@ impl Scope<'_> {
         amend: impl Fn(&mut Value) -> Result<(), ApiError>,
     ) -> Result<Bytes, ApiError> {
         for _ in 0..=RETRIES {
-            let record = self.record(name)?;
+            let record = self.record(name).await?;
             let mut old = document::tree(&record)?;
             let owners = Owners::Before(ownership::detach(&mut old));
             let mut new = old.clone();
@@ -251,7 +251,7 @@ impl Scope<'_> {
         options: WriteOptions<'_>,
     ) -> Result<Written, ApiError> {
         for _ in 0..=RETRIES {
-            let record = self.record(name)?;
+            let record = self.record(name).await?;
             let mut old = document::tree(&record)?;
             let owners = ownership::detach(&mut old);
             let mut next = self.next_state(name, part, source, &old, owners, options)?;

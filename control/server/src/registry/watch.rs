@@ -105,9 +105,10 @@ impl Scope<'_> {
             let records = snapshot
                 .range(&prefix, None)
                 .filter(|record| matches(self.kind, record, &options))
-                .map(|record| self.present(record))
-                .collect::<Result<_, _>>()?;
-            (records, snapshot.revision())
+                .cloned()
+                .collect();
+            let records = custom::present(self.core, self.kind, records).await?;
+            (VecDeque::from(records), snapshot.revision())
         } else {
             let current = self.core.store.snapshot().revision();
             let from = options.version.filter(|version| *version > 0).unwrap_or(current);
@@ -167,8 +168,13 @@ impl Served {
                 biased;
                 event = self.watch.next() => match event {
                     Some(Ok(event)) => {
-                        if let Some(frame) = self.event(&event) {
-                            return Some(frame);
+                        match self.event(&event).await {
+                            Ok(Some(frame)) => return Some(frame),
+                            Ok(None) => {}
+                            Err(error) => {
+                                self.done = true;
+                                return Some(frame("ERROR", &document::bytes(&error.to_status())));
+                            }
                         }
                     }
                     Some(Err(lagged)) => {
@@ -239,44 +245,42 @@ impl Served {
         self.alarm.as_mut().reset(due.min(self.end));
     }
 
-    fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
+    /// What is sent of an event, if it concerns the watcher.
+    async fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, ApiError> {
         let all = self.options.wants_all();
         let is = all || matches(&self.kind, &event.record, &self.options);
         let was = event
             .previous
             .as_ref()
             .is_some_and(|previous| all || matches(&self.kind, previous, &self.options));
-        match shown(event.kind, was, is)? {
-            Shown::Stored(change) => Some(self.stored(change, &event.record, Some(event))),
-            Shown::Left => {
-                let previous = custom::present(&self.kind, event.previous.as_ref()?).ok()?;
-                let mut value = self.read(&previous)?;
+        let (change, record) = match (shown(event.kind, was, is), event.previous.as_ref()) {
+            (Some(Shown::Stored(change)), _) => (change, &event.record),
+            (Some(Shown::Left), Some(previous)) => {
+                let previous = custom::present_one(&self.core, &self.kind, previous.clone()).await?;
+                let mut value = self.read(&previous).unwrap_or_default();
                 object::set_resource_version(&mut value, &event.revision.to_string());
-                Some(self.tree(Change::Deleted, &value))
+                return Ok(Some(self.tree(Change::Deleted, &value)));
             }
+            _ => return Ok(None),
+        };
+        let custom = self.kind.custom.as_ref();
+        if custom.is_none_or(|custom| custom.is_current(record.revision)) {
+            return Ok(Some(self.stored(change, record, Some(event))));
         }
+        let record = custom::present_one(&self.core, &self.kind, record.clone()).await?;
+        Ok(Some(self.stored(change, &record, None)))
     }
 
+    /// A record in the version that is watched, with the event whose bytes these are.
     fn stored(&mut self, change: Change, record: &Arc<Record>, event: Option<&Arc<Event>>) -> Bytes {
-        let as_it_is = self
-            .kind
-            .custom
-            .as_ref()
-            .is_none_or(|custom| custom.is_current(record.revision));
-        let shown = if as_it_is || event.is_none() {
-            Ok(record.clone())
-        } else {
-            custom::present(&self.kind, record)
-        };
-        let Ok(record) = shown else { return Bytes::new() };
-        match (self.view, event.filter(|_| as_it_is)) {
+        match (self.view, event) {
             (View::Object, Some(event)) if self.kind.conversion.is_none() => self.core.frames.of(event, change),
             (View::Object, None) if self.kind.conversion.is_none() => frame(change.name(), &record.json),
             (View::Metadata, _) if self.kind.conversion.is_none() => {
                 frame(change.name(), &document::partial(&record.json).unwrap_or_default())
             }
             _ => {
-                let value = self.read(&record).unwrap_or_default();
+                let value = self.read(record).unwrap_or_default();
                 self.tree(change, &value)
             }
         }

@@ -65,7 +65,7 @@ pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) ->
 }
 
 fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiError> {
-    let pod = document::tree(&*scope.record(name)?)?;
+    let pod = document::tree(&*scope.record(name).await?)?;
     Ok(Target {
         nodes: call.core.nodes.clone(),
         node: target::node(&pod)?.to_owned(),

@@ -52,7 +52,7 @@ pub(crate) async fn attach(call: &mut Call<'_>, scope: Scope<'_>, name: &str) ->
 
 fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str, command: Option<Vec<String>>) -> Result<Answer, ApiError> {
     target::may_connect(call)?;
-    let pod = document::tree(&*scope.record(name)?)?;
+    let pod = document::tree(&*scope.record(name).await?)?;
     let container = logs::choose(&pod, call.query.get("container"))?;
     let job = Job {
         nodes: call.core.nodes.clone(),

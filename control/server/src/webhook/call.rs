@@ -1,5 +1,7 @@
 //! Asks a webhook: one POST over TLS, through the pod network where it is a service.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request, Uri};
@@ -9,13 +11,24 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::config::{Endpoint, Hook};
+use super::config::Endpoint;
 use crate::core::Core;
 use crate::dial::Duplex;
 use crate::outbound::{self, OutboundError};
 
-/// How much of an answer is read: as much as a request to this server may have.
-const ANSWER_BYTES: usize = 3 * 1024 * 1024;
+/// How much of an answer to one object is read: as much as a request to this server may have.
+pub(super) const ANSWER_BYTES: usize = 3 * 1024 * 1024;
+
+/// A question to a webhook.
+pub(super) struct Question<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) timeout: Duration,
+    /// The authorities of the webhook's certificate, PEM.
+    pub(super) authorities: &'a [u8],
+    pub(super) body: &'a [u8],
+    /// How much of the answer is read.
+    pub(super) answer_bytes: usize,
+}
 
 /// Why a webhook did not answer.
 #[derive(Debug, Error)]
@@ -35,17 +48,17 @@ pub(super) enum CallError {
 }
 
 /// Sends a question and returns the bytes of the answer.
-pub(super) async fn post(core: &Core, hook: &Hook, question: &[u8]) -> Result<Bytes, CallError> {
-    let url = hook.endpoint.url(hook.timeout);
+pub(super) async fn post(core: &Core, question: &Question<'_>) -> Result<Bytes, CallError> {
+    let url = question.endpoint.url(question.timeout);
     let uri: Uri = url.parse().map_err(|_| CallError::Url(url.clone()))?;
     let host = uri
         .host()
         .filter(|_| uri.scheme_str() == Some("https"))
         .ok_or_else(|| CallError::Url(url.clone()))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = connect(core, &hook.endpoint, host, uri.port_u16().unwrap_or(443)).await;
+    let stream = connect(core, question.endpoint, host, uri.port_u16().unwrap_or(443)).await;
     let stream = stream.map_err(|why| CallError::Connect { url: url.clone(), why })?;
-    let secured = outbound::connect_verified(stream, host, &hook.authorities).await;
+    let secured = outbound::connect_verified(stream, host, question.authorities).await;
     let secured = secured.map_err(|source| CallError::Tls {
         url: url.clone(),
         source,
@@ -60,7 +73,7 @@ pub(super) async fn post(core: &Core, hook: &Hook, question: &[u8]) -> Result<By
             USER_AGENT,
             concat!("kube-apiserver-admission (coracle/", env!("CARGO_PKG_VERSION"), ")"),
         )
-        .body(Full::new(Bytes::copy_from_slice(question)))
+        .body(Full::new(Bytes::copy_from_slice(question.body)))
         .map_err(|_| CallError::Url(url.clone()))?;
     let failed = |source| CallError::Http {
         url: url.clone(),
@@ -74,7 +87,7 @@ pub(super) async fn post(core: &Core, hook: &Hook, question: &[u8]) -> Result<By
                 status: answer.status(),
             });
         }
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let body = Limited::new(answer.into_body(), question.answer_bytes).collect().await;
         let body = body.map_err(|error| CallError::Body {
             url: url.clone(),
             why: error.to_string(),

@@ -1,13 +1,11 @@
 //! Kinds that users define: published, served in every form, checked, and gone with their definition.
 
-use std::time::Duration;
-
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::world::{World, world};
+use crate::world::{World, condition, world};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const BOATS: &str = "/apis/sea.example.com/v1/namespaces/default/boats";
@@ -40,41 +38,9 @@ fn boat(name: &str, colour: &str) -> Value {
     json!({"apiVersion": "sea.example.com/v1", "kind": "Boat", "metadata": {"name": name}, "spec": {"colour": colour}})
 }
 
-/// Waits for a state of the definition, told by a watch.
+/// Waits for a state of the definition.
 async fn until(world: &World, reached: impl Fn(&str, &Value) -> bool) -> Value {
-    let request = Request::builder().uri(format!(
-        "{DEFINITIONS}?watch=1&fieldSelector=metadata.name%3Dboats.sea.example.com"
-    ));
-    let answer = world
-        .admin()
-        .oneshot(request.body(Full::new(bytes::Bytes::new())).unwrap())
-        .await
-        .unwrap();
-    let mut body = answer.into_body();
-    let waiting = async {
-        let mut text = String::new();
-        loop {
-            let frame = body.frame().await.expect("the watch ended").unwrap();
-            text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
-            while let Some((line, rest)) = text.split_once('\n') {
-                let event: Value = serde_json::from_str(line).unwrap();
-                if reached(event["type"].as_str().unwrap(), &event["object"]) {
-                    return event["object"].clone();
-                }
-                text = rest.to_owned();
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting)
-        .await
-        .expect("the state is reached")
-}
-
-fn condition<'a>(object: &'a Value, name: &str) -> &'a str {
-    let all = object["status"]["conditions"].as_array().unwrap();
-    all.iter()
-        .find(|one| one["type"] == name)
-        .map_or("", |one| one["status"].as_str().unwrap())
+    world.until(DEFINITIONS, "boats.sea.example.com", reached).await
 }
 
 async fn with_boats() -> World {

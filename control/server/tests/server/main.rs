@@ -11,7 +11,9 @@
 
 mod access;
 mod admission;
+mod aggregate;
 mod apply;
+mod conversion;
 mod custom;
 mod encodings;
 mod exec;

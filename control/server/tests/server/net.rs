@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coracle_api::status::ApiError;
 use coracle_server::{ClusterDialer, Duplex};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -15,31 +16,38 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::io::DuplexStream;
+use tokio_rustls::TlsAcceptor;
 
 /// Answers a request whose body has been read.
 pub type Handler = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
 
-#[derive(Clone)]
-struct Entry {
-    handler: Handler,
-    tls: Option<Arc<rustls::ServerConfig>>,
-}
+/// Takes a connection.
+type Acceptor = Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The network; clones are the same one.
 #[derive(Clone, Default)]
-pub struct Net(Arc<Mutex<HashMap<(String, u16), Entry>>>);
+pub struct Net(Arc<Mutex<HashMap<(String, u16), Acceptor>>>);
 
 impl Net {
+    /// Takes the connections to an address.
+    pub fn accept<F>(&self, host: &str, port: u16, acceptor: F)
+    where
+        F: Fn(DuplexStream) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    {
+        self.0.lock().insert((host.to_owned(), port), Arc::new(acceptor));
+    }
+
     /// Answers at an address.
     pub fn serve<F>(&self, host: &str, port: u16, handler: F)
     where
         F: Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync + 'static,
     {
-        let entry = Entry {
-            handler: Arc::new(handler),
-            tls: None,
-        };
-        self.0.lock().insert((host.to_owned(), port), entry);
+        let handler: Handler = Arc::new(handler);
+        self.accept(host, port, move |stream| http(stream, handler.clone()).boxed());
     }
 
     /// Answers over TLS with a certificate for the host, and returns the authority's certificate (PEM).
@@ -47,41 +55,54 @@ impl Net {
     where
         F: Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync + 'static,
     {
-        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let entry = Entry {
-            handler: Arc::new(handler),
-            tls: Some(Arc::new(config)),
-        };
-        self.0.lock().insert((host.to_owned(), port), entry);
-        made.cert.pem()
+        let (config, authority) = tls(host, None);
+        let handler: Handler = Arc::new(handler);
+        self.accept(host, port, move |stream| {
+            let (acceptor, handler) = (TlsAcceptor::from(config.clone()), handler.clone());
+            async move {
+                if let Ok(secured) = acceptor.accept(stream).await {
+                    http(secured, handler).await;
+                }
+            }
+            .boxed()
+        });
+        authority
     }
+}
+
+/// TLS with a certificate for the host, which clients must answer with one of `clients` (PEM) if that is given; and the
+/// certificate's authority.
+pub fn tls(host: &str, clients: Option<&str>) -> (Arc<rustls::ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+                roots.add(authority.unwrap()).unwrap();
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            config.with_client_cert_verifier(verifier.unwrap())
+        }
+    };
+    let config = config.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    (Arc::new(config), made.cert.pem())
 }
 
 #[async_trait]
 impl ClusterDialer for Net {
     async fn connect(&self, host: &str, port: u16) -> Result<Box<dyn Duplex>, ApiError> {
-        let entry = self.0.lock().get(&(host.to_owned(), port)).cloned();
-        let Some(Entry { handler, tls }) = entry else {
+        let acceptor = self.0.lock().get(&(host.to_owned(), port)).cloned();
+        let Some(acceptor) = acceptor else {
             return Err(ApiError::service_unavailable("connect: connection refused"));
         };
         let (near, far) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(async move {
-            match tls {
-                None => http(far, handler).await,
-                Some(tls) => {
-                    if let Ok(secured) = tokio_rustls::TlsAcceptor::from(tls).accept(far).await {
-                        http(secured, handler).await;
-                    }
-                }
-            }
-        });
+        tokio::spawn(acceptor(far));
         Ok(Box::new(near))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -165,6 +166,30 @@ impl World {
     pub async fn get(&self, path: &str) -> Value {
         self.ok(Method::GET, path, Value::Null).await
     }
+
+    /// Waits for a state of the one object of a collection, told by a watch.
+    pub async fn until(&self, collection: &str, name: &str, reached: impl Fn(&str, &Value) -> bool) -> Value {
+        let path = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}");
+        let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
+        let mut body = self.admin().oneshot(request).await.unwrap().into_body();
+        let waiting = async {
+            let mut text = String::new();
+            loop {
+                let frame = body.frame().await.expect("the watch ended").unwrap();
+                text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+                while let Some((line, rest)) = text.split_once('\n') {
+                    let event: Value = serde_json::from_str(line).unwrap();
+                    if reached(event["type"].as_str().unwrap(), &event["object"]) {
+                        return event["object"].clone();
+                    }
+                    text = rest.to_owned();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waiting)
+            .await
+            .expect("the state is reached")
+    }
 }
 
 fn content_type(method: &Method, body: &Value) -> &'static str {
@@ -201,6 +226,14 @@ pub async fn send_as(
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
     let value = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
     (status, value)
+}
+
+/// The status of a condition of an object.
+pub fn condition<'a>(object: &'a Value, name: &str) -> &'a str {
+    let all = object["status"]["conditions"].as_array().into_iter().flatten();
+    all.into_iter()
+        .find(|one| one["type"] == name)
+        .map_or("", |one| one["status"].as_str().unwrap())
 }
 
 pub fn pod(name: &str) -> Value {

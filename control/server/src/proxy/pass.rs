@@ -1,0 +1,106 @@
+//! Passing requests and answers on: what belongs to one connection stays there, bodies go through as streams, and after an
+//! upgrade bytes are copied.
+
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use futures::StreamExt;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyStream;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::body::ResponseBody;
+use crate::decode::RequestBody;
+use crate::dial::Duplex;
+use crate::respond::Answer;
+
+/// What belongs to one connection and not to the request.
+const HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+];
+
+/// Whether a client wants to go on with another protocol.
+pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let connection = headers.get_all(header::CONNECTION).iter();
+    headers.contains_key(header::UPGRADE)
+        && connection
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Removes what belongs to one connection, also where the `Connection` header names it.
+pub(crate) fn without_hops(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| token.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Sends a request on a connection of its own.
+pub(crate) async fn exchange(
+    stream: Box<dyn Duplex>,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, ApiError> {
+    let failed = |error: hyper::Error| ApiError::service_unavailable(format!("error trying to reach service: {error}"));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // It ends when both bodies have, or when the client's side of the answer is dropped.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, "a proxied connection ended");
+        }
+    });
+    sender.send_request(request).await.map_err(failed)
+}
+
+/// The other side agreed to an upgrade: so do we, and from then on bytes are copied.
+pub(crate) fn switch(
+    mut answered: Response<Incoming>,
+    client: Option<hyper::upgrade::OnUpgrade>,
+    stop: CancellationToken,
+) -> Result<Answer, ApiError> {
+    let client = client.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))?;
+    let server = hyper::upgrade::on(&mut answered);
+    let mut answer = Response::new(ResponseBody::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = answered.headers().clone();
+    tokio::spawn(async move {
+        let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
+            return;
+        };
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        tokio::select! {
+            // Which side ended, and how, is theirs to know.
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    Ok(answer)
+}
+
+/// A body that comes from elsewhere, as the body of an answer.
+pub(crate) fn stream(body: Incoming) -> ResponseBody {
+    ResponseBody::stream(BodyStream::new(body).filter_map(|frame| {
+        std::future::ready(match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok::<Bytes, _>),
+            Err(error) => Some(Err(std::io::Error::other(error))),
+        })
+    }))
+}
