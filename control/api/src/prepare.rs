@@ -4,6 +4,7 @@
 pub mod apiregistration;
 pub mod certificates;
 pub mod networking;
+pub mod pod_parts;
 pub mod storage;
 pub mod workloads;
 

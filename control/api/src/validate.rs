@@ -26,6 +26,7 @@ pub mod networking;
 pub mod node;
 mod place;
 pub mod pod;
+pub mod pod_parts;
 pub mod pod_update;
 pub mod policy;
 mod probe;
@@ -61,6 +62,20 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     if let Some(custom) = &kind.custom {
         custom.check(new, Some(old), &mut faults);
     }
+    faults
+}
+
+/// What is wrong with a change through a door of its own, which has a rule of its own.
+pub fn update_part(
+    kind: &Kind,
+    new: &Value,
+    old: &Value,
+    rule: fn(&Value, &Value, &mut Vec<FieldError>),
+) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    metadata::update(kind, new, old, &mut faults);
+    rule(new, old, &mut faults);
+    (kind.strategy.validate)(new, &mut faults);
     faults
 }
 

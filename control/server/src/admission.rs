@@ -94,7 +94,7 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value, warnings: &mut Vec
     escalation::validate(request, object)?;
     param_rights::validate(request, object)?;
     certificate::validate(request, object)?;
-    if request.part != Part::Main {
+    if !request.part.is_wanted() {
         return Ok(());
     }
     limit_ranger::validate(request, object)?;

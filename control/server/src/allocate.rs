@@ -19,8 +19,14 @@ use crate::Config;
 
 /// What the keys of services begin with.
 const PREFIX: &str = "services/";
-/// The first addresses are never given out by themselves: well-known services (`kubernetes` .1, DNS .10) ask for theirs.
+/// The first addresses and node ports are given out last, so that those who ask for certain ones find them free
+/// (`kubernetes` .1, DNS .10): a sixteenth of the network but no more than this, a thirty-second of the ports. Kubernetes'
+/// own bands.
 const STATIC_ADDRESSES: u32 = 256;
+/// The most node ports that are given out last.
+const STATIC_PORTS: u32 = 128;
+/// A band of fewer than this is none.
+const LEAST_BAND: u32 = 16;
 /// How far dynamic addresses reach into a large network. More services than this would be far beyond one process.
 const DYNAMIC_ADDRESSES: u32 = 65_536;
 
@@ -119,6 +125,11 @@ impl Addresses {
         Ipv4Addr::from(self.network + 1)
     }
 
+    /// The network in its usual form: `10.96.0.0/12`.
+    pub(crate) fn range(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from(self.network), 32 - self.size.trailing_zeros())
+    }
+
     /// A deleted service's addresses and ports become free.
     pub(crate) fn release(&self, owner: &str) {
         let mut taken = self.taken.lock();
@@ -209,16 +220,13 @@ impl Addresses {
     /// A free address, sought from a place that the service's name decides: the same services get the same addresses.
     fn free_address(&self, reservation: &mut Reservation) -> Option<Ipv4Addr> {
         let span = self.size.min(DYNAMIC_ADDRESSES);
-        let first = if span > 2 * STATIC_ADDRESSES {
-            STATIC_ADDRESSES
-        } else {
-            2
-        };
+        // The first names the network, the last is everybody's; the one after the first is that of the API.
+        let first = 2;
         let count = span.checked_sub(first + 1)?;
+        let band = band(self.size / 16, STATIC_ADDRESSES);
         let mut taken = reservation.taken.lock();
-        let start = place(&reservation.owner, u64::from(count));
-        let offset = (0..count)
-            .map(|step| first + (start + step) % count)
+        let offset = sought(&reservation.owner, count, band.saturating_sub(first))
+            .map(|offset| first + offset)
             .find(|offset| !taken.addresses.contains_key(&Ipv4Addr::from(self.network + offset)))?;
         let address = Ipv4Addr::from(self.network + offset);
         taken.addresses.insert(address, reservation.owner.clone());
@@ -233,8 +241,7 @@ impl Addresses {
             .checked_sub(self.network)
             .filter(|offset| *offset > 0 && *offset < self.size - 1);
         if offset.is_none() {
-            let bits = self.size.trailing_zeros();
-            let range = format!("{}/{}", Ipv4Addr::from(self.network), 32 - bits);
+            let range = self.range();
             return Err(failed(&format!(
                 "the provided network does not match the current range {range}"
             )));
@@ -314,9 +321,8 @@ impl Addresses {
     fn free_port(&self, reservation: &mut Reservation) -> Option<u16> {
         let count = self.ports.end().checked_sub(*self.ports.start())?.checked_add(1)?;
         let mut taken = reservation.taken.lock();
-        let start = place(&reservation.owner, u64::from(count));
-        let port = (0..u32::from(count))
-            .map(|step| (start + step) % u32::from(count))
+        let band = band(u32::from(count) / 32, STATIC_PORTS);
+        let port = sought(&reservation.owner, u32::from(count), band)
             .filter_map(|offset| u16::try_from(u32::from(*self.ports.start()) + offset).ok())
             .find(|port| !taken.ports.contains_key(port))?;
         taken.ports.insert(port, reservation.owner.clone());
@@ -325,13 +331,28 @@ impl Addresses {
     }
 }
 
+/// How many of the first are given out last.
+fn band(part: u32, most: u32) -> u32 {
+    if part < LEAST_BAND { 0 } else { part.min(most) }
+}
+
+/// All offsets below `count` in the order in which they are tried: those above the band from a place that the owner's name
+/// decides, then the band.
+fn sought(owner: &str, count: u32, band: u32) -> impl Iterator<Item = u32> {
+    let upper = count.saturating_sub(band);
+    let start = place(owner, u64::from(upper));
+    let above = (0..upper).map(move |step| band + (start + step) % upper);
+    above.chain(0..band.min(count))
+}
+
 fn place(owner: &str, count: u64) -> u32 {
     let mut hasher = DefaultHasher::new();
     owner.hash(&mut hasher);
     u32::try_from(hasher.finish() % count.max(1)).unwrap_or_default()
 }
 
-fn addresses(service: &Value) -> Vec<Ipv4Addr> {
+/// The addresses that a service has.
+pub(crate) fn addresses(service: &Value) -> Vec<Ipv4Addr> {
     let texts = object::list(service, "spec.clusterIPs")
         .iter()
         .filter_map(Value::as_str);
@@ -415,6 +436,20 @@ mod tests {
         );
         pools.release("services/a/one");
         pools.assign("services/a/two", &mut two, None).unwrap().keep();
+    }
+
+    #[test]
+    fn the_first_are_given_out_last() {
+        assert_eq!(
+            (band(2768 / 32, STATIC_PORTS), band((1 << 20) / 16, STATIC_ADDRESSES)),
+            (86, 256)
+        );
+        assert_eq!(band(3, STATIC_PORTS), 0);
+        let order: Vec<u32> = sought("a", 10, 4).collect();
+        assert_eq!(order[6..], [0, 1, 2, 3]);
+        let mut all = order.clone();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
     }
 
     #[test]

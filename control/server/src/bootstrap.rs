@@ -5,6 +5,7 @@
 //! stays.
 
 pub(crate) mod components;
+mod flow;
 mod reconcile;
 mod roles;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::object;
 use coracle_api::status::ApiError;
-use futures::future::{try_join, try_join_all};
+use futures::future::{try_join_all, try_join3};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -27,6 +28,7 @@ use crate::server::BuildError;
 use crate::{aggregate, chain, document};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Set to `false` by whoever wants a default role or binding to stay as it is.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -50,10 +52,19 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
     let registrations = registrations
         .into_iter()
         .map(|one| create_path(core, aggregate::PATH.to_owned(), one));
-    try_join(try_join_all(accounts), try_join_all(registrations)).await?;
+    let flows = [
+        ("flowschemas", flow::schemas()),
+        ("prioritylevelconfigurations", flow::levels()),
+    ];
+    let flows = flows
+        .into_iter()
+        .flat_map(|(plural, objects)| objects.into_iter().map(move |object| (plural, object)));
+    let flows = flows.map(|(plural, object)| keep_flow(core, plural, object));
+    try_join3(try_join_all(accounts), try_join_all(registrations), try_join_all(flows)).await?;
     priority_classes(core).await?;
     storage_class(core).await?;
     authentication(core).await?;
+    service_range(core).await?;
     api_service(core).await
 }
 
@@ -77,6 +88,23 @@ async fn keep(core: &Arc<Core>, plural: &str, wanted: Value) -> Result<(), Build
             sent.map_err(|error| failed(&path, &wanted, error))
         }
     }
+}
+
+/// Makes a flow schema or a level, or gives it its spec back, unless an administrator has taken it over.
+async fn keep_flow(core: &Arc<Core>, plural: &str, wanted: Value) -> Result<(), BuildError> {
+    let name = object::name(&wanted);
+    let path = format!("{FLOW}/{plural}");
+    let key = format!("{plural}.flowcontrol.apiserver.k8s.io//{name}");
+    let Some(record) = core.store.snapshot().get(&key).cloned() else {
+        return create(core, &path, wanted).await;
+    };
+    let mut next = document::tree(&record).map_err(|error| failed(&path, &wanted, error))?;
+    if object::annotation(&next, flow::AUTO_UPDATE) != Some("true") || next.get("spec") == wanted.get("spec") {
+        return Ok(());
+    }
+    object::set(&mut next, "spec", wanted.get("spec").cloned().unwrap_or_default());
+    let sent = send(core, Method::PUT, &format!("{path}/{name}"), &next).await;
+    sent.map_err(|error| failed(&path, &wanted, error))
 }
 
 /// The two classes for pods that a cluster cannot do without.
@@ -136,6 +164,15 @@ async fn authentication(core: &Arc<Core>) -> Result<(), BuildError> {
 
 async fn create_path(core: &Arc<Core>, path: String, object: Value) -> Result<(), BuildError> {
     create(core, &path, object).await
+}
+
+/// The range that the addresses of services are from.
+async fn service_range(core: &Arc<Core>) -> Result<(), BuildError> {
+    let range = json!({
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": [core.addresses.range()]},
+    });
+    create(core, "/apis/networking.k8s.io/v1/servicecidrs", range).await
 }
 
 /// The `kubernetes` service, by which pods find the API.

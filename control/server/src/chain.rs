@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle_api::kinds::Kind;
+use coracle_api::object;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use http::header::HeaderValue;
@@ -29,7 +30,8 @@ use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
 use crate::{
-    aggregate, authn, authz, compress, discovery, logs, negotiate, oidc, proxy, review, stream, transcode, usage, view,
+    admission, aggregate, authn, authz, compress, discovery, document, logs, negotiate, oidc, proxy, review, stream,
+    transcode, usage, view,
 };
 
 /// How long a request may take that is not a stream, as in Kubernetes.
@@ -196,6 +198,7 @@ impl Call<'_> {
         };
         let mut answer = match (path.name.as_deref(), path.subresource.as_deref()) {
             (name, _) if kind.is_made_on_reading() => usage::answer(&self, scope, name).await,
+            (None, _) if admission::is(kind, "", "Binding") => self.bind(scope, body).await,
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
             (None, _) => self.collection(scope, body).await,
             (Some(name), None) => self.object(scope, name, body).await,
@@ -206,6 +209,22 @@ impl Call<'_> {
             respond::warn(&mut answer, std::slice::from_ref(warning));
         }
         Ok(answer)
+    }
+
+    /// A binding by itself names its pod.
+    async fn bind(&self, scope: Scope<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+        let pods = document::kinds().find("", "v1", "pods");
+        let pods = pods.ok_or_else(ApiError::no_such_resource)?;
+        let scope = Scope {
+            kind: pods,
+            shown: pods,
+            ..scope
+        };
+        let document = self.document(body).await?;
+        let name = object::name(&document.value).to_owned();
+        let dry_run = self.write_options("CreateOptions")?.dry_run;
+        let bound = scope.bind(&name, document, dry_run).await?;
+        Ok(respond::json(StatusCode::CREATED, &bound))
     }
 
     /// 405 for a verb that the kind does not know, 404 for a part that it does not have.
@@ -293,22 +312,10 @@ impl Call<'_> {
             return proxy::answer(self, scope, name, body).await;
         }
         let dry_run = self.write_options("UpdateOptions")?.dry_run;
+        if let Some(part) = Part::of_subresource(subresource) {
+            return self.part(scope, name, part, body).await;
+        }
         match (subresource, self.info.verb) {
-            ("status" | "approval", "get") => {
-                let view = negotiate::view(&self.parts.headers, self.query)?;
-                view::object(
-                    scope,
-                    view,
-                    self.query,
-                    StatusCode::OK,
-                    scope.record(name).await?.json.clone(),
-                )
-            }
-            ("status", "update") => self.replace(scope, name, Part::Status, body).await,
-            ("status", "patch") => self.patch(scope, name, Part::Status, body).await,
-            ("approval", "update") => self.replace(scope, name, Part::Approval, body).await,
-            ("approval", "patch") => self.patch(scope, name, Part::Approval, body).await,
-            ("finalize", _) => self.replace(scope, name, Part::Finalize, body).await,
             ("scale", "get") => {
                 let view = negotiate::view(&self.parts.headers, self.query)?;
                 view::scale(scope, view, self.query, scope.scale(name).await?)
@@ -352,6 +359,19 @@ impl Call<'_> {
             ("attach", _) => stream::remote::attach(self, scope, name).await,
             ("portforward", _) => stream::forward::answer(self, scope, name).await,
             _ => Err(ApiError::no_such_resource()),
+        }
+    }
+
+    /// Parts that are read as the whole object and written as one.
+    async fn part(&mut self, scope: Scope<'_>, name: &str, part: Part, body: RequestBody) -> Result<Answer, ApiError> {
+        match self.info.verb {
+            "get" => {
+                let view = negotiate::view(&self.parts.headers, self.query)?;
+                let record = scope.record(name).await?;
+                view::object(scope, view, self.query, StatusCode::OK, record.json.clone())
+            }
+            "patch" => self.patch(scope, name, part, body).await,
+            _ => self.replace(scope, name, part, body).await,
         }
     }
 

@@ -20,12 +20,14 @@ mod decode;
 mod dial;
 mod discovery;
 mod document;
+mod flow;
 mod follow;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod health;
 mod identity;
+mod ip_addresses;
 mod keeper;
 mod listen;
 mod local;

@@ -12,7 +12,7 @@ use crate::identity::{Identity, MASTERS};
 use crate::local::LocalService;
 use crate::tls::{self, TlsError};
 use crate::tokens::{TokenError, Tokens};
-use crate::{Config, aggregate, bootstrap, keeper, listen};
+use crate::{Config, aggregate, bootstrap, flow, ip_addresses, keeper, listen};
 
 /// Why a server could not be built.
 #[derive(Debug, Error)]
@@ -49,6 +49,8 @@ impl Server {
         let core = Arc::new(Core::new(config, tokens));
         bootstrap::run(&core).await?;
         tokio::spawn(keeper::keep(Arc::downgrade(&core)));
+        tokio::spawn(ip_addresses::keep(Arc::downgrade(&core)));
+        tokio::spawn(flow::keep(Arc::downgrade(&core)));
         tokio::spawn(aggregate::keep(Arc::downgrade(&core)));
         Ok(Self { core, tls })
     }

@@ -1,6 +1,6 @@
 //! The rows of the core group.
 
-use super::{Body, CREATE, Kind, NO_COLLECTION, NameRule, Propagation, Strategy};
+use super::{Body, CHANGE, CREATE, Kind, NO_COLLECTION, NameRule, Propagation, Strategy};
 use crate::{defaults, prepare, table, validate};
 
 const GET: &[&str] = &["get"];
@@ -30,7 +30,13 @@ pub fn kinds() -> Vec<Kind> {
         pod_template(),
         replication_controller(),
         resource_quota(),
+        binding(),
     ]
+}
+
+/// A pod gets its node by a collection of its own, as old schedulers do it, or by the pod's `binding`.
+fn binding() -> Kind {
+    row("Binding", "bindings", "k8s.io/api/core/v1.Binding").with_verbs(CREATE)
 }
 
 fn limit_range() -> Kind {
@@ -198,6 +204,8 @@ fn pod() -> Kind {
             ),
         )
         .sub_of("proxy", PROXY, proxy_options("PodProxyOptions"))
+        .sub("ephemeralcontainers", CHANGE)
+        .sub("resize", CHANGE)
         .selectable_by(&[
             "spec.nodeName",
             "spec.restartPolicy",

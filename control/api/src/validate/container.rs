@@ -50,14 +50,40 @@ pub(super) fn containers(spec: &Value, volumes: &HashSet<&str>, path: Path<'_>, 
             }
         }
     }
-    if object::list(spec, "ephemeralContainers")
-        .iter()
-        .any(|found| object::name_of(found).is_empty())
-    {
-        faults.push(FieldError::required(
-            path.child("ephemeralContainers"),
-            "names are required",
-        ));
+    let list = path.child("ephemeralContainers");
+    for (index, found) in object::list(spec, "ephemeralContainers").iter().enumerate() {
+        let here = list.index(index);
+        unique(&mut seen, object::name_of(found), here.child("name"), faults);
+        container(found, volumes, here, faults);
+        ephemeral_container(found, spec, here, faults);
+    }
+}
+
+/// A container for debugging joins a pod that runs, so it has no part in the pod's life.
+fn ephemeral_container(container: &Value, spec: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    for field in [
+        "ports",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resizePolicy",
+        "restartPolicy",
+    ] {
+        if object::get(container, field).is_some_and(|value| !matches!(value, Value::Array(list) if list.is_empty())) {
+            let words = "cannot be set for an Ephemeral Container";
+            faults.push(FieldError::forbidden(path.child(field), words));
+        }
+    }
+    if object::map(container, "resources").is_some_and(|resources| !resources.is_empty()) {
+        let words = "cannot be set for an Ephemeral Container";
+        faults.push(FieldError::forbidden(path.child("resources"), words));
+    }
+    let target = object::text(container, "targetContainerName");
+    let others = ["containers", "initContainers"];
+    let mut known = others.iter().flat_map(|field| object::list(spec, field));
+    if !target.is_empty() && !known.any(|other| object::name_of(other) == target) {
+        faults.push(FieldError::not_found(path.child("targetContainerName"), target));
     }
 }
 

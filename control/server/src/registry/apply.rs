@@ -171,7 +171,7 @@ impl Scope<'_> {
             Part::Status | Part::Approval => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
             }
-            Part::Finalize => fields.retain(|field, _| field != "status"),
+            Part::Finalize | Part::EphemeralContainers | Part::Resize => fields.retain(|field, _| field != "status"),
         }
         if part != Part::Main
             && let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut)

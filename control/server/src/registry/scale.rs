@@ -94,7 +94,7 @@ impl Scope<'_> {
     /// Lets users' policies and webhooks refuse a scale, as it is and as it will be.
     async fn ask_about_scale(&self, name: &str, source: &ScaleSource, dry_run: bool) -> Result<(), ApiError> {
         let places = places(self.kind);
-        let mut object = document::tree(&*self.record(name)?)?;
+        let mut object = document::tree(&*self.record(name).await?)?;
         let old = view(&object, places);
         self.change_scale(name, &mut object, source)?;
         let asked = self.asked(Operation::Update, "scale", name, Some(&old), dry_run);

@@ -33,9 +33,30 @@ pub(crate) enum Part {
     Scale,
     /// The decision on a request for a certificate.
     Approval,
+    /// A pod's containers for debugging.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
 }
 
 impl Part {
+    /// Whether the part is something that a user wants, and not what the system reports or decides.
+    pub(crate) fn is_wanted(self) -> bool {
+        matches!(self, Self::Main | Self::EphemeralContainers | Self::Resize)
+    }
+
+    /// The part that is written through a subresource.
+    pub(crate) fn of_subresource(name: &str) -> Option<Self> {
+        let parts = [
+            Self::Status,
+            Self::Finalize,
+            Self::Approval,
+            Self::EphemeralContainers,
+            Self::Resize,
+        ];
+        parts.into_iter().find(|part| part.subresource() == name)
+    }
+
     /// The subresource through which the part is written, as it stands in `managedFields`.
     pub(super) fn subresource(self) -> &'static str {
         match self {
@@ -44,6 +65,8 @@ impl Part {
             Self::Finalize => "finalize",
             Self::Scale => "scale",
             Self::Approval => "approval",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
         }
     }
 }
@@ -326,7 +349,7 @@ impl Scope<'_> {
             }
         };
         self.bring_home(&mut new, Some(old))?;
-        if part == Part::Main || self.kind.custom.is_some() {
+        if part.is_wanted() || self.kind.custom.is_some() {
             defaults::apply(self.kind, &mut new);
         }
         Ok(Next {
@@ -404,6 +427,8 @@ impl Scope<'_> {
             }
             Part::Status => prepare::update_status(self.kind, &mut new, old),
             Part::Finalize => prepare::finalize(&mut new, old),
+            Part::EphemeralContainers => prepare::pod_parts::ephemeral_containers(&mut new, old),
+            Part::Resize => prepare::pod_parts::resize(&mut new, old),
             Part::Approval => {
                 prepare::certificates::approve(&mut new, old);
                 prepare::certificates::stamp(&mut new, &time::format_seconds(self.core.now_micros()));
@@ -424,6 +449,10 @@ impl Scope<'_> {
         };
         let faults = match part {
             Part::Main | Part::Scale => validate::update(self.kind, &new, old),
+            Part::EphemeralContainers => {
+                validate::update_part(self.kind, &new, old, validate::pod_parts::ephemeral_containers)
+            }
+            Part::Resize => validate::update_part(self.kind, &new, old, validate::pod_parts::resize),
             Part::Status | Part::Finalize | Part::Approval => validate::update_status(self.kind, &new, old),
         };
         if !faults.is_empty() {
