@@ -26,6 +26,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print the kubeconfig of the cluster in the data directory.
     Kubeconfig(DataDirArgs),
+    /// Compile a Cargo project and put the program into the local store as an image.
+    Build(BuildArgs),
     /// Work with the images in the node's local store.
     #[command(subcommand)]
     Image(ImageCommand),
@@ -63,6 +65,15 @@ pub struct ClusterArgs {
     /// YAML file that says how long pretending pods take to start, run and stop; see docs/simulated-nodes.md.
     #[arg(long, value_name = "FILE", requires = "simulated_nodes")]
     pub simulated_delays: Option<PathBuf>,
+    /// Let pods mount directories of this machine (hostPath). Whoever may create a pod can then read and write them.
+    #[arg(long)]
+    pub allow_host_paths: bool,
+    /// Let pods name .wasm files of this machine as images (file:///...); a container starts again when its file changes.
+    #[arg(long)]
+    pub allow_file_images: bool,
+    /// Run the pods of the manifests in this directory, whatever the API says; the API shows them.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,
@@ -79,6 +90,23 @@ pub struct DemoArgs {
     pub exit: bool,
 }
 
+/// What is built, and what it is called.
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    /// Where the state lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Directory of the Cargo project.
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// Name of the image, as `NAME[:TAG]` [default: the program's name].
+    #[arg(short, long, value_name = "NAME")]
+    pub tag: Option<String>,
+    /// Which of several programs.
+    #[arg(long, value_name = "NAME")]
+    pub bin: Option<String>,
+}
+
 /// What can be done with local images.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
@@ -91,6 +119,14 @@ pub enum ImageCommand {
         data: DataDirArgs,
         /// The .wasm file.
         file: PathBuf,
+        /// The name that pods use, as `NAME[:TAG]`.
+        name: String,
+    },
+    /// Show what an image is and what it gives its containers, as JSON.
+    Inspect {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
         /// The name that pods use, as `NAME[:TAG]`.
         name: String,
     },

@@ -15,7 +15,7 @@ use anyhow::Context;
 use coracle_agent::{Agent, Identity};
 use coracle_controllers::{node_ipam::Network, world::Facts};
 use coracle_images::ImageStore;
-use coracle_net::{Cidr, Dns, Fabric, FabricConfig, NodePorts};
+use coracle_net::{Cidr, Dns, Fabric, FabricConfig, HostService, NodePorts};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::{Pki, Server};
 use coracle_simulated::Delays;
@@ -24,7 +24,7 @@ use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{data_dir::DataDir, dial::Nodes, kubeconfig};
+use crate::{data_dir::DataDir, dial::Nodes, kubeconfig, static_pods};
 
 /// The largest number of virtual nodes: each has a pod network of its own in 10.0.0.0/8, below 10.245.0.0.
 pub const MAX_NODES: u16 = 100;
@@ -56,6 +56,12 @@ pub struct ClusterConfig {
     pub simulated: u16,
     /// How long pretending pods take.
     pub delays: Delays,
+    /// Whether pods may mount directories of this machine.
+    pub host_paths: bool,
+    /// Whether pods may name files of this machine as images.
+    pub file_images: bool,
+    /// A directory of manifests whose pods the first node runs whatever the API says.
+    pub manifests: Option<PathBuf>,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
     pub cache: Option<PathBuf>,
 }
@@ -73,6 +79,9 @@ impl ClusterConfig {
             autoscaler_period: Facts::default().autoscaler_period,
             simulated: 0,
             delays: Delays::default(),
+            host_paths: false,
+            file_images: false,
+            manifests: None,
             cache: None,
         }
     }
@@ -85,6 +94,8 @@ pub struct Cluster {
     client: kube::Client,
     dns: SocketAddr,
     fabric: Fabric,
+    /// The way from the pod network to the API server.
+    api_in_network: HostService,
     store: Store,
     /// Stops nodes, controllers and scheduler, which write through the server.
     stop_clients: CancellationToken,
@@ -114,7 +125,8 @@ impl Cluster {
         let mut server_config = coracle_server::Config::new(store.clone(), pki.clone());
         server_config.nodes = Arc::new(nodes.clone());
         server_config.cluster = Arc::new(crate::dial::PodNetwork(fabric.clone()));
-        server_config.advertise = Some((address.ip(), address.port()));
+        let in_network = in_network(&fabric, address);
+        server_config.advertise = Some((in_network.ip(), in_network.port()));
         let server = Server::build(server_config)
             .await
             .context("cannot start the API server")?;
@@ -125,6 +137,7 @@ impl Cluster {
             client: kube::Client::new(server.local_admin(), "default"),
             data: config.data,
             dns,
+            api_in_network: serve_in_network(&server, &fabric, in_network)?,
             fabric,
             store,
             stop_clients: CancellationToken::new(),
@@ -136,7 +149,14 @@ impl Cluster {
         cluster.start_control_plane(&server, &pki, config.autoscaler_period);
         cluster.start_network(dns_udp, dns_tcp);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
-        cluster.start_nodes(&server, &nodes, config.nodes, cache).await?;
+        let wanted = Wanted {
+            count: config.nodes,
+            host_paths: config.host_paths,
+            file_images: config.file_images,
+            manifests: config.manifests,
+            cache,
+        };
+        cluster.start_nodes(&server, &nodes, wanted).await?;
         cluster
             .start_simulated(&server, config.simulated, config.delays)
             .await?;
@@ -183,14 +203,19 @@ impl Cluster {
         self.clients.spawn(ports.run(self.stop_clients.clone()));
     }
 
-    async fn start_nodes(&self, server: &Server, nodes: &Nodes, count: u16, cache_dir: PathBuf) -> anyhow::Result<()> {
+    async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {
+        let stop = self.stop_clients.child_token();
+        let follow = |dir: PathBuf| static_pods::follow(&dir, stop);
+        let mut manifests = wanted.manifests.map(follow).transpose()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Runtime::new(RuntimeConfig {
-            cache_dir,
+            cache_dir: wanted.cache,
             worker_threads: threads,
+            trusted_pem: Some(self.access.ca_pem.clone()),
         })?;
-        let images = Arc::new(ImageStore::open(self.data.join("images"))?);
-        for index in 0..count {
+        let images = ImageStore::open(self.data.join("images"))?.with_files_allowed(wanted.file_images);
+        let images = Arc::new(images);
+        for index in 0..wanted.count {
             let name = format!("coracle-{}", index + 1);
             let client = kube::Client::new(
                 server.local(&format!("system:node:{name}"), &["system:nodes"]),
@@ -210,6 +235,8 @@ impl Cluster {
                 ..config.identity
             };
             config.identity.labels = BTreeMap::new();
+            config.host_paths = wanted.host_paths;
+            config.static_pods = manifests.take();
             let agent = Agent::build(config)?;
             nodes.add(name, agent.handle());
             let mut registered = agent.registered();
@@ -277,9 +304,19 @@ impl Cluster {
         self.stop_server.cancel();
         self.servers.close();
         self.servers.wait().await;
+        drop(self.api_in_network);
         self.store.close().await;
         self.data
     }
+}
+
+/// What the nodes are to be.
+struct Wanted {
+    count: u16,
+    host_paths: bool,
+    file_images: bool,
+    manifests: Option<PathBuf>,
+    cache: PathBuf,
 }
 
 /// The store's engine does file I/O when it opens, so it opens off the async threads.
@@ -299,6 +336,26 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0")
     })
+}
+
+/// Where pods find the API server. The loopback of a pod is its own, so a server on the host's is told by the host's address
+/// inside the network.
+fn in_network(fabric: &Fabric, listen: SocketAddr) -> SocketAddr {
+    let ip = listen.ip();
+    match ip.is_loopback() || ip.is_unspecified() {
+        true => SocketAddr::new(fabric.config().host_ip, listen.port()),
+        false => listen,
+    }
+}
+
+/// Lets pods connect to the API server, and to nothing else of the host: their bytes reach it without a socket.
+fn serve_in_network(server: &Server, fabric: &Fabric, at: SocketAddr) -> anyhow::Result<HostService> {
+    let server = server.clone();
+    let served = fabric.serve_host(at, move |stream| {
+        let server = server.clone();
+        async move { server.serve(stream).await }
+    });
+    served.context("cannot show the API server to pods")
 }
 
 /// Both sockets of the DNS server on one port.

@@ -20,6 +20,7 @@ pub fn run(command: ImageCommand) -> anyhow::Result<()> {
     match command {
         ImageCommand::Ls(data) => list(&open(&data)?),
         ImageCommand::Load { data, file, name } => load(&open(&data)?, &file, &name),
+        ImageCommand::Inspect { data, name } => inspect(&open(&data)?, &name),
         ImageCommand::Rm { data, name } => {
             open(&data)?.remove(&name)?;
             println!("{name} removed");
@@ -53,6 +54,18 @@ fn list(store: &ImageStore) -> anyhow::Result<()> {
         let origin = if image.builtin { "built in" } else { "loaded" };
         println!("{:<28} {id:<15} {:>12}  {origin}", image.reference, image.size);
     }
+    Ok(())
+}
+
+fn inspect(store: &ImageStore, name: &str) -> anyhow::Result<()> {
+    let image = store.resolve(name)?;
+    let shown = serde_json::json!({
+        "reference": image.reference,
+        "id": &*image.id,
+        "module": {"digest": &*image.digest, "size": image.size},
+        "config": &*image.config,
+    });
+    println!("{shown:#}");
     Ok(())
 }
 

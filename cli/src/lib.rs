@@ -3,6 +3,7 @@
 //! This is the only crate that sees both the control plane and the node; it wires them and decides nothing else.
 
 pub mod args;
+pub mod build;
 pub mod cluster;
 pub mod data_dir;
 pub mod demo;
@@ -11,4 +12,5 @@ pub mod image;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod say;
+mod static_pods;
 pub mod up;

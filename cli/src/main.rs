@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use coracle::{
     args::{Cli, Command},
-    demo, image, up,
+    build, demo, image, up,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +35,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Up(args) => up::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
+            Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command),
         }
     });

@@ -57,6 +57,9 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         nodes: args.nodes,
         simulated: args.simulated_nodes,
         delays: delays(args)?,
+        host_paths: args.allow_host_paths,
+        file_images: args.allow_file_images,
+        manifests: args.manifests.clone(),
         ..ClusterConfig::new(data)
     };
     Cluster::start(config).await

@@ -9,6 +9,8 @@
     clippy::indexing_slicing
 )]
 
+mod access;
+mod additions;
 mod administration;
 mod apply;
 mod autoscaling;

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -86,12 +87,16 @@ async fn accept(
     // The semaphore is never closed, so a permit always comes.
     let place = places.clone().acquire_owned().await.ok();
     let (stream, _) = listener.accept().await?;
+    // Small frames of watches must not wait for each other.
+    let _ = stream.set_nodelay(true);
     Ok((stream, place))
 }
 
-async fn connection(core: Arc<Core>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
-    // Small frames of watches must not wait for each other.
-    let _ = stream.set_nodelay(true);
+/// Serves one connection, wherever it comes from, to its end.
+pub(crate) async fn connection<S>(core: Arc<Core>, acceptor: TlsAcceptor, stream: S, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%error, "TLS handshake failed"),

@@ -102,8 +102,10 @@ pub(crate) fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiErr
     let name = object::name(pod);
     let containers = names(pod, "spec.containers");
     let initial = names(pod, "spec.initContainers");
+    let added = names(pod, "spec.ephemeralContainers");
+    let all = [&containers, &initial, &added];
     match (wanted, containers.as_slice()) {
-        (Some(wanted), _) if containers.contains(&wanted) || initial.contains(&wanted) => Ok(wanted.to_owned()),
+        (Some(wanted), _) if all.iter().any(|names| names.contains(&wanted)) => Ok(wanted.to_owned()),
         (Some(wanted), _) => Err(ApiError::bad_request(format!(
             "container {wanted} is not valid for pod {name}"
         ))),
@@ -115,6 +117,9 @@ pub(crate) fn choose(pod: &Value, wanted: Option<&str>) -> Result<String, ApiErr
             );
             if !initial.is_empty() {
                 message.push_str(&format!(" or one of the init containers: [{}]", initial.join(" ")));
+            }
+            if !added.is_empty() {
+                message.push_str(&format!(" or one of the ephemeral containers: [{}]", added.join(" ")));
             }
             Err(ApiError::bad_request(message))
         }

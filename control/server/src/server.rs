@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use coracle_api::status::ApiError;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
@@ -73,6 +75,16 @@ impl Server {
     /// Adds a condition to `/readyz`, which fails until the condition is set.
     pub fn ready_check(&self, name: &str) -> ReadyCheck {
         self.core.health.check(name)
+    }
+
+    /// Serves one connection that came by another way than a listener, such as the pod network: with TLS, as any other.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (core, acceptor) = (self.core.clone(), TlsAcceptor::from(self.tls.clone()));
+        let closing = core.closing.clone();
+        listen::connection(core, acceptor, stream, closing).await;
     }
 
     /// Serves a listener until `shutdown`; then takes no more connections, ends the streams and lets the other requests

@@ -6,6 +6,7 @@
 use crate::fields::Capacity;
 use crate::observed::Failure;
 use crate::quantity;
+use crate::resize::Resize;
 use crate::spec::{self, Role, Shape};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::HashMap;
@@ -58,6 +59,45 @@ impl Ledger {
         Ok(())
     }
 
+    /// Books other amounts for a pod that runs, or says why it has to do with what it has.
+    ///
+    /// # Errors
+    /// With what the pod's status is to say.
+    pub fn resize(&mut self, uid: &str, pod: &Pod, shape: &Shape, capacity: &Capacity) -> Result<(), Resize> {
+        let asked = requests(pod, shape);
+        let own = self.pods.get(uid).copied().unwrap_or_default();
+        for (resource, asked, others, capacity) in [
+            (
+                "cpu",
+                asked.cpu_milli,
+                self.used.cpu_milli.saturating_sub(own.cpu_milli),
+                capacity.cpu_milli,
+            ),
+            (
+                "memory",
+                asked.memory_bytes,
+                self.used.memory_bytes.saturating_sub(own.memory_bytes),
+                capacity.memory_bytes,
+            ),
+        ] {
+            if asked > capacity {
+                return Err(Resize::Infeasible(format!(
+                    "Node didn't have enough capacity: {resource}, requested: {asked}, capacity: {capacity}"
+                )));
+            }
+            if others.saturating_add(asked) > capacity {
+                return Err(Resize::Deferred(format!(
+                    "Node didn't have enough resource: {resource}, requested: {asked}, used: {others}, capacity: {capacity}"
+                )));
+            }
+        }
+        self.release(uid);
+        self.pods.insert(uid.to_owned(), asked);
+        self.used.cpu_milli = self.used.cpu_milli.saturating_add(asked.cpu_milli);
+        self.used.memory_bytes = self.used.memory_bytes.saturating_add(asked.memory_bytes);
+        Ok(())
+    }
+
     /// The pod needs nothing more.
     pub fn release(&mut self, uid: &str) {
         if let Some(amounts) = self.pods.remove(uid) {
@@ -80,6 +120,7 @@ fn requests(pod: &Pod, shape: &Shape) -> Amounts {
                 alone.cpu_milli = alone.cpu_milli.max(own.cpu_milli);
                 alone.memory_bytes = alone.memory_bytes.max(own.memory_bytes);
             }
+            Role::Ephemeral => {}
             Role::Main | Role::Sidecar => {
                 together.cpu_milli = together.cpu_milli.saturating_add(own.cpu_milli);
                 together.memory_bytes = together.memory_bytes.saturating_add(own.memory_bytes);
@@ -139,6 +180,25 @@ mod tests {
             ledger.admit("e", &small, &shape, &CAPACITY).unwrap_err().reason,
             "OutOfpods"
         );
+    }
+
+    #[test]
+    fn a_pod_grows_as_far_as_there_is_room() {
+        let asks = |cpu: &str| pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]}));
+        let mut ledger = Ledger::default();
+        for uid in ["a", "b"] {
+            let (pod, shape, _) = asks("400m");
+            assert_eq!(ledger.admit(uid, &pod, &shape, &CAPACITY), Ok(()));
+        }
+        let mut resize = |uid: &str, cpu: &str| {
+            let (pod, shape, _) = asks(cpu);
+            ledger.resize(uid, &pod, &shape, &CAPACITY)
+        };
+        assert_eq!(resize("a", "600m"), Ok(()));
+        assert!(matches!(resize("b", "500m"), Err(Resize::Deferred(_))));
+        assert!(matches!(resize("b", "2"), Err(Resize::Infeasible(_))));
+        assert_eq!(resize("a", "100m"), Ok(()));
+        assert_eq!(resize("b", "900m"), Ok(()));
     }
 
     #[test]

@@ -4,11 +4,13 @@ use crate::address::{AddressError, AddressPool};
 use crate::config::Config;
 use crate::events;
 use crate::handle::{AgentHandle, Cells};
+use crate::image_files::ImageFiles;
 use crate::logs::Logs;
 use crate::node::{MAX_REQUESTS, Node};
 use crate::objects::Objects;
 use crate::pods;
 use crate::{lease, proxy, register};
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +26,7 @@ pub struct Agent {
     cells: Cells,
     proxy_client: kube::Client,
     writer: events::Writer,
+    static_pods: Option<watch::Receiver<Vec<Pod>>>,
     registered: watch::Sender<bool>,
 }
 
@@ -67,9 +70,12 @@ impl Agent {
             fabric: config.fabric,
             addresses,
             images: config.images,
+            image_files: ImageFiles::default(),
             runtime: config.runtime,
             recorder,
             pods_dir: config.pods_dir,
+            volumes_dir: config.volumes_dir,
+            host_paths: config.host_paths,
             restart_backoff: config.restart_backoff,
             create_backoff: config.create_backoff,
             started: config.clock.now(),
@@ -83,6 +89,7 @@ impl Agent {
             cells: Cells::default(),
             proxy_client: config.proxy_client.unwrap_or(config.client),
             writer,
+            static_pods: config.static_pods,
             registered: watch::Sender::new(false),
         })
     }
@@ -109,6 +116,7 @@ impl Agent {
             cells,
             proxy_client,
             writer,
+            static_pods,
             registered,
         } = self;
         let stop = shutdown.child_token();
@@ -121,7 +129,7 @@ impl Agent {
             synced_sender,
             stop.clone(),
         ));
-        tasks.spawn(pods::run(node.clone(), cells, synced, stop.clone()));
+        tasks.spawn(pods::run(node.clone(), cells, static_pods, synced, stop.clone()));
         if let Some(uid) = register::register(&node.client, &node.identity, &node.clock, &stop).await {
             tracing::info!(node = %node.identity.name, pods = node.identity.capacity.pods, "the node is registered");
             registered.send_replace(true);

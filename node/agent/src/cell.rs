@@ -18,6 +18,18 @@ pub struct PodCell {
     pub changed: Arc<Notify>,
     wanted: Mutex<Wanted>,
     view: Mutex<View>,
+    object: Mutex<Object>,
+}
+
+/// The object by which the API shows a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// The pod itself: it came from there.
+    Own,
+    /// A static pod's mirror does not exist.
+    NoMirror,
+    /// A static pod's mirror has this uid.
+    Mirror(String),
 }
 
 /// What is wanted of a pod.
@@ -67,7 +79,33 @@ impl PodCell {
             changed: Arc::new(Notify::new()),
             wanted: Mutex::new(Wanted { pod, gone: false }),
             view: Mutex::default(),
+            object: Mutex::new(Object::Own),
         }
+    }
+
+    /// A pod that the API does not know yet.
+    pub fn new_static(pod: Arc<Pod>) -> Self {
+        Self {
+            object: Mutex::new(Object::NoMirror),
+            ..Self::new(pod)
+        }
+    }
+
+    /// The object by which the API shows the pod.
+    pub fn object(&self) -> Object {
+        self.object.lock().clone()
+    }
+
+    /// The mirror of a static pod came or went.
+    pub fn set_mirror(&self, uid: Option<String>) {
+        *self.object.lock() = uid.map_or(Object::NoMirror, Object::Mirror);
+        self.changed.notify_one();
+    }
+
+    /// Whether the pod has to end.
+    pub fn is_ending(&self) -> bool {
+        let wanted = self.wanted.lock();
+        wanted.gone || wanted.pod.metadata.deletion_timestamp.is_some()
     }
 
     /// The object changed.

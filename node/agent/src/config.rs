@@ -6,11 +6,12 @@ use crate::fields::Capacity;
 use coracle_images::ImageStore;
 use coracle_net::Fabric;
 use coracle_runtime::Runtime;
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{Pod, Taint};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Everything that an agent needs to know.
 #[derive(Clone)]
@@ -31,6 +32,12 @@ pub struct Config {
     pub pods_dir: PathBuf,
     /// Where containers' logs lie.
     pub logs_dir: PathBuf,
+    /// Where persistent volumes of kind `local` lie: `/volumes/<name>` is a directory here. Virtual nodes share it.
+    pub volumes_dir: PathBuf,
+    /// Whether pods may have directories of the host. Off by default: whoever may create a pod could read and write them.
+    pub host_paths: bool,
+    /// Pods that run whatever the API says: a list that may change. None: there are none.
+    pub static_pods: Option<watch::Receiver<Vec<Pod>>>,
     /// How containers that end are spaced out.
     pub restart_backoff: Limits,
     /// How attempts to get an image or a configuration are spaced out.
@@ -75,6 +82,9 @@ impl Config {
         Self {
             pods_dir: data_dir.join("pods").join(&identity.name),
             logs_dir: data_dir.join("logs").join(&identity.name),
+            volumes_dir: data_dir.join("volumes"),
+            host_paths: false,
+            static_pods: None,
             client,
             proxy_client: None,
             identity,

@@ -1,6 +1,6 @@
 //! What the rest of the process may ask a running agent: logs, connections into pods, counts.
 
-use crate::cell::PodCell;
+use crate::cell::{Object, PodCell};
 use crate::exec::{self, ExecError, Streams};
 use crate::logs::{LogError, LogOptions, LogTarget};
 use crate::node::Node;
@@ -182,7 +182,10 @@ impl AgentHandle {
     fn find(&self, namespace: &str, pod: &str, uid: &str) -> Option<(String, Arc<PodCell>)> {
         let cells = self.cells.read();
         if !uid.is_empty() {
-            return cells.get(uid).map(|cell| (uid.to_owned(), cell.clone()));
+            let mirror = Object::Mirror(uid.to_owned());
+            let shown = || cells.iter().find(|(_, cell)| cell.object() == mirror);
+            let found = cells.get_key_value(uid).or_else(shown);
+            return found.map(|(uid, cell)| (uid.clone(), cell.clone()));
         }
         let named = |cell: &PodCell| {
             let metadata = &cell.wanted().pod.metadata;

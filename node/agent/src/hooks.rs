@@ -24,6 +24,6 @@ pub async fn run(at: Place, container: Container, hook: LifecycleHandler, timeou
     };
     match probe::ask(at, container, action, timeout).await {
         Answer::Good => Ok(()),
-        Answer::Bad(why) | Answer::Unsupported(why) => Err(why),
+        Answer::Bad(why) => Err(why),
     }
 }

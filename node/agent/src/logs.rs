@@ -18,7 +18,7 @@ use line::Stream;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -205,6 +205,31 @@ impl LogFile {
         drop(state);
         self.ended.store(true, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// The end of what was written: at most so many lines and bytes.
+    pub fn tail(&self, lines: usize, bytes: usize) -> String {
+        // Time, stream and tag take some forty bytes of a record.
+        let wanted = (bytes + lines * 64) as u64;
+        let read = || {
+            let mut file = File::open(&self.path)?;
+            let start = file.metadata()?.len().saturating_sub(wanted);
+            file.seek(io::SeekFrom::Start(start))?;
+            let mut end = Vec::new();
+            file.read_to_end(&mut end).map(|_| end)
+        };
+        let end: Vec<u8> = read().unwrap_or_default();
+        let mut text = Vec::new();
+        let records: Vec<_> = end.split(|byte| *byte == b'\n').filter_map(line::parse).collect();
+        let skipped = records.len().saturating_sub(lines);
+        for record in records.into_iter().skip(skipped) {
+            text.extend_from_slice(record.text);
+            if record.full {
+                text.push(b'\n');
+            }
+        }
+        let cut = text.len().saturating_sub(bytes);
+        String::from_utf8_lossy(text.get(cut..).unwrap_or_default()).into_owned()
     }
 
     fn write(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {

@@ -6,6 +6,7 @@ use crate::backoff::Limits;
 use crate::clock::Clock;
 use crate::config::Identity;
 use crate::events::Recorder;
+use crate::image_files::ImageFiles;
 use crate::logs::Logs;
 use crate::objects::Objects;
 use coracle_images::{Image, ImageError, ImageStore};
@@ -35,6 +36,8 @@ pub struct Node {
     pub addresses: AddressPool,
     /// Images.
     pub images: Arc<ImageStore>,
+    /// Files that are images.
+    pub image_files: ImageFiles,
     /// Runs modules.
     pub runtime: Runtime,
     /// Referenced objects.
@@ -45,6 +48,10 @@ pub struct Node {
     pub recorder: Recorder,
     /// Where volumes lie.
     pub pods_dir: PathBuf,
+    /// Where persistent volumes lie.
+    pub volumes_dir: PathBuf,
+    /// Whether pods may have directories of the host.
+    pub host_paths: bool,
     /// Restarts.
     pub restart_backoff: Limits,
     /// Attempts to create.

@@ -3,6 +3,7 @@
 //! Plain values without behaviour of the outside world: only the pod's own task changes them, `plan` and `status` read them.
 
 use crate::backoff::Backoff;
+use crate::resize::{Resize, Resources};
 use jiff::Timestamp;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Observed {
     pub doom: Option<Doom>,
     /// Why the node failed it, if it did.
     pub failure: Option<Failure>,
+    /// Why containers do not have the resources that their specification wants, if so.
+    pub resize: Option<Resize>,
     /// Every container, init containers first.
     pub containers: Vec<Seen>,
     /// The highest phase that was ever published.
@@ -186,8 +189,12 @@ pub struct Seen {
     pub stop: Option<Timestamp>,
     /// Why it has to be stopped and started again.
     pub unhealthy: Option<Arc<str>>,
+    /// Its specification changed: it starts again after its end whatever the policy says.
+    pub changed: bool,
     /// The identity of its image, once that is known.
     pub image_id: Option<Arc<str>>,
+    /// What it runs with, once it was started.
+    pub resources: Option<Resources>,
 }
 
 /// What a container is doing.
@@ -247,7 +254,9 @@ impl Default for Seen {
             started: false,
             stop: None,
             unhealthy: None,
+            changed: false,
             image_id: None,
+            resources: None,
         }
     }
 }

@@ -63,7 +63,7 @@ pub fn plan(shape: &Shape, pod: &Observed, now: Timestamp) -> Plan {
         return plan;
     }
     if phase(shape, pod).is_terminal() || pod.phase.is_terminal() {
-        release(&mut plan, pod);
+        plan_rest(&mut plan, pod, now);
         return plan;
     }
     if let Some((doom, failure)) = deadline_exceeded(&mut plan, shape, pod, now) {
@@ -85,6 +85,18 @@ pub fn plan(shape: &Shape, pod: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
+/// Whoever still looks around in a pod whose work is over has to leave.
+fn plan_rest(plan: &mut Plan, pod: &Observed, now: Timestamp) {
+    let mut empty = true;
+    for (index, seen) in pod.containers.iter().enumerate().filter(|(_, seen)| seen.is_running()) {
+        empty = false;
+        stop(plan, index, seen, now);
+    }
+    if empty {
+        release(plan, pod);
+    }
+}
+
 /// Every init container in turn, then all the others at once.
 fn plan_life(plan: &mut Plan, shape: &Shape, pod: &Observed, now: Timestamp) {
     let work_is_over = work_is_over(shape, pod);
@@ -92,6 +104,7 @@ fn plan_life(plan: &mut Plan, shape: &Shape, pod: &Observed, now: Timestamp) {
     for (index, (role, seen)) in shape.roles.iter().zip(&pod.containers).enumerate() {
         keep_healthy(plan, index, seen, now);
         match role {
+            Role::Ephemeral => keep_running(plan, shape, index, *role, seen, now),
             _ if !initialized => {}
             Role::Sidecar if work_is_over => stop(plan, index, seen, now),
             Role::Main | Role::Init | Role::Sidecar => {
@@ -105,7 +118,7 @@ fn plan_life(plan: &mut Plan, shape: &Shape, pod: &Observed, now: Timestamp) {
 /// Whether the containers behind this one have to wait for it.
 fn holds_up(role: Role, seen: &Seen) -> bool {
     match role {
-        Role::Main => false,
+        Role::Main | Role::Ephemeral => false,
         Role::Init => seen.terminated().is_none_or(|ended| ended.exit_code != 0),
         Role::Sidecar => !(seen.is_running() && seen.started),
     }
@@ -401,6 +414,36 @@ mod tests {
         assert_eq!(actions(&shape, &seen, 104), [Action::RemoveSandbox]);
         seen.sandbox = Sandbox::Removed(vec![]);
         assert_eq!(actions(&shape, &seen, 104), [Action::Finish]);
+    }
+
+    #[test]
+    fn an_ephemeral_container_runs_once_and_leaves_with_the_pod() {
+        let mut object = pod(
+            json!({"containers": [{"name": "m"}], "restartPolicy": "OnFailure", "initContainers": [{"name": "i"}],
+            "ephemeralContainers": [{"name": "e", "targetContainerName": "m"}]}),
+        )
+        .0;
+        crate::spec::adopt(&mut object);
+        let shape = Shape::of(&object);
+        let mut seen = crate::recover::recover(&object, &shape, at(100));
+        (seen.sandbox, seen.volumes) = (Sandbox::Ready(vec![]), Volumes::Ready);
+        assert_eq!(
+            crate::spec::field_path(&object, 2).unwrap(),
+            "spec.ephemeralContainers{e}"
+        );
+        assert_eq!(actions(&shape, &seen, 100), [Action::Start(0), Action::Start(2)]);
+        run(&mut seen.containers[0], 100);
+        run(&mut seen.containers[2], 100);
+        assert_eq!(phase(&shape, &seen), Phase::Pending);
+        end(&mut seen.containers[0], 0, 101);
+        run(&mut seen.containers[1], 101);
+        assert_eq!(phase(&shape, &seen), Phase::Running);
+        end(&mut seen.containers[1], 0, 102);
+        assert_eq!(phase(&shape, &seen), Phase::Succeeded);
+        assert_eq!(actions(&shape, &seen, 102), [Action::Stop(2)]);
+        end(&mut seen.containers[2], 143, 103);
+        assert_eq!(actions(&shape, &seen, 103), [Action::RemoveSandbox]);
+        assert_eq!(phase(&shape, &seen), Phase::Succeeded);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 mod act;
 mod heard;
+mod measure;
 mod report;
+mod resize;
 
 use crate::cell::{Found, PodCell};
 use crate::clock::until;
@@ -20,6 +22,9 @@ use crate::probe::{Answer, Place, Purpose, Watch};
 use crate::recover;
 use crate::spec::{self, Shape};
 use crate::start::{Failure, Started};
+use crate::termination::MessageFile;
+use crate::token::Tokens;
+use crate::volume::usage::Excess;
 use coracle_net::PodNet;
 use coracle_runtime::{Container, Exit};
 use futures::future::BoxFuture;
@@ -29,6 +34,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The task of one pod.
@@ -50,6 +56,13 @@ pub struct PodTask {
     mounting: bool,
     /// They have to be written once more after that.
     mount_again: bool,
+    tokens: Arc<Tokens>,
+    /// When files have to be written again although no object changed.
+    refresh_at: Option<Timestamp>,
+    /// When to try again to give containers other resources.
+    resize_at: Option<Timestamp>,
+    /// When to look next how much volumes hold; none while somebody looks.
+    measure_at: Option<Timestamp>,
     report: Report,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
@@ -61,6 +74,11 @@ struct Run {
     number: u32,
     container: Option<Arc<Container>>,
     log: Option<Arc<LogFile>>,
+    message: Option<MessageFile>,
+    /// The image that it was started from, as the pod names it.
+    image: String,
+    /// The digest of its module.
+    digest: Option<Arc<str>>,
     watches: Vec<Watch>,
 }
 
@@ -68,6 +86,8 @@ struct Run {
 #[derive(Default)]
 struct Report {
     told: Option<Box<PodStatus>>,
+    /// The uid of the object that was told.
+    uid: Option<String>,
     busy: bool,
     deleted: bool,
     failures: u32,
@@ -79,6 +99,10 @@ struct Report {
 /// Something that took time is over.
 enum Done {
     Mounted(Result<(), String>),
+    Measured {
+        excess: Option<Excess>,
+        took: Duration,
+    },
     Started {
         index: usize,
         number: u32,
@@ -137,6 +161,10 @@ impl PodTask {
             seen_revisions: Vec::new(),
             mounting: false,
             mount_again: false,
+            tokens: Arc::default(),
+            refresh_at: None,
+            resize_at: None,
+            measure_at: Some(Timestamp::MIN),
             report,
             work: FuturesUnordered::new(),
         }
@@ -151,7 +179,10 @@ impl PodTask {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.heard(done),
-                () = cell.changed.notified() => self.objects_changed(),
+                () = cell.changed.notified() => {
+                    self.image_files_changed();
+                    self.objects_changed();
+                }
                 () = sleep_until(wake_at, now) => {}
             }
         }
@@ -182,8 +213,12 @@ impl PodTask {
             let running = self.runs.iter().map(|run| run.container.clone());
             self.cell.show(&self.pod, &self.observed, running);
             let probes = self.probe(now);
+            let refresh = self.refresh(now);
+            let resize = self.resize_again(now);
             let report = self.report(now);
-            return Some([plan.wake_at, probes, report].into_iter().flatten().min());
+            let measure = self.measure(now);
+            let times = [plan.wake_at, probes, refresh, resize, measure, report];
+            return Some(times.into_iter().flatten().min());
         }
     }
 
@@ -192,7 +227,8 @@ impl PodTask {
         let wanted = self.cell.wanted();
         let changed = !Arc::ptr_eq(&wanted.pod, &self.pod);
         if changed {
-            self.pod = wanted.pod;
+            let before = std::mem::replace(&mut self.pod, wanted.pod);
+            self.pod_changed(&before, now);
         }
         let current = self.observed.doom.as_ref();
         let known = current.is_some_and(|doom| doom.cause == Cause::Gone || (doom.cause == Cause::Deleted && !changed));
@@ -251,9 +287,7 @@ impl PodTask {
         let work = move || {
             node.logs.remove_pod(&subject.namespace, &subject.name, &subject.uid);
             let dir = crate::start::pod_dir(&node, &pod);
-            if crate::volume::any(&pod)
-                && let Err(error) = crate::volume::tear_down(&dir)
-            {
+            if let Err(error) = crate::volume::tear_down(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "cannot delete the volumes of a pod");
             }
         };

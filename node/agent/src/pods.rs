@@ -1,11 +1,15 @@
-//! The node's pods: one watch of all that are assigned here, one task for each.
+//! The node's pods: one watch of all that are assigned here, the list of static pods, one task for each.
 //!
 //! This file only keeps the two in step. What a pod needs is its own task's business.
 
-use crate::cell::PodCell;
+mod mirrors;
+
+use crate::cell::{Object, PodCell};
 use crate::handle::Cells;
 use crate::node::Node;
 use crate::pod::PodTask;
+use crate::spec;
+use crate::static_pods;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -19,7 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Runs the pods until the shutdown, beginning when services are known.
-pub async fn run(node: Arc<Node>, cells: Cells, mut synced: watch::Receiver<bool>, shutdown: CancellationToken) {
+pub async fn run(
+    node: Arc<Node>,
+    cells: Cells,
+    mut static_pods: Option<watch::Receiver<Vec<Pod>>>,
+    mut synced: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
     tokio::select! {
         () = shutdown.cancelled() => return,
         known = synced.wait_for(|known| *known) => if known.is_err() { return },
@@ -35,9 +45,13 @@ pub async fn run(node: Arc<Node>, cells: Cells, mut synced: watch::Receiver<bool
         listed: None,
         first: true,
     };
+    if let Some(list) = &mut static_pods {
+        pods.keep_static(&list.borrow_and_update());
+    }
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
+            Some(list) = changed(&mut static_pods) => pods.keep_static(&list),
             event = events.next() => match event {
                 Some(Ok(event)) => pods.apply(event),
                 Some(Err(error)) => tracing::warn!(%error, "the node's pods cannot be watched; trying again"),
@@ -47,6 +61,16 @@ pub async fn run(node: Arc<Node>, cells: Cells, mut synced: watch::Receiver<bool
     }
     pods.tasks.close();
     pods.tasks.wait().await;
+}
+
+/// The list after its next change; never where there is none any more.
+async fn changed(list: &mut Option<watch::Receiver<Vec<Pod>>>) -> Option<Vec<Pod>> {
+    if let Some(receiver) = list
+        && receiver.changed().await.is_ok()
+    {
+        return Some(receiver.borrow_and_update().clone());
+    }
+    std::future::pending().await
 }
 
 struct Pods {
@@ -73,12 +97,14 @@ impl Pods {
             watcher::Event::InitDone => {
                 if let Some(listed) = self.listed.take() {
                     self.drop_missing(&listed);
+                    self.show_missing(&listed);
                     if std::mem::take(&mut self.first) {
                         remove_orphans(self.node.clone(), self.cells.clone());
                     }
                 }
             }
             watcher::Event::Apply(pod) => self.present(pod),
+            watcher::Event::Delete(pod) if static_pods::mirrored(&pod).is_some() => self.mirror_gone(&pod),
             watcher::Event::Delete(pod) => {
                 if let Some(cell) = pod
                     .metadata
@@ -96,20 +122,25 @@ impl Pods {
         // Nobody here reads them, and they are the largest part of many objects.
         pod.metadata.managed_fields = None;
         let Some(uid) = pod.metadata.uid.clone() else { return };
+        if static_pods::mirrored(&pod).is_some() {
+            self.mirror_seen(&pod);
+            return;
+        }
         let known = self.cells.read().get(&uid).cloned();
         if known.is_some() && pod.spec.as_ref().is_none_or(|spec| spec.readiness_gates.is_none()) {
             // The task itself wrote it; only the conditions of readiness gates come from others.
             pod.status = None;
         }
+        spec::adopt(&mut pod);
         let pod = Arc::new(pod);
         match known {
             Some(cell) => cell.update(pod),
-            None => self.start(uid, pod),
+            None => self.start(uid, PodCell::new(pod)),
         }
     }
 
-    fn start(&mut self, uid: String, pod: Arc<Pod>) {
-        let cell = Arc::new(PodCell::new(pod));
+    fn start(&self, uid: String, cell: PodCell) {
+        let cell = Arc::new(cell);
         self.cells.write().insert(uid.clone(), cell.clone());
         let (node, cells, shutdown) = (self.node.clone(), self.cells.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
@@ -120,7 +151,7 @@ impl Pods {
 
     fn drop_missing(&self, listed: &HashSet<String>) {
         for (uid, cell) in self.cells.read().iter() {
-            if !listed.contains(uid) {
+            if cell.object() == Object::Own && !listed.contains(uid) {
                 cell.gone();
             }
         }

@@ -1,11 +1,13 @@
 //! Probes: when to ask a container how it is, and what its answers mean.
 //!
 //! The deciding half, [`Watch`], is pure: results in, verdicts and the next time out. [`ask`] makes one attempt through the pod
-//! network. A probe kind that this node does not have is said once, in an event, and never counts as success.
+//! network.
 
 mod exec;
+mod grpc;
 mod http;
 mod tcp;
+mod tls;
 
 use crate::cell::Found;
 use crate::clock::after;
@@ -199,8 +201,6 @@ pub enum Answer {
     Good,
     /// It is not; the text goes into the event.
     Bad(String),
-    /// This node cannot ask so; the text says what to use instead.
-    Unsupported(String),
 }
 
 /// Where a container is asked.
@@ -223,8 +223,8 @@ pub async fn ask(at: Place, container: Container, probe: Probe, timeout: Duratio
             tcp::connect(fabric, pod_ip, &container, action).await
         } else if let Some(action) = &probe.exec {
             exec::run(&at, action).await
-        } else if probe.grpc.is_some() {
-            unsupported("grpc")
+        } else if let Some(action) = &probe.grpc {
+            grpc::check(fabric, pod_ip, action).await
         } else {
             Answer::Good
         }
@@ -233,12 +233,6 @@ pub async fn ask(at: Place, container: Container, probe: Probe, timeout: Duratio
         Ok(answer) => answer,
         Err(_) => Answer::Bad(format!("no answer within {} s (timeoutSeconds)", timeout.as_secs())),
     }
-}
-
-fn unsupported(kind: &str) -> Answer {
-    Answer::Unsupported(format!(
-        "{kind} probes are not available on this node yet; use httpGet, tcpSocket or exec"
-    ))
 }
 
 /// A port by number or by its name among the container's ports.

@@ -41,6 +41,7 @@ pub fn recover(pod: &Pod, shape: &Shape, now: Timestamp) -> Observed {
         start_time,
         doom: None,
         failure,
+        resize: None,
         containers,
         phase,
     }
@@ -57,6 +58,7 @@ fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
         .init_container_statuses
         .iter()
         .chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses)
         .flatten();
     all.into_iter().find(|container| container.name == name)
 }
@@ -87,7 +89,7 @@ fn seen(before: &ContainerStatus, role: Role, shape: &Shape, phase: Phase, now: 
         ..Seen::default()
     };
     let over =
-        |ended: &Terminated| phase.is_terminal() || (role == Role::Main && !shape.restarts(role, ended.exit_code));
+        |ended: &Terminated| phase.is_terminal() || (role != Role::Init && !shape.restarts(role, ended.exit_code));
     match ended.or(lost) {
         Some(ended) if over(&ended) => Seen {
             state: State::Terminated(ended),

@@ -19,6 +19,9 @@ const HEARTBEAT: Duration = Duration::from_secs(300);
 /// Pauses between attempts to register: the API may come up a moment later than the node.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Wasm instructions are spent and not lent, so a node never runs out of what pods may ask for: the most that a count of them
+/// can be, with room for sums.
+const FUEL: &str = "1E";
 /// A WebAssembly instance of 32-bit memory.
 const ARCHITECTURE: &str = "wasm32";
 
@@ -112,6 +115,7 @@ fn status(identity: &Identity, transition: Option<Timestamp>, now: Timestamp) ->
         "cpu": format!("{}m", capacity.cpu_milli),
         "memory": format!("{}Ki", capacity.memory_bytes / 1024),
         "pods": capacity.pods.to_string(),
+        "coracle.dev/fuel": FUEL,
     });
     let mut status = json!({
         "capacity": amounts,

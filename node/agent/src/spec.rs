@@ -1,9 +1,9 @@
 //! What the deciders need to know of a pod's specification, read once.
 //!
-//! Containers are numbered through: init containers first, in order, then the others. Every list of containers in this crate
-//! is in that order.
+//! Containers are numbered through: init containers first, in order, then the others, and last those that were added to the
+//! running pod. Every list of containers in this crate is in that order, and a number once given stays.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 
 /// When an ended container starts again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Role {
     Sidecar,
     /// One of the containers that make the pod's work.
     Main,
+    /// Somebody added it to look around: it runs once, and the pod's life does not depend on it.
+    Ephemeral,
 }
 
 /// The parts of a specification that decide a pod's life.
@@ -57,9 +59,13 @@ impl Shape {
             Some("Always") => Role::Sidecar,
             _ => Role::Init,
         });
+        let main_roles = main.iter().map(|container| match is_ephemeral(pod, &container.name) {
+            true => Role::Ephemeral,
+            false => Role::Main,
+        });
         Self {
             policy,
-            roles: init_roles.chain(main.iter().map(|_| Role::Main)).collect(),
+            roles: init_roles.chain(main_roles).collect(),
             active_deadline_seconds: spec.and_then(|spec| spec.active_deadline_seconds),
             grace_seconds: spec
                 .and_then(|spec| spec.termination_grace_period_seconds)
@@ -71,11 +77,29 @@ impl Shape {
     pub fn restarts(&self, role: Role, exit_code: i32) -> bool {
         match (role, self.policy) {
             (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
-            (Role::Main | Role::Init, RestartPolicy::Never) => false,
+            (Role::Main | Role::Init, RestartPolicy::Never) | (Role::Ephemeral, _) => false,
             // An init container that succeeded is done under every policy.
             (Role::Init, _) | (Role::Main, RestartPolicy::OnFailure) => exit_code != 0,
         }
     }
+}
+
+/// Lists the ephemeral containers of a pod from the API behind the others, so that this crate sees all alike.
+pub fn adopt(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    spec.containers.extend(ephemeral.filter_map(as_container));
+}
+
+/// They have the fields of other containers, and one more that means nothing here.
+fn as_container(ephemeral: &EphemeralContainer) -> Option<Container> {
+    serde_json::from_value(serde_json::to_value(ephemeral).ok()?).ok()
+}
+
+fn is_ephemeral(pod: &Pod, name: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    let mut ephemeral = spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    ephemeral.any(|container| container.name == name)
 }
 
 /// All containers of a pod, in this crate's order.
@@ -103,10 +127,13 @@ pub fn init_count(pod: &Pod) -> usize {
 
 /// The `fieldPath` by which events name a container.
 pub fn field_path(pod: &Pod, index: usize) -> Option<String> {
+    let container = container(pod, index)?;
     let list = if index < init_count(pod) {
         "initContainers"
+    } else if is_ephemeral(pod, &container.name) {
+        "ephemeralContainers"
     } else {
         "containers"
     };
-    container(pod, index).map(|container| format!("spec.{list}{{{}}}", container.name))
+    Some(format!("spec.{list}{{{}}}", container.name))
 }

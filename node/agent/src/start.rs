@@ -10,13 +10,16 @@ use crate::node::{ModuleError, Node};
 use crate::objects::{Kind, Known, Payload, Watched};
 use crate::observed::waiting;
 use crate::quantity;
+use crate::resize::Resources;
+use crate::termination::MessageFile;
 use crate::{spec, volume};
-use coracle_images::{Image, ImageConfig, ImageError};
+use coracle_images::{Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
 use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// What a guest of kind HTTP is served on when neither pod nor image name a port.
 const DEFAULT_HTTP_PORT: u16 = 8080;
@@ -38,6 +41,10 @@ pub struct Attempt {
     pub ips: Vec<IpAddr>,
     /// The objects that the pod refers to.
     pub objects: Arc<[Arc<Watched>]>,
+    /// Wakes the pod.
+    pub changed: Arc<Notify>,
+    /// How much it may use.
+    pub resources: Resources,
     /// Where the container's output goes.
     pub log: Arc<LogFile>,
 }
@@ -50,6 +57,10 @@ pub struct Started {
     pub image_id: Arc<str>,
     /// The text of the event about its image.
     pub pulled: String,
+    /// Where it may leave a message.
+    pub message: Option<MessageFile>,
+    /// The digest of its module.
+    pub digest: Arc<str>,
 }
 
 /// A container that does not run.
@@ -78,15 +89,18 @@ impl Attempt {
                 "the pod has no such container".to_owned(),
             ));
         };
+        self.watch_file(container);
         let image = self.image(container)?;
-        let fuel = limit(container, FUEL)
+        let fuel = self
+            .resources
+            .limit(FUEL)
             .and_then(quantity::whole)
             .and_then(|fuel| u64::try_from(fuel).ok());
         let module = match self.node.module(&image, fuel.is_some()).await {
             Ok(module) => module,
             Err(error) => return Err(module_failure(&image, &error)),
         };
-        let spec = self.spec(container, &image.config, fuel)?;
+        let (spec, message) = self.spec(container, &image.config, fuel)?;
         match self.node.runtime.start(module, spec) {
             Ok(running) => Ok(Started {
                 container: Arc::new(running),
@@ -95,8 +109,21 @@ impl Attempt {
                     "Container image {:?} already present on machine",
                     container.image.as_deref().unwrap_or_default()
                 ),
+                message,
+                digest: image.digest.clone(),
             }),
             Err(error) => Err(failure(waiting::RUN, "Failed", error.to_string())),
+        }
+    }
+
+    /// An image that is a file may change: the container starts again with it then, or tries again.
+    fn watch_file(&self, container: &Container) {
+        let name = container.image.as_deref().unwrap_or_default();
+        let Ok(Reference::File(path)) = Reference::parse(name) else {
+            return;
+        };
+        if let Err(error) = self.node.image_files.hold(&path, &self.changed) {
+            tracing::warn!(path = %path.display(), %error, "changes of an image's file will not be seen");
         }
     }
 
@@ -109,7 +136,12 @@ impl Attempt {
             .map_err(|error| image_failure(name, &error, never))
     }
 
-    fn spec(&self, container: &Container, image: &ImageConfig, fuel: Option<u64>) -> Result<ContainerSpec, Failure> {
+    fn spec(
+        &self,
+        container: &Container,
+        image: &ImageConfig,
+        fuel: Option<u64>,
+    ) -> Result<(ContainerSpec, Option<MessageFile>), Failure> {
         let node = &self.node;
         let facts = Facts {
             pod: &self.pod,
@@ -123,25 +155,27 @@ impl Attempt {
             .map_err(|error| config_failure(&error))?;
         let scope: env::Env = launch.env.iter().cloned().collect();
         let dir = pod_dir(node, &self.pod);
-        let mounts = volume::mounts(&dir, &self.pod, container, |text| env::expand(text, &[&scope]))
-            .map_err(|error| failure(waiting::CONFIG, "Failed", format!("Error: {error}")))?;
-        let amount = |name: &str| limit(container, name);
-        let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
-        Ok(ContainerSpec {
+        let wrong = |error: &dyn std::fmt::Display| failure(waiting::CONFIG, "Failed", format!("Error: {error}"));
+        let mut mounts = volume::mounts(&dir, &self.pod, container, |text| env::expand(text, &[&scope]))
+            .map_err(|error| wrong(&error))?;
+        let message = MessageFile::make(&dir, container, &mut mounts).map_err(|error| wrong(&error))?;
+        let limits = limits(&self.resources);
+        let spec = ContainerSpec {
             name: container.name.clone(),
             args: launch.args,
             env: launch.env,
             mounts,
             net: self.net.clone(),
             http_port: http_port(container, image),
-            memory_limit_bytes: amount("memory").and_then(quantity::whole).and_then(positive),
-            cpu_limit_milli: amount("cpu").and_then(quantity::milli).and_then(positive),
+            memory_limit_bytes: limits.memory_bytes,
+            cpu_limit_milli: limits.cpu_milli,
             fuel,
             stdin: stdin(container),
             terminal: container.tty.unwrap_or_default(),
             stdout: self.log.stdout(),
             stderr: self.log.stderr(),
-        })
+        };
+        Ok((spec, message))
     }
 }
 
@@ -166,9 +200,21 @@ impl Lookup for Held<'_> {
     }
 }
 
-fn limit<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
-    let limits = container.resources.as_ref()?.limits.as_ref()?;
-    limits.get(name).map(|amount| amount.0.as_str())
+/// The limits that hold while a container runs; none means no limit.
+pub struct Limits {
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    pub cpu_milli: Option<u64>,
+}
+
+/// Reads what a container may use.
+pub fn limits(resources: &Resources) -> Limits {
+    let positive = |value: i128| u64::try_from(value).ok().filter(|value| *value > 0);
+    Limits {
+        memory_bytes: resources.limit("memory").and_then(quantity::whole).and_then(positive),
+        cpu_milli: resources.limit("cpu").and_then(quantity::milli).and_then(positive),
+    }
 }
 
 fn stdin(container: &Container) -> Stdin {

@@ -5,6 +5,7 @@
 
 use crate::clock::whole_seconds;
 use crate::observed::{Cause, Observed, Phase, Sandbox, Seen, State, Terminated, waiting};
+use crate::resize::Resources;
 use crate::spec::{self, Role, Shape};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -28,7 +29,7 @@ pub fn phase(shape: &Shape, pod: &Observed) -> Phase {
 
 fn containers_phase(shape: &Shape, pod: &Observed) -> Phase {
     if let Some(doom) = &pod.doom
-        && let Some(end) = end_phase(pod, doom.cause)
+        && let Some(end) = end_phase(shape, pod, doom.cause)
     {
         return end;
     }
@@ -69,7 +70,7 @@ fn containers_phase(shape: &Shape, pod: &Observed) -> Phase {
 }
 
 /// The phase of a pod that is being ended, once nothing of it runs.
-fn end_phase(pod: &Observed, cause: Cause) -> Option<Phase> {
+fn end_phase(shape: &Shape, pod: &Observed, cause: Cause) -> Option<Phase> {
     if cause == Cause::Failed || pod.failure.is_some() {
         return Some(Phase::Failed);
     }
@@ -77,9 +78,10 @@ fn end_phase(pod: &Observed, cause: Cause) -> Option<Phase> {
         return None;
     }
     let well = |seen: &Seen| seen.terminated().is_some_and(|ended| ended.exit_code == 0);
+    let mut counted = shape.roles.iter().zip(&pod.containers);
     let ended = pod.containers.iter().any(|seen| seen.terminated().is_some());
     ended.then(|| {
-        if pod.containers.iter().all(well) {
+        if counted.all(|(role, seen)| *role == Role::Ephemeral || well(seen)) {
             Phase::Succeeded
         } else {
             Phase::Failed
@@ -97,12 +99,13 @@ pub fn status(
     now: Timestamp,
 ) -> PodStatus {
     let phase = phase(shape, observed);
-    let (init, main): (Vec<_>, Vec<_>) = spec::containers(pod)
-        .zip(shape.roles.iter().zip(&observed.containers))
-        .map(|(container, (role, seen))| (role, container_status(container, *role, seen, shape, observed, now)))
-        .partition(|(role, _)| **role != Role::Main);
-    let statuses = |list: Vec<(&Role, ContainerStatus)>| -> Option<Vec<ContainerStatus>> {
-        (!list.is_empty()).then(|| list.into_iter().map(|(_, status)| status).collect())
+    let statuses = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
+        let all = spec::containers(pod).zip(shape.roles.iter().zip(&observed.containers));
+        let list: Vec<_> = all
+            .filter(|(_, (role, _))| roles.contains(role))
+            .map(|(container, (role, seen))| container_status(container, *role, seen, shape, observed, now))
+            .collect();
+        (!list.is_empty()).then_some(list)
     };
     let ips = observed.sandbox.ips();
     let failure = observed.failure.clone();
@@ -111,8 +114,9 @@ pub fn status(
         reason: failure.as_ref().map(|failure| failure.reason.clone()),
         message: failure.map(|failure| failure.message),
         conditions: Some(conditions(pod, shape, observed, before, phase, now)),
-        init_container_statuses: statuses(init),
-        container_statuses: statuses(main),
+        init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
+        container_statuses: statuses(&[Role::Main]),
+        ephemeral_container_statuses: statuses(&[Role::Ephemeral]),
         host_ip: Some(host.ip.to_string()),
         host_ips: Some(vec![HostIP {
             ip: host.ip.to_string(),
@@ -140,17 +144,21 @@ fn container_status(
         (State::Terminated(ended), _) | (_, Some(ended)) => Some(&ended.id),
         _ => None,
     };
+    let resources = seen.resources.as_ref().filter(|_| seen.is_running());
+    let (resources, allocated_resources) = resources.and_then(Resources::for_status).unzip();
     let initialized = role == Role::Init && seen.terminated().is_some_and(|ended| ended.exit_code == 0);
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: seen.image_id.as_deref().unwrap_or_default().to_owned(),
         container_id: id.map(|id| id.to_string()),
-        ready: initialized || (role != Role::Init && seen.is_running() && seen.ready),
+        ready: initialized || (!matches!(role, Role::Init | Role::Ephemeral) && seen.is_running() && seen.ready),
         started: Some(seen.is_running() && seen.started),
         restart_count: i32::try_from(seen.restarts).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: last.map(terminated_state),
+        resources,
+        allocated_resources: allocated_resources.flatten(),
         ..ContainerStatus::default()
     }
 }
@@ -203,8 +211,9 @@ fn states<'a>(
 
 /// While init containers are not done, everything else is "initializing".
 fn creating(role: Role, shape: &Shape, pod: &Observed) -> &'static str {
-    let has_init = shape.roles.iter().any(|role| *role != Role::Main);
-    if has_init && (role == Role::Main && !initialized(shape, pod) || role != Role::Main) {
+    let is_init = |role: &Role| matches!(role, Role::Init | Role::Sidecar);
+    let has_init = shape.roles.iter().any(is_init);
+    if is_init(&role) || (has_init && role == Role::Main && !initialized(shape, pod)) {
         waiting::INITIALIZING
     } else {
         waiting::CREATING
@@ -224,7 +233,7 @@ fn incomplete<'a>(shape: &'a Shape, pod: &'a Observed) -> impl Iterator<Item = u
         .enumerate()
         .filter_map(|(index, (role, seen))| {
             let done = match role {
-                Role::Main => true,
+                Role::Main | Role::Ephemeral => true,
                 Role::Init => seen.terminated().is_some_and(|ended| ended.exit_code == 0),
                 Role::Sidecar => (seen.is_running() && seen.started) || seen.terminated().is_some(),
             };
@@ -319,6 +328,15 @@ fn conditions(
         ("PodScheduled", Verdict::yes()),
     ]
     .into_iter()
+    .chain(observed.resize.as_ref().map(|resize| {
+        let (type_, reason, message) = resize.condition();
+        let verdict = Verdict {
+            holds: true,
+            reason: Some(reason),
+            message: Some(message.to_owned()),
+        };
+        (type_, verdict)
+    }))
     .map(|(type_, verdict)| condition(before, type_, verdict, generation, now))
     .collect()
 }
@@ -378,7 +396,7 @@ fn containers_ready(pod: &Pod, shape: &Shape, observed: &Observed, phase: Phase)
         .zip(&observed.containers)
         .enumerate()
         .filter_map(|(index, (role, seen))| {
-            let ready = *role == Role::Init || (seen.is_running() && seen.ready);
+            let ready = matches!(role, Role::Init | Role::Ephemeral) || (seen.is_running() && seen.ready);
             (!ready).then_some(index)
         });
     let names = names(pod, unready);

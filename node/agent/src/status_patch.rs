@@ -48,10 +48,16 @@ fn members(status: &PodStatus) -> Map<String, Value> {
 fn replacing(name: &str, old: &Value, new: Value) -> Option<Value> {
     match (name, old, new) {
         ("conditions", Value::Array(old), Value::Array(new)) => {
+            let over = old.iter().filter(|before| is_passing(before));
+            let over = over.filter(|before| !new.iter().any(|after| after["type"] == before["type"]));
+            let over: Vec<Value> = over
+                .map(|before| json!({ "type": before["type"], "$patch": "delete" }))
+                .collect();
             let changed: Vec<Value> = new
                 .into_iter()
                 .filter(|condition| !old.contains(condition))
                 .map(with_nulls)
+                .chain(over)
                 .collect();
             (!changed.is_empty()).then_some(Value::Array(changed))
         }
@@ -61,6 +67,12 @@ fn replacing(name: &str, old: &Value, new: Value) -> Option<Value> {
         }
         (_, _, new) => Some(new),
     }
+}
+
+/// Conditions that go away when they no longer hold. Those of other writers, which the node does not know, stay.
+fn is_passing(condition: &Value) -> bool {
+    let type_ = condition.get("type").and_then(Value::as_str).unwrap_or_default();
+    matches!(type_, "PodResizePending" | "PodResizeInProgress")
 }
 
 /// A merged condition keeps members that the patch does not name, so reason and message are taken back explicitly.
@@ -112,6 +124,25 @@ mod tests {
             ready.clone(),
         ]);
         assert_eq!(patch("u", Some(&before), &of(vec![ready, scheduled])), None);
+    }
+
+    #[test]
+    fn a_resize_that_is_over_is_taken_back_and_nothing_else() {
+        let of = |conditions| PodStatus {
+            conditions: Some(conditions),
+            ..PodStatus::default()
+        };
+        let ready = condition("Ready", "True", None);
+        let before = of(vec![
+            condition("example.com/gate", "True", None),
+            condition("PodResizePending", "True", Some("Deferred")),
+            ready.clone(),
+        ]);
+        let patch = patch("u", Some(&before), &of(vec![ready])).unwrap();
+        assert_eq!(
+            patch["status"],
+            json!({"conditions": [{"type": "PodResizePending", "$patch": "delete"}]})
+        );
     }
 
     #[test]

@@ -55,6 +55,7 @@ async fn main() -> anyhow::Result<()> {
     let config = RuntimeConfig {
         cache_dir: cache.path().to_owned(),
         worker_threads: num_threads(),
+        trusted_pem: None,
     };
     let runtime = Runtime::new(config.clone())?;
     let guest = |name: &str| {

@@ -14,14 +14,15 @@ use tracing::{Instrument, debug, info_span};
 use wasmtime::Store;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::cpu::{CpuMeter, Governed};
+use crate::cpu::{CpuMeter, Governed, Throttling};
 use crate::engine::Metering;
 use crate::exit::{self, Exit};
 use crate::host::{self, Host, MountError, Streams};
 use crate::http::incoming;
 use crate::http::outgoing::Outgoing;
+use crate::http::tls::Trust;
 use crate::limits;
-use crate::memory::MemoryAccount;
+use crate::memory::{BelowUse, MemoryAccount};
 use crate::module::{Code, Module};
 use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::process::{self, ExecError, Process};
@@ -133,6 +134,20 @@ impl Container {
         }
     }
 
+    /// How often and how long it had to wait for its CPU limit.
+    pub fn throttling(&self) -> Throttling {
+        self.shared.meter.throttling()
+    }
+
+    /// Gives it other limits while it runs; none means no limit.
+    ///
+    /// # Errors
+    /// When it holds more memory than it is to have. Its CPU limit is the new one all the same.
+    pub fn resize(&self, memory_limit_bytes: Option<u64>, cpu_limit_milli: Option<u64>) -> Result<(), BelowUse> {
+        self.shared.meter.resize(cpu_limit_milli);
+        self.shared.account.resize(memory_limit_bytes)
+    }
+
     /// The first order counts.
     fn end(&self, code: i32) {
         self.stop.send_if_modified(|stop| {
@@ -206,7 +221,12 @@ impl Shared {
 }
 
 /// Starts a container on the guests' threads.
-pub(crate) fn start(guests: &Handle, module: Arc<Module>, mut spec: ContainerSpec) -> Result<Container, StartError> {
+pub(crate) fn start(
+    guests: &Handle,
+    trust: Option<Trust>,
+    module: Arc<Module>,
+    mut spec: ContainerSpec,
+) -> Result<Container, StartError> {
     if spec.fuel.is_some() && module.metering() != Metering::Fuel {
         return Err(StartError::NotMetered);
     }
@@ -220,7 +240,7 @@ pub(crate) fn start(guests: &Handle, module: Arc<Module>, mut spec: ContainerSpe
         taps,
         execs: Arc::new(Semaphore::new(limits::EXECS)),
         meter: CpuMeter::new(spec.cpu_limit_milli),
-        outgoing: Outgoing::new(spec.net.clone()),
+        outgoing: Outgoing::new(spec.net.clone(), trust),
         // Without a limit a metered module gets more than it can use in a century.
         fuel: AtomicU64::new(spec.fuel.unwrap_or(u64::MAX)),
         account,

@@ -3,7 +3,7 @@
 //! A guest runs inside a future. Around each poll the thread's CPU clock is read: what the guest used is exact, host calls
 //! included, and time in which the machine ran somebody else is not charged. A container over its quota of a period sleeps
 //! until the period ends, and debt is carried on, so that the limit is exact in the long run. A running guest comes back to
-//! this place at every tick, see [`crate::ticker`].
+//! this place at every tick, see [`crate::ticker`]. The quota may change while the guest runs.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -38,6 +38,17 @@ fn thread_cpu_nanos() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
+/// How often and for how long a container had to wait for its CPU limit, as Linux counts it for control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Periods in which it wanted to run.
+    pub periods: u64,
+    /// Those in which it had to wait.
+    pub throttled_periods: u64,
+    /// Nanoseconds for which it had to wait, all of its programs together.
+    pub throttled_nanos: u64,
+}
+
 /// A quota of CPU per period; a decider without a clock of its own.
 #[derive(Debug)]
 struct Bucket {
@@ -47,19 +58,27 @@ struct Bucket {
     used_nanos: u64,
     /// When this period began, on the caller's clock.
     period_start: u64,
+    /// It has been counted that the container wanted to run in this period, and that it had to wait.
+    counted: (bool, bool),
+    throttling: Throttling,
 }
 
 impl Bucket {
     fn new(limit_milli: u64) -> Self {
         let period_nanos = CPU_PERIOD.as_nanos() as u64;
-        // A limit of nothing would be a container that never runs: the smallest is a thousandth of a core.
-        let quota_nanos = period_nanos.saturating_mul(limit_milli.max(1)) / 1000;
         Self {
-            quota_nanos,
+            quota_nanos: quota(period_nanos, limit_milli),
             period_nanos,
             used_nanos: 0,
             period_start: 0,
+            counted: (false, false),
+            throttling: Throttling::default(),
         }
+    }
+
+    /// Another limit, from now on. What was used counts against it.
+    fn resize(&mut self, limit_milli: u64) {
+        self.quota_nanos = quota(self.period_nanos, limit_milli);
     }
 
     /// None: go on. Some: not before that time.
@@ -67,7 +86,19 @@ impl Bucket {
         let periods = now.saturating_sub(self.period_start) / self.period_nanos;
         self.period_start += periods * self.period_nanos;
         self.used_nanos = self.used_nanos.saturating_sub(self.quota_nanos.saturating_mul(periods));
-        (self.used_nanos >= self.quota_nanos).then_some(self.period_start + self.period_nanos)
+        if periods > 0 {
+            self.counted = (false, false);
+        }
+        let waits = self.used_nanos >= self.quota_nanos;
+        self.throttling.periods += u64::from(!self.counted.0);
+        self.throttling.throttled_periods += u64::from(waits && !self.counted.1);
+        self.counted = (true, self.counted.1 || waits);
+        if !waits {
+            return None;
+        }
+        let until = self.period_start + self.period_nanos;
+        self.throttling.throttled_nanos += until.saturating_sub(now);
+        Some(until)
     }
 
     fn charge(&mut self, nanos: u64) {
@@ -117,12 +148,17 @@ impl Recent {
     }
 }
 
+/// A limit of nothing would be a container that never runs: the smallest is a thousandth of a core.
+fn quota(period_nanos: u64, limit_milli: u64) -> u64 {
+    period_nanos.saturating_mul(limit_milli.max(1)) / 1000
+}
+
 /// The CPU of one container, shared by all of its instances.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     start: Instant,
     total_nanos: AtomicU64,
-    bucket: Option<Mutex<Bucket>>,
+    bucket: Mutex<Option<Bucket>>,
     recent: Mutex<Recent>,
     /// When the next mark is due, in nanoseconds since the start.
     mark_at: AtomicU64,
@@ -133,7 +169,7 @@ impl CpuMeter {
         Arc::new(Self {
             start: Instant::now(),
             total_nanos: AtomicU64::new(0),
-            bucket: limit_milli.map(|milli| Mutex::new(Bucket::new(milli))),
+            bucket: Mutex::new(limit_milli.map(Bucket::new)),
             recent: Mutex::new(Recent::new()),
             mark_at: AtomicU64::new(MARK_NANOS),
         })
@@ -145,13 +181,30 @@ impl CpuMeter {
         recent.rate(self.start.elapsed().as_nanos() as u64, self.total_nanos())
     }
 
+    /// Gives the container another limit, or none.
+    pub(crate) fn resize(&self, limit_milli: Option<u64>) {
+        let mut bucket = self.bucket.lock();
+        match (limit_milli, &mut *bucket) {
+            (Some(milli), Some(bucket)) => bucket.resize(milli),
+            (limit, bucket) => *bucket = limit.map(Bucket::new),
+        }
+    }
+
+    pub(crate) fn throttling(&self) -> Throttling {
+        self.bucket
+            .lock()
+            .as_ref()
+            .map(|bucket| bucket.throttling)
+            .unwrap_or_default()
+    }
+
     pub(crate) fn total_nanos(&self) -> u64 {
         self.total_nanos.load(Ordering::Relaxed)
     }
 
     fn admit(&self) -> Option<Instant> {
         let now = self.start.elapsed().as_nanos() as u64;
-        let until = self.bucket.as_ref()?.lock().admit(now)?;
+        let until = self.bucket.lock().as_mut()?.admit(now)?;
         Some(self.start + Duration::from_nanos(until))
     }
 
@@ -166,8 +219,8 @@ impl CpuMeter {
                 recent.mark(began, before);
             }
         }
-        if let Some(bucket) = &self.bucket {
-            bucket.lock().charge(nanos);
+        if let Some(bucket) = &mut *self.bucket.lock() {
+            bucket.charge(nanos);
         }
     }
 }
@@ -228,6 +281,26 @@ mod tests {
         bucket.charge(PERIOD / 5);
         assert_eq!(bucket.admit(1), Some(PERIOD));
         assert_eq!(bucket.admit(PERIOD), None);
+    }
+
+    #[test]
+    fn waits_are_counted_by_period_and_a_limit_can_change() {
+        let mut bucket = Bucket::new(200);
+        bucket.admit(0);
+        bucket.charge(PERIOD / 5);
+        bucket.admit(PERIOD / 5);
+        bucket.admit(PERIOD / 2);
+        let counted = bucket.throttling;
+        assert_eq!((counted.periods, counted.throttled_periods), (1, 1));
+        assert_eq!(
+            counted.throttled_nanos,
+            PERIOD * 4 / 5 + PERIOD / 2,
+            "two programs waited"
+        );
+        bucket.resize(900);
+        assert_eq!(bucket.admit(PERIOD / 2), None);
+        assert_eq!(bucket.admit(3 * PERIOD), None);
+        assert_eq!((bucket.throttling.periods, bucket.throttling.throttled_periods), (2, 1));
     }
 
     #[test]

@@ -24,10 +24,13 @@ mod taps;
 mod ticker;
 
 pub use container::{Container, StartError, Usage};
+pub use cpu::Throttling;
 pub use engine::{EngineError, Metering};
 pub use exit::{Exit, ExitReason};
 pub use host::MountError;
+pub use http::tls::TrustError;
 pub use limits::USAGE_WINDOW;
+pub use memory::BelowUse;
 pub use module::{LoadError, Module, ModuleInfo, ModuleKind};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use process::{ExecError, Process};

@@ -31,14 +31,24 @@ fn size(bytes: u64) -> String {
 /// The memory of one container.
 #[derive(Debug)]
 pub(crate) struct MemoryAccount {
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
+}
+
+/// A limit below what is used already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a memory limit of {} is less than the {} that the container holds", size(*.limit_bytes), size(*.used_bytes))]
+pub struct BelowUse {
+    /// The limit that was wanted.
+    pub limit_bytes: u64,
+    /// What the container holds.
+    pub used_bytes: u64,
 }
 
 impl MemoryAccount {
     pub(crate) fn new(limit_bytes: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
-            limit_bytes: limit_bytes.unwrap_or(u64::MAX),
+            limit_bytes: AtomicU64::new(limit_bytes.unwrap_or(u64::MAX)),
             used_bytes: AtomicU64::new(0),
         })
     }
@@ -47,13 +57,28 @@ impl MemoryAccount {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// Gives the container another limit, or none.
+    pub(crate) fn resize(&self, limit_bytes: Option<u64>) -> Result<(), BelowUse> {
+        let limit_bytes = limit_bytes.unwrap_or(u64::MAX);
+        let used_bytes = self.used_bytes();
+        if limit_bytes < used_bytes {
+            return Err(BelowUse {
+                limit_bytes,
+                used_bytes,
+            });
+        }
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn take(&self, bytes: u64) -> Result<(), OutOfMemory> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let limit_bytes = self.limit_bytes.load(Ordering::Relaxed);
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit_bytes);
         self.used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
             .map(drop)
             .map_err(|_| OutOfMemory {
-                limit_bytes: self.limit_bytes,
+                limit_bytes,
                 wanted_bytes: bytes,
             })
     }

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use crate::cache::{CodeCache, Loaded};
 use crate::container::{self, Container, StartError};
 use crate::engine::{EngineError, Engines, Metering};
+use crate::http::tls::{Trust, TrustError};
 use crate::limits;
 use crate::module::{self, LoadError, Module, ModuleInfo};
 use crate::spec::ContainerSpec;
@@ -27,6 +28,9 @@ pub struct RuntimeConfig {
     pub cache_dir: PathBuf,
     /// Threads that run guests; as many as there are cores. At least one is made.
     pub worker_threads: usize,
+    /// The certificates, in PEM, of the authority by which guests' requests for `https` know their servers: the cluster's.
+    /// None: such requests fail.
+    pub trusted_pem: Option<String>,
 }
 
 /// The runtime cannot be set up.
@@ -47,6 +51,9 @@ pub enum RuntimeError {
     /// The sandbox.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The authority to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Loads modules and runs containers; clones share everything. With the last clone all containers end.
@@ -59,6 +66,7 @@ struct Inner {
     loaded: Loaded,
     /// One compilation at a time: each uses all cores, and two would only hold twice the memory.
     compiling: Arc<tokio::sync::Semaphore>,
+    trust: Option<Trust>,
     handle: Handle,
     /// Taken on drop, because dropping it where it stands would block.
     threads: Option<tokio::runtime::Runtime>,
@@ -76,6 +84,7 @@ impl Runtime {
     /// Sets up the sandbox and starts the threads.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let engines = Engines::new()?;
+        let trust = config.trusted_pem.as_deref().map(Trust::new).transpose()?;
         let cache = CodeCache::open(config.cache_dir.clone()).map_err(|reason| RuntimeError::Cache {
             path: config.cache_dir,
             reason,
@@ -93,6 +102,7 @@ impl Runtime {
             cache: Arc::new(cache),
             loaded: Loaded::default(),
             compiling: Arc::new(tokio::sync::Semaphore::new(1)),
+            trust,
             handle: threads.handle().clone(),
             threads: Some(threads),
         })))
@@ -142,7 +152,7 @@ impl Runtime {
 
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
     pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
-        container::start(&self.0.handle, module, spec)
+        container::start(&self.0.handle, self.0.trust.clone(), module, spec)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every pod runs as a service account of its namespace, which must exist.
+//! Every pod runs as a service account of its namespace, which must exist, and finds a token for it in its files.
 
 use std::time::Duration;
 
@@ -9,12 +9,19 @@ use serde_json::{Value, json};
 use super::Request;
 use crate::document;
 use crate::registry::Scope;
+use crate::registry::create::generated_name;
 
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How long a pod waits for the account that a new namespace gets: somebody who makes a namespace and a pod in it at once
 /// need not know that a controller comes between.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Where client libraries look for what they need to call the API.
+const ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What the names of the volumes with these files begin with.
+const ACCESS_VOLUME: &str = "kube-api-access-";
+/// An hour, and some seconds by which the server knows such a token.
+const TOKEN_SECONDS: u32 = 3607;
 
 /// Waits for the default account of a namespace that has just been made.
 pub(crate) async fn wait(scope: &Scope<'_>, pod: &Value) {
@@ -53,15 +60,53 @@ pub(super) fn mutate(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiEr
             "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
         )));
     };
-    let brings = memchr::memmem::find(&record.json, b"\"imagePullSecrets\"").is_some();
-    if brings && object::list(pod, "spec.imagePullSecrets").is_empty() {
-        let account = document::tree(record)?;
-        let secrets = object::list(&account, "imagePullSecrets").to_vec();
-        if !secrets.is_empty() {
-            object::set(pod, "spec.imagePullSecrets", Value::Array(secrets));
-        }
+    let says = |word: &str| memchr::memmem::find(&record.json, word.as_bytes()).is_some();
+    let account = match says("\"imagePullSecrets\"") || says("\"automountServiceAccountToken\"") {
+        true => document::tree(record)?,
+        false => Value::Null,
+    };
+    let secrets = object::list(&account, "imagePullSecrets").to_vec();
+    if !secrets.is_empty() && object::list(pod, "spec.imagePullSecrets").is_empty() {
+        object::set(pod, "spec.imagePullSecrets", Value::Array(secrets));
+    }
+    let wanted = |object: &Value, path: &str| object::get(object, path).and_then(Value::as_bool);
+    let own = wanted(pod, "spec.automountServiceAccountToken");
+    if own.or_else(|| wanted(&account, "automountServiceAccountToken")) != Some(false) {
+        mount_access(pod);
     }
     Ok(())
+}
+
+/// Gives every container that has nothing at the usual place the files by which it calls the API.
+fn mount_access(pod: &mut Value) {
+    let mut volumes = object::list(pod, "spec.volumes").iter().map(object::name_of);
+    let known = volumes.find(|name| name.starts_with(ACCESS_VOLUME));
+    let volume = known.map_or_else(|| generated_name(ACCESS_VOLUME), str::to_owned);
+    let mount = json!({"name": volume, "readOnly": true, "mountPath": ACCESS_PATH});
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        let containers = pod.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let mut mounts = object::list(container, "volumeMounts").to_vec();
+            if mounts.iter().any(|own| object::text(own, "mountPath") == ACCESS_PATH) {
+                continue;
+            }
+            mounts.push(mount.clone());
+            object::set(container, "volumeMounts", Value::Array(mounts));
+            mounted = true;
+        }
+    }
+    let mut volumes = object::list(pod, "spec.volumes").to_vec();
+    if mounted && !volumes.iter().any(|own| object::name_of(own) == volume) {
+        volumes.push(json!({"name": volume, "projected": {"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ]}}));
+        object::set(pod, "spec.volumes", Value::Array(volumes));
+    }
 }
 
 /// A pod that a node shows, but that does not come from the API, has no account and no objects.
@@ -74,5 +119,34 @@ fn mirror(request: &Request<'_>, pod: &Value) -> Result<(), ApiError> {
     match volumes.next() {
         Some(_) => Err(request.forbidden("a mirror pod may not reference secrets")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_find_their_token_unless_they_have_something_there() {
+        let own = json!({"name": "own", "mountPath": ACCESS_PATH});
+        let mut pod = json!({"spec": {
+            "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a", "volumeMounts": [own]}, {"name": "b"}],
+            "volumes": [{"name": "own", "emptyDir": {}}],
+        }});
+        mount_access(&mut pod);
+        let spec = &pod["spec"];
+        let name = spec["volumes"][1]["name"].as_str().unwrap().to_owned();
+        assert!(
+            name.starts_with(ACCESS_VOLUME) && name.len() == ACCESS_VOLUME.len() + 5,
+            "{name}"
+        );
+        let mount = json!([{"name": name, "readOnly": true, "mountPath": ACCESS_PATH}]);
+        assert_eq!(spec["initContainers"][0]["volumeMounts"], mount);
+        assert_eq!(spec["containers"][0]["volumeMounts"], json!([own]));
+        assert_eq!(spec["containers"][1]["volumeMounts"], mount);
+        let once = pod.clone();
+        mount_access(&mut pod);
+        assert_eq!(pod, once, "a pod that is created from another's text has it already");
     }
 }

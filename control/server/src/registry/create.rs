@@ -177,7 +177,8 @@ impl Scope<'_> {
     }
 }
 
-fn generated_name(base: &str) -> String {
+/// A name from its beginning, as `generateName` asks.
+pub(crate) fn generated_name(base: &str) -> String {
     let mut name: String = base.chars().take(BASE).collect();
     for _ in 0..SUFFIX {
         let letter = ALPHABET

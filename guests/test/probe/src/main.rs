@@ -31,10 +31,13 @@ fn main() {
         ["echo", address] => echo(address),
         ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
         ["sink", address] => sink(address),
+        ["grpc", address, state] => grpc(address, state.parse().unwrap()),
         ["udp-echo", address] => udp_echo(address),
         ["udp-ask", address] => udp_ask(address),
         #[cfg(target_env = "p2")]
-        ["fetch", scheme, authority, path] => println!("{}", fetch(scheme, authority, path)),
+        ["fetch", scheme, authority, path] => println!("{}", fetch(scheme, authority, path, None)),
+        #[cfg(target_env = "p2")]
+        ["api", authority, path] => println!("{}", api(authority, path)),
         _ => panic!("unknown: {args:?}"),
     }
 }
@@ -134,6 +137,61 @@ fn sink(address: &str) {
     write!(client, "{total} bytes").unwrap();
 }
 
+/// A gRPC server whose answer to every call is a health message with this state.
+fn grpc(address: &str, state: u8) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("listening");
+    for client in listener.incoming() {
+        // A client that goes away ends its own connection only.
+        let _ = answer_calls(client.unwrap(), state);
+    }
+}
+
+fn answer_calls(mut client: TcpStream, state: u8) -> std::io::Result<()> {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    let mut preface = [0; 24];
+    client.read_exact(&mut preface)?;
+    client.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+    loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head)?;
+        let [high, middle, low, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+        client.read_exact(&mut payload)?;
+        let stream = u32::from_be_bytes(stream);
+        match (kind, flags & 1) {
+            (SETTINGS, 0) => client.write_all(&frame(SETTINGS, 1, 0, &[]))?,
+            (PING, 0) => client.write_all(&frame(PING, 1, 0, &payload))?,
+            // The end of a call's request.
+            (HEADERS | DATA, 1) => {
+                let mut headers = vec![0x88, 0x0f, 0x10, 16];
+                headers.extend(b"application/grpc");
+                let mut trailers = vec![0x00, 11];
+                trailers.extend(b"grpc-status\x010");
+                let answer = [
+                    frame(HEADERS, 4, stream, &headers),
+                    frame(DATA, 0, stream, &[0, 0, 0, 0, 2, 8, state]),
+                    frame(HEADERS, 5, stream, &trailers),
+                ];
+                client.write_all(&answer.concat())?;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
 fn udp_echo(address: &str) {
     let socket = UdpSocket::bind(address).unwrap();
     println!("listening");
@@ -153,13 +211,24 @@ fn udp_ask(address: &str) {
     println!("{}", String::from_utf8_lossy(&datagram[..n]));
 }
 
+/// A request to the API as the pod's service account.
+#[cfg(target_env = "p2")]
+fn api(authority: &str, path: &str) -> String {
+    let token = fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/token").unwrap();
+    fetch("https", authority, path, Some(&format!("Bearer {token}")))
+}
+
 /// One request through `wasi:http`: the status and the body, or the error.
 #[cfg(target_env = "p2")]
-fn fetch(scheme: &str, authority: &str, path: &str) -> String {
+fn fetch(scheme: &str, authority: &str, path: &str, authorization: Option<&str>) -> String {
     use wasip2::http::outgoing_handler::handle;
     use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
 
-    let request = OutgoingRequest::new(Fields::new());
+    let fields = Fields::new();
+    if let Some(value) = authorization {
+        fields.set("authorization", &[value.as_bytes().to_vec()]).unwrap();
+    }
+    let request = OutgoingRequest::new(fields);
     request
         .set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http }))
         .unwrap();

@@ -4,18 +4,22 @@
 
 use super::{Done, PodTask, Run};
 use crate::clock::after;
+use crate::etc::{Names, Zone};
 use crate::fields::Facts;
 use crate::hooks;
 use crate::logs::LogTarget;
+use crate::node::Node;
 use crate::objects::{Known, Watched};
-use crate::observed::{Cause, Doom, Failure, Sandbox, State, Volumes, waiting};
+use crate::observed::{Cause, Doom, Failure, Sandbox, Seen, State, Volumes, waiting};
 use crate::plan::Action;
 use crate::probe::Purpose;
-use crate::spec;
+use crate::spec::{self, Shape};
 use crate::start::{Attempt, Held, pod_dir};
 use crate::volume;
 use coracle_net::PodIdentity;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +35,7 @@ impl PodTask {
     pub(super) fn act(&mut self, action: Action, now: Timestamp) -> bool {
         match action {
             Action::CreateSandbox => self.admit(now),
-            Action::Mount => self.mount(),
+            Action::Mount => self.mount(now),
             Action::Start(index) => self.start(index, now),
             Action::Stop(index) => self.stop(index, now),
             Action::Kill(index) => {
@@ -83,6 +87,9 @@ impl PodTask {
         };
         match self.node.fabric.add_pod(identity, vec![ip]) {
             Ok(net) => {
+                let names = self.names(&[ip]);
+                net.set_hosts(names.hosts());
+                net.set_dns(names.dns());
                 self.net = Some(net);
                 self.observed.sandbox = Sandbox::Ready(vec![ip]);
             }
@@ -109,31 +116,38 @@ impl PodTask {
         self.observed.sandbox = Sandbox::Removed(ips);
     }
 
-    fn mount(&mut self) {
-        let objects = self.objects.get_or_insert_with(|| {
-            let references = volume::references(&self.pod);
-            references
-                .iter()
-                .map(|reference| self.node.objects.hold(reference, &self.cell.changed))
-                .collect()
-        });
+    fn mount(&mut self, now: Timestamp) {
+        self.report.hold_until = Some(after(now, HOLD));
+        if self.objects.is_none() {
+            self.hold_objects();
+        }
         // The API's answer wakes the task: see `objects_changed`.
         self.observed.volumes = Volumes::Mounting;
-        if objects.iter().any(|object| matches!(object.known(), Known::Nothing)) {
-            return;
-        }
-        if volume::any(&self.pod) {
+        let mut objects = self.objects.iter().flat_map(|objects| objects.iter());
+        if !objects.any(|object| matches!(object.known(), Known::Nothing)) {
             self.set_up_volumes();
-        } else {
-            self.observed.volumes = Volumes::Ready;
         }
+    }
+
+    /// Watches what the pod refers to.
+    fn hold_objects(&mut self) {
+        let references = volume::references(&self.pod);
+        let hold = |reference| self.node.objects.hold(reference, &self.cell.changed);
+        self.objects = Some(references.iter().map(hold).collect());
+    }
+
+    /// The names that the pod knows once it has these addresses.
+    fn names(&self, ips: &[IpAddr]) -> Names {
+        let network = self.node.fabric.config();
+        let zone = Zone {
+            domain: &network.cluster_domain,
+            dns_ip: network.dns_ip,
+        };
+        Names::of(&facts(&self.node, &self.pod, ips), &zone)
     }
 
     /// Writes the files of all volumes; never twice at a time.
     pub(super) fn set_up_volumes(&mut self) {
-        if !volume::any(&self.pod) {
-            return;
-        }
         if self.mounting {
             self.mount_again = true;
             return;
@@ -141,24 +155,102 @@ impl PodTask {
         self.mounting = true;
         let objects = self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new()));
         self.seen_revisions = revisions(&objects);
+        self.refresh_at = None;
+        let tokens = self.tokens.clone();
         let (node, pod, ips) = (
             self.node.clone(),
             self.pod.clone(),
             self.observed.sandbox.ips().to_vec(),
         );
+        let etc = self.names(&ips).files();
         self.later(async move {
+            let tokens = match tokens.fresh(&node, &pod, volume::tokens(&pod)).await {
+                Ok(tokens) => tokens,
+                Err(error) => return Done::Mounted(Err(format!("MountVolume.SetUp failed: {error}"))),
+            };
+            let places = match volume::place::places(&node, &pod).await {
+                Ok(places) => places,
+                Err(error) => return Done::Mounted(Err(error.to_string())),
+            };
             let work = tokio::task::spawn_blocking(move || {
-                let facts = Facts {
-                    pod: &pod,
-                    pod_ips: &ips,
-                    node_name: &node.identity.name,
-                    host_ip: node.identity.ip,
-                    allocatable: node.identity.capacity,
-                };
-                volume::set_up(&pod_dir(&node, &pod), &facts, &Held(&objects)).map_err(|error| error.to_string())
+                let dir = pod_dir(&node, &pod);
+                let facts = facts(&node, &pod, &ips);
+                volume::set_up_etc(&dir, &etc)
+                    .and_then(|()| volume::set_up(&dir, &facts, &Held(&objects), &tokens, &places))
+                    .map_err(|error| error.to_string())
             });
             Done::Mounted(work.await.unwrap_or_else(|error| Err(error.to_string())))
         });
+    }
+
+    /// Writes files again whose time has come. Returns when that is next.
+    pub(super) fn refresh(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let needed = self.observed.doom.is_none() && matches!(self.observed.sandbox, Sandbox::Ready(_));
+        let due = self.refresh_at.filter(|_| needed)?;
+        if due > now {
+            return Some(due);
+        }
+        self.refresh_at = None;
+        self.set_up_volumes();
+        None
+    }
+
+    /// The pod's own object changed: files may show that, and a configuration may now be good.
+    pub(super) fn pod_changed(&mut self, before: &Pod, now: Timestamp) {
+        self.shape = Shape::of(&self.pod);
+        self.observed
+            .containers
+            .resize_with(self.shape.roles.len(), Seen::default);
+        self.runs.resize_with(self.shape.roles.len(), Run::default);
+        if self.objects.is_some() && before.spec != self.pod.spec {
+            self.hold_objects();
+        }
+        self.compare_images();
+        self.resize(now);
+        let (old, new) = (&before.metadata, &self.pod.metadata);
+        if (&old.labels, &old.annotations) == (&new.labels, &new.annotations) {
+            return;
+        }
+        if self.observed.volumes == Volumes::Ready && volume::shows_facts(&self.pod) {
+            self.set_up_volumes();
+        }
+        self.try_configurations_again();
+    }
+
+    /// A container whose image was replaced starts again from the new one.
+    fn compare_images(&mut self) {
+        let all = spec::containers(&self.pod).zip(self.observed.containers.iter_mut().zip(&self.runs));
+        for (container, (seen, run)) in all {
+            let other = container.image.as_deref().unwrap_or_default() != run.image;
+            if other && seen.is_running() && !seen.changed {
+                seen.changed = true;
+                seen.unhealthy = Some("definition changed".into());
+            }
+        }
+    }
+
+    /// The file of an image was replaced, perhaps: its container starts again with what is there now.
+    pub(super) fn image_files_changed(&mut self) {
+        let node = self.node.clone();
+        let all = spec::containers(&self.pod).zip(self.observed.containers.iter_mut().zip(&self.runs));
+        for (container, (seen, run)) in all {
+            let name = container.image.as_deref().unwrap_or_default();
+            if !name.starts_with("file:") {
+                continue;
+            }
+            if let State::Waiting { reason, .. } = &seen.state
+                && *reason != waiting::CREATING
+            {
+                seen.due = None;
+            }
+            let Some(digest) = run.digest.as_ref().filter(|_| seen.is_running() && !seen.changed) else {
+                continue;
+            };
+            if node.images.resolve(name).is_ok_and(|image| image.digest != *digest) {
+                seen.changed = true;
+                seen.unhealthy = Some("image file changed".into());
+            }
+        }
     }
 
     /// Objects that the pod refers to changed, perhaps: what waits for them is tried again, and files are refreshed.
@@ -176,6 +268,11 @@ impl PodTask {
             Volumes::Mounting | Volumes::Failed { .. } => self.observed.volumes = Volumes::Unmounted,
             Volumes::Unmounted => {}
         }
+        self.try_configurations_again();
+    }
+
+    /// A container whose configuration was not good need not wait for its next attempt.
+    fn try_configurations_again(&mut self) {
         for seen in &mut self.observed.containers {
             if matches!(
                 seen.state,
@@ -200,7 +297,7 @@ impl PodTask {
             seen.restarts += 1;
         }
         (seen.due, seen.stop, seen.unhealthy, seen.crash_message) = (None, None, None, None);
-        (seen.ready, seen.started) = (false, false);
+        (seen.ready, seen.started, seen.changed) = (false, false, false);
         self.report.hold_until = Some(after(now, HOLD));
         let target = LogTarget {
             namespace: self.subject.namespace.clone(),
@@ -210,12 +307,17 @@ impl PodTask {
         };
         let log = self.node.logs.start(&target, seen.restarts);
         let number = run.number + 1;
+        let image = spec::container(&self.pod, index).and_then(|container| container.image.clone());
         *run = Run {
             number,
+            image: image.unwrap_or_default(),
             log: Some(log.clone()),
             ..Run::default()
         };
+        let resources = self.allocate(index);
         let attempt = Attempt {
+            resources,
+            changed: self.cell.changed.clone(),
             node: self.node.clone(),
             pod: self.pod.clone(),
             index,
@@ -289,6 +391,17 @@ impl PodTask {
         self.event(None, true, "DeadlineExceeded", failure.message.clone());
         self.observed.doom = Some(doom);
         self.observed.failure = Some(failure);
+    }
+}
+
+/// What a pod may be told about itself.
+fn facts<'a>(node: &'a Node, pod: &'a Pod, ips: &'a [IpAddr]) -> Facts<'a> {
+    Facts {
+        pod,
+        pod_ips: ips,
+        node_name: &node.identity.name,
+        host_ip: node.identity.ip,
+        allocatable: node.identity.capacity,
     }
 }
 

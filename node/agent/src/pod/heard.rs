@@ -3,10 +3,11 @@
 use super::{Done, PodTask, place};
 use crate::clock::after;
 use crate::hooks;
-use crate::observed::{State, Terminated, Volumes, waiting};
+use crate::observed::{Seen, State, Terminated, Volumes, waiting};
 use crate::probe::{self, Answer, Heard, Purpose, Timing, Verdict, Watch};
 use crate::spec::{self, Role};
 use crate::start::{Failure, Started};
+use crate::termination;
 use coracle_runtime::Exit;
 use jiff::Timestamp;
 use rand::random;
@@ -28,6 +29,7 @@ impl PodTask {
         let now = self.node.clock.now();
         match done {
             Done::Mounted(result) => self.mounted(result, now),
+            Done::Measured { excess, took } => self.measured(excess, took, now),
             Done::Reported { status, result } => self.reported(status, result, now),
             Done::Deleted(result) => self.deleted(result, now),
             Done::Started { index, number, result } if self.is_current(index, number) => match result {
@@ -85,14 +87,17 @@ impl PodTask {
             return;
         }
         match result {
-            Ok(()) => self.observed.volumes = Volumes::Ready,
+            Ok(()) => {
+                self.observed.volumes = Volumes::Ready;
+                self.refresh_at = self.tokens.renew_at();
+            }
             Err(message) => {
                 self.event(None, true, "FailedMount", message);
+                let retry_at = after(now, MOUNT_RETRY);
                 // Files that are there stay as they are when they cannot be brought up to date.
-                if self.observed.volumes != Volumes::Ready {
-                    self.observed.volumes = Volumes::Failed {
-                        retry_at: after(now, MOUNT_RETRY),
-                    };
+                match self.observed.volumes {
+                    Volumes::Ready => self.refresh_at = Some(retry_at),
+                    _ => self.observed.volumes = Volumes::Failed { retry_at },
                 }
             }
         }
@@ -111,6 +116,8 @@ impl PodTask {
         };
         let container = started.container;
         run.container = Some(container.clone());
+        run.message = started.message;
+        run.digest = Some(started.digest);
         let number = run.number;
         if let Some(spec) = spec::container(&self.pod, index) {
             let watch = |purpose: Purpose| Some(Watch::new(purpose, Timing::of(purpose.of(spec)?), now));
@@ -186,9 +193,17 @@ impl PodTask {
         };
         run.container = None;
         run.watches = Vec::new();
-        if let Some(log) = run.log.take() {
+        let log = run.log.take();
+        if let Some(log) = &log {
             log.end();
         }
+        let tail = |lines, bytes| log.as_ref().map(|log| log.tail(lines, bytes)).unwrap_or_default();
+        let message = termination::message(
+            spec::container(&self.pod, index),
+            &exit,
+            run.message.take().as_ref(),
+            tail,
+        );
         let (since, id) = match &seen.state {
             State::Running { since, id } => (*since, id.clone()),
             _ => (now, Arc::default()),
@@ -196,14 +211,22 @@ impl PodTask {
         (seen.ready, seen.started, seen.stop, seen.unhealthy) = (false, false, None, None);
         let due = seen.backoff.after_exit(&limits, since, now);
         seen.due = again.then_some(due);
-        seen.state = State::Terminated(Terminated {
+        let ended = Terminated {
             exit_code: exit.code,
             reason: exit.reason.as_str().to_owned(),
-            message: exit.message.map(cut),
+            message: message.map(cut),
             started_at: since,
             finished_at: now,
             id,
-        });
+        };
+        if std::mem::take(&mut seen.changed) && self.observed.doom.is_none() {
+            // Neither its exit code nor its policy says anything about what it is now.
+            (seen.last, seen.due) = (Some(ended), None);
+            seen.restarts += 1;
+            seen.state = Seen::default().state;
+            return;
+        }
+        seen.state = State::Terminated(ended);
         if again && due > now {
             let delay = seen.backoff.current().as_secs_f64();
             let pod = format!("{}_{}({})", subject.name, subject.namespace, subject.uid);
@@ -254,23 +277,9 @@ impl PodTask {
             return;
         };
         let heard = watch.answer(answer == Answer::Good, now);
-        match (&heard, answer) {
-            (_, Answer::Unsupported(why)) => {
-                // Asking again cannot help, and a probe that cannot be made must neither pass nor restart anything.
-                run.watches.retain(|watch| watch.purpose != purpose);
-                let message = format!("{} probe errored: {why}", purpose.name());
-                self.event(Some(index), true, "Unhealthy", message);
-                return;
-            }
-            (Heard::Counted | Heard::Verdict(_), Answer::Bad(why)) => {
-                self.event(
-                    Some(index),
-                    true,
-                    "Unhealthy",
-                    format!("{} probe failed: {why}", purpose.name()),
-                );
-            }
-            _ => {}
+        if let (Heard::Counted | Heard::Verdict(_), Answer::Bad(why)) = (&heard, answer) {
+            let message = format!("{} probe failed: {why}", purpose.name());
+            self.event(Some(index), true, "Unhealthy", message);
         }
         if let Heard::Verdict(verdict) = heard {
             self.verdict(index, purpose, verdict, now);

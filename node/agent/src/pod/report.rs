@@ -4,8 +4,9 @@
 //! last status has arrived there.
 
 use super::{Done, PodTask, is_starting};
+use crate::cell::Object;
 use crate::clock::after;
-use crate::observed::{Cause, Sandbox, Seen};
+use crate::observed::{Cause, Sandbox, Seen, Volumes};
 use crate::status::{self, Host};
 use crate::status_patch;
 use http::{Request, header};
@@ -31,15 +32,26 @@ impl PodTask {
         if let Some(hold_until) = self.held_back(now) {
             return Some(hold_until);
         }
+        let Some(uid) = self.object_uid() else {
+            if self.is_finished() {
+                // Nobody was told of the pod, so nobody has to be told of its end.
+                self.cell.gone();
+            }
+            return None;
+        };
+        if self.report.uid.as_ref().is_some_and(|told| *told != uid) {
+            self.report.told = None;
+        }
+        self.report.uid = Some(uid.clone());
         let host = Host {
             ip: self.node.identity.ip,
         };
         let told = self.report.told.as_deref();
         let status = status::status(&self.pod, &self.shape, &self.observed, told, &host, now);
         self.observed.phase = status::phase(&self.shape, &self.observed);
-        match status_patch::patch(&self.subject.uid, told, &status) {
+        match status_patch::patch(&uid, told, &status) {
             Some(patch) => self.send_status(Box::new(status), patch),
-            None if self.is_finished() => self.send_deletion(),
+            None if self.is_finished() => self.send_deletion(&uid),
             None => {}
         }
         None
@@ -47,7 +59,8 @@ impl PodTask {
 
     /// A start that is under way is usually over in a moment; its result is told and not its beginning.
     fn held_back(&self, now: Timestamp) -> Option<Timestamp> {
-        let starting = self.observed.containers.iter().any(|seen| is_starting(&seen.state));
+        let starting = self.observed.volumes == Volumes::Mounting
+            || self.observed.containers.iter().any(|seen| is_starting(&seen.state));
         self.report
             .hold_until
             .filter(|until| starting && self.observed.doom.is_none() && *until > now)
@@ -83,13 +96,22 @@ impl PodTask {
         });
     }
 
-    fn send_deletion(&mut self) {
+    /// The uid of the object that is told; none while a static pod has no mirror.
+    fn object_uid(&self) -> Option<String> {
+        match self.cell.object() {
+            Object::Own => Some(self.subject.uid.clone()),
+            Object::NoMirror => None,
+            Object::Mirror(uid) => Some(uid),
+        }
+    }
+
+    fn send_deletion(&mut self, uid: &str) {
         self.report.busy = true;
         let options = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "gracePeriodSeconds": 0,
-            "preconditions": { "uid": self.subject.uid },
+            "preconditions": { "uid": uid },
         });
         let (path, node) = (self.path(), self.node.clone());
         self.later(async move {
@@ -139,7 +161,7 @@ impl PodTask {
     }
 
     fn request_failed(&mut self, error: &kube::Error, now: Timestamp) {
-        if is_about_another(error) {
+        if is_about_another(error) && self.cell.object() == Object::Own {
             // The pod is gone, or another one has its name: the watch will say so.
             self.report.deleted = true;
             return;

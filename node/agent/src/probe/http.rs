@@ -1,6 +1,6 @@
 //! The HTTP probe: a GET that is answered with 200 to 399. Also what an `httpGet` hook does.
 
-use super::{Answer, port};
+use super::{Answer, port, tls};
 use bytes::Bytes;
 use coracle_net::Fabric;
 use http::{Request, header};
@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use std::net::{IpAddr, SocketAddr};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How much of an unhappy answer is read for the event.
 const MAX_BODY_BYTES: usize = 10 << 10;
@@ -27,24 +28,34 @@ async fn attempt(
     container: &Container,
     action: &HTTPGetAction,
 ) -> Result<u16, Answer> {
-    if action.scheme.as_deref() == Some("HTTPS") {
-        return Err(Answer::Unsupported(
-            "HTTPS probes are not available on this node yet; use scheme HTTP".to_owned(),
-        ));
-    }
+    let https = action.scheme.as_deref() == Some("HTTPS");
     let port = port(container, &action.port)
         .ok_or_else(|| Answer::Bad(format!("the container has no port {:?}", action.port)))?;
     let address = SocketAddr::new(pod_ip, port);
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let url = format!("http://{address}{slash}{path}");
+    let scheme = if https { "https" } else { "http" };
+    let url = format!("{scheme}://{address}{slash}{path}");
     let bad = |error: &dyn std::fmt::Display| Answer::Bad(format!("Get {url:?}: {error}"));
 
     let request = request(action, address, &format!("{slash}{path}")).map_err(|error| bad(&error))?;
     let stream = fabric.dial_pod(pod_ip, address).await.map_err(|error| bad(&error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| bad(&error))?;
+    let exchange = match https {
+        true => {
+            let stream = tls::connect(pod_ip, stream).await.map_err(|error| bad(&error))?;
+            exchange(stream, request).await
+        }
+        false => exchange(stream, request).await,
+    };
+    exchange.map_err(|error| bad(&error))
+}
+
+/// Sends a request over a connection of its own, and returns the status of the answer.
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<u16, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
@@ -57,8 +68,8 @@ async fn attempt(
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
-        status = &mut exchange => status.map_err(|error| bad(&error)),
-        _ = &mut connection => exchange.await.map_err(|error| bad(&error)),
+        status = &mut exchange => status,
+        _ = &mut connection => exchange.await,
     }
 }
 
@@ -79,4 +90,58 @@ fn request(action: &HTTPGetAction, address: SocketAddr, path: &str) -> Result<Re
         request = request.header(own.name.as_str(), own.value.as_str());
     }
     request.body(Empty::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_net::{FabricConfig, PodIdentity};
+    use serde_json::json;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+    /// A server in a pod, with a certificate that nobody has signed.
+    fn acceptor() -> TlsAcceptor {
+        let made = rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    #[tokio::test]
+    async fn a_probe_over_tls_takes_any_certificate_and_needs_one() {
+        let fabric = Fabric::new(FabricConfig::default());
+        let identity = PodIdentity {
+            namespace: "ns".into(),
+            name: "p".into(),
+            uid: "u".into(),
+        };
+        let ip: IpAddr = [10, 244, 0, 9].into();
+        let pod = fabric.add_pod(identity, vec![ip]).unwrap();
+        let listener = pod.bind(SocketAddr::new(ip, 8443)).unwrap();
+        listener.listen(8).unwrap();
+        let server = tokio::spawn(async move {
+            let stream = listener.accept_stream().await.unwrap();
+            let mut stream = acceptor().accept(stream).await.unwrap();
+            let mut head = [0; 64];
+            let read = stream.read(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&head[..read]).into_owned()
+        });
+        let action = |scheme: &str| -> HTTPGetAction {
+            serde_json::from_value(json!({"port": 8443, "path": "/well", "scheme": scheme})).unwrap()
+        };
+        let container = Container::default();
+        assert_eq!(get(&fabric, ip, &container, &action("HTTPS")).await, Answer::Good);
+        assert!(server.await.unwrap().starts_with("GET /well HTTP/1.1"));
+    }
 }

@@ -81,13 +81,15 @@ fn count(dir: &Path) -> usize {
         .sum()
 }
 
+/// Makes a link.
 #[cfg(unix)]
-fn symlink(original: &Path, link: &Path) -> io::Result<()> {
+pub fn symlink(original: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(original, link)
 }
 
+/// Makes a link.
 #[cfg(windows)]
-fn symlink(original: &Path, link: &Path) -> io::Result<()> {
+pub fn symlink(original: &Path, link: &Path) -> io::Result<()> {
     let target = link.parent().unwrap_or(Path::new("")).join(original);
     if target.is_dir() {
         std::os::windows::fs::symlink_dir(original, link)

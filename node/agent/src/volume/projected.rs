@@ -1,4 +1,4 @@
-//! Volumes made of objects and of facts: configMap, secret, downwardAPI, and projected, which joins several of them.
+//! Volumes made of objects, facts and tokens: configMap, secret, downwardAPI, and projected, which joins several of them.
 //!
 //! Pure: what a volume refers to is looked up in values that the caller brings.
 
@@ -6,6 +6,7 @@ use super::{Files, VolumeError};
 use crate::env::Lookup;
 use crate::fields::Facts;
 use crate::objects::Kind;
+use crate::token::{Book, Wanted};
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
 use std::path::{Component, Path};
 
@@ -21,8 +22,13 @@ struct Source<'a> {
 enum Part<'a> {
     Object(Source<'a>),
     Facts(&'a [DownwardAPIVolumeFile]),
+    /// A token of the pod's service account, and its file.
+    Token(Wanted, &'a str),
     Unsupported,
 }
+
+/// How long a token is good where the volume does not say: an hour.
+const TOKEN_SECONDS: i64 = 3600;
 
 fn parts(volume: &Volume) -> Vec<Part<'_>> {
     if let Some(source) = &volume.config_map {
@@ -43,6 +49,13 @@ fn parts(volume: &Volume) -> Vec<Part<'_>> {
     if volume.empty_dir.is_some() {
         return Vec::new();
     }
+    if volume.persistent_volume_claim.is_some()
+        || volume.ephemeral.is_some()
+        || volume.host_path.is_some()
+        || volume.image.is_some()
+    {
+        return Vec::new();
+    }
     let Some(projected) = &volume.projected else {
         return vec![Part::Unsupported];
     };
@@ -55,6 +68,12 @@ fn parts(volume: &Volume) -> Vec<Part<'_>> {
                 object(Kind::Secret, &source.name, source.items.as_deref(), source.optional)
             } else if let Some(source) = &source.downward_api {
                 Part::Facts(source.items.as_deref().unwrap_or_default())
+            } else if let Some(source) = &source.service_account_token {
+                let wanted = Wanted {
+                    audience: source.audience.clone().unwrap_or_default(),
+                    seconds: source.expiration_seconds.unwrap_or(TOKEN_SECONDS),
+                };
+                Part::Token(wanted, &source.path)
             } else {
                 Part::Unsupported
             }
@@ -75,21 +94,41 @@ fn object<'a>(kind: Kind, name: &'a str, items: Option<&'a [KeyToPath]>, optiona
 pub fn references(volume: &Volume) -> Vec<(Kind, &str)> {
     let objects = parts(volume).into_iter().filter_map(|part| match part {
         Part::Object(source) => Some((source.kind, source.name)),
-        Part::Facts(_) | Part::Unsupported => None,
+        Part::Facts(_) | Part::Token(..) | Part::Unsupported => None,
     });
     objects.collect()
+}
+
+/// The tokens that a volume has.
+pub fn tokens(volume: &Volume) -> Vec<Wanted> {
+    let tokens = parts(volume).into_iter().filter_map(|part| match part {
+        Part::Token(wanted, _) => Some(wanted),
+        Part::Object(_) | Part::Facts(_) | Part::Unsupported => None,
+    });
+    tokens.collect()
+}
+
+/// Whether a volume shows what may change about the pod itself.
+pub fn shows_facts(volume: &Volume) -> bool {
+    parts(volume).iter().any(|part| matches!(part, Part::Facts(_)))
 }
 
 /// All files of a volume.
 ///
 /// # Errors
 /// When something that is not optional is missing, or the volume is of another kind.
-pub fn files(volume: &Volume, facts: &Facts<'_>, lookup: &impl Lookup) -> Result<Files, VolumeError> {
+pub fn files(volume: &Volume, facts: &Facts<'_>, lookup: &impl Lookup, tokens: &Book) -> Result<Files, VolumeError> {
     let mut files = Files::new();
     for part in parts(volume) {
         match part {
             Part::Object(source) => add_object(&mut files, volume, &source, lookup)?,
             Part::Facts(items) => add_facts(&mut files, volume, items, facts)?,
+            Part::Token(wanted, path) => {
+                let token = tokens.get(&wanted).ok_or_else(|| VolumeError::NoToken {
+                    volume: volume.name.clone(),
+                })?;
+                files.insert(path.to_owned(), token.as_bytes().to_vec());
+            }
             Part::Unsupported => {
                 return Err(VolumeError::Unsupported {
                     volume: volume.name.clone(),

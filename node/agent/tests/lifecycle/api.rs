@@ -33,6 +33,8 @@ struct State {
     patches: Vec<Value>,
     /// Every body of a deletion.
     deletions: Vec<Value>,
+    /// Every request for a token.
+    tokens: Vec<Value>,
 }
 
 struct Watch {
@@ -67,6 +69,21 @@ impl Api {
         state.tell(collection, if known.is_some() { "MODIFIED" } else { "ADDED" }, &object);
         self.0.revision.send_replace(revision);
         object
+    }
+
+    /// Changes an object in one step, so that nothing that is written meanwhile is lost.
+    pub fn change(&self, collection: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.0.state.lock();
+        let revision = self.0.revision.borrow().wrapping_add(1);
+        let object = state
+            .objects
+            .get_mut(&(collection.to_owned(), name.to_owned()))
+            .unwrap();
+        change(object);
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        let object = object.clone();
+        state.tell(collection, "MODIFIED", &object);
+        self.0.revision.send_replace(revision);
     }
 
     pub fn remove(&self, collection: &str, name: &str) {
@@ -147,7 +164,11 @@ impl Api {
         let query = parts.uri.query().unwrap_or_default();
         match parts.method {
             Method::GET if query.contains("watch=true") => self.watch(&path, query),
-            Method::GET => self.list(&path, query),
+            Method::GET => match path.rsplit_once('/').and_then(|(parent, name)| self.get(parent, name)) {
+                Some(object) => json_response(200, &object),
+                None => self.list(&path, query),
+            },
+            Method::POST if path.ends_with("/token") => json_response(201, &self.issue(body)),
             Method::POST => json_response(201, &self.create(&path, body)),
             Method::PATCH => self.patch(&path, &body),
             Method::DELETE => self.delete(&path, body),
@@ -195,6 +216,22 @@ impl Api {
         json_response(200, &json!({"metadata": {"resourceVersion": revision}, "items": items}))
     }
 
+    /// The next token of any account: good for a moment, so that it has to be renewed.
+    fn issue(&self, mut request: Value) -> Value {
+        let mut state = self.0.state.lock();
+        state.tokens.push(request["spec"].clone());
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1500);
+        let token = format!("token {}", state.tokens.len());
+        request["status"] = json!({"token": token, "expirationTimestamp": end.to_string()});
+        self.0.revision.send_modify(|revision| *revision += 1);
+        request
+    }
+
+    /// What was wanted of every token, in order.
+    pub fn tokens(&self) -> Vec<Value> {
+        self.0.state.lock().tokens.clone()
+    }
+
     fn create(&self, path: &str, mut object: Value) -> Value {
         object["metadata"]["uid"] = format!("uid-of-{}", object["metadata"]["name"].as_str().unwrap()).into();
         self.put(path, object)
@@ -203,7 +240,7 @@ impl Api {
     fn patch(&self, path: &str, patch: &Value) -> Response<Body> {
         let (path, status_only) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
         let (collection, name) = path.rsplit_once('/').unwrap();
-        let Some(mut object) = self.get(collection, name) else {
+        let Some(object) = self.get(collection, name) else {
             return json_response(404, &failure(404));
         };
         if let Some(uid) = patch["metadata"]["uid"].as_str()
@@ -213,19 +250,23 @@ impl Api {
         }
         if status_only {
             self.0.state.lock().patches.push(patch.clone());
-            if !object["status"].is_object() {
-                object["status"] = json!({});
-            }
-            merge_status(
-                object["status"].as_object_mut().unwrap(),
-                patch["status"].as_object().unwrap(),
-            );
-        } else {
-            for (key, value) in patch.as_object().unwrap() {
-                object[key] = value.clone();
-            }
         }
-        json_response(200, &self.put(collection, object))
+        self.change(collection, name, |object| {
+            if status_only {
+                if !object["status"].is_object() {
+                    object["status"] = json!({});
+                }
+                merge_status(
+                    object["status"].as_object_mut().unwrap(),
+                    patch["status"].as_object().unwrap(),
+                );
+            } else {
+                for (key, value) in patch.as_object().unwrap() {
+                    object[key] = value.clone();
+                }
+            }
+        });
+        json_response(200, &self.get(collection, name).unwrap_or(object))
     }
 
     fn delete(&self, path: &str, options: Value) -> Response<Body> {
@@ -274,6 +315,9 @@ fn merge_status(status: &mut Map<String, Value>, patch: &Map<String, Value>) {
                 let conditions = status.entry(key).or_insert_with(|| json!([])).as_array_mut().unwrap();
                 for condition in changed {
                     conditions.retain(|old| old["type"] != condition["type"]);
+                    if condition["$patch"] == "delete" {
+                        continue;
+                    }
                     let mut condition = condition.clone();
                     condition.as_object_mut().unwrap().retain(|_, value| !value.is_null());
                     conditions.push(condition);

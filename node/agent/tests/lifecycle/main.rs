@@ -10,10 +10,11 @@
 )]
 
 mod api;
+mod rows;
 
 use api::Api;
 use coracle_agent::{Agent, AgentHandle, BackoffLimits, Config, LogError, LogOptions};
-use coracle_images::ImageStore;
+use coracle_images::{ImageConfig, ImageStore};
 use coracle_net::{Fabric, FabricConfig};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use futures::StreamExt;
@@ -36,6 +37,7 @@ fn runtime() -> Runtime {
             Runtime::new(RuntimeConfig {
                 cache_dir,
                 worker_threads: 2,
+                trusted_pem: None,
             })
             .unwrap()
         })
@@ -70,8 +72,24 @@ impl Node {
         self.task.await.unwrap();
     }
 
+    /// Puts the guest `probe` into the node's store, which does what its arguments say.
+    fn load_probe(&self, dir: &tempfile::TempDir) {
+        let store = ImageStore::open(dir.path().join("images")).unwrap();
+        let config = ImageConfig {
+            entrypoint: vec!["probe".to_owned()],
+            ..ImageConfig::default()
+        };
+        store
+            .load("probe", coracle_fixtures::component("probe").unwrap(), &config)
+            .unwrap();
+    }
+
     async fn logs(&self, pod: &str, options: LogOptions) -> Result<String, LogError> {
-        let mut stream = self.handle.logs("ns", pod, "", "c", &options).await?;
+        self.logs_of(pod, "c", options).await
+    }
+
+    async fn logs_of(&self, pod: &str, container: &str, options: LogOptions) -> Result<String, LogError> {
+        let mut stream = self.handle.logs("ns", pod, "", container, &options).await?;
         let mut all = Vec::new();
         while let Some(bytes) = stream.next().await {
             all.extend_from_slice(&bytes.unwrap());
@@ -377,5 +395,34 @@ async fn pods_run_again_in_a_new_process() {
         .unwrap()
         .contains("listening")
     );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_bound_to_its_pod_and_renewed_before_its_end() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, &dir);
+    let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3607, "audience": "vault"}});
+    create(
+        &api,
+        "robot",
+        json!({"serviceAccountName": "robot", "volumes": [{"name": "v", "projected": {"sources": [source]}}],
+               "containers": [{"name": "c", "image": "hello", "volumeMounts": [{"name": "v", "mountPath": "/access"}]}]}),
+    );
+    pod_until(&api, "robot", "the pod to run", is_ready).await;
+    // The third is asked for when the second has been written.
+    api.until("two renewals", |api| (api.tokens().len() >= 3).then_some(()))
+        .await;
+    let asked = &api.tokens()[0];
+    assert_eq!(
+        asked["boundObjectRef"],
+        json!({"apiVersion": "v1", "kind": "Pod", "name": "robot", "uid": "uid-robot"})
+    );
+    assert_eq!(
+        (&asked["expirationSeconds"], &asked["audiences"]),
+        (&json!(3607), &json!(["vault"]))
+    );
+    let token = std::fs::read_to_string(dir.path().join("pods/n1/uid-robot/volumes/v/token")).unwrap();
+    assert!(token.starts_with("token ") && token != "token 1", "{token}");
     node.stop().await;
 }

@@ -1,7 +1,7 @@
 //! Requests that a guest makes through `wasi:http/outgoing-handler`.
 //!
 //! The name is looked up and the connection made as the guest's own sockets would: services, pods and the pod's loopback are
-//! there, the host is not. TLS is not spoken; a request for `https` says so instead of going out in the clear.
+//! there, the host is not. For `https` the host speaks TLS, and never goes out in the clear instead.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -18,10 +18,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::tls::Trust;
 use crate::limits::{HTTP_OUTGOING, HTTP_OUTGOING_TIMEOUT};
 
 /// What is left to do for a response: to drive its connection.
@@ -31,13 +33,16 @@ type Rest = Box<dyn Future<Output = Result<(), Error>> + Send>;
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     net: Arc<PodNet>,
+    /// By what servers are known; none where no authority was named.
+    trust: Option<Trust>,
     slots: Arc<Semaphore>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<PodNet>) -> Self {
+    pub(crate) fn new(net: Arc<PodNet>, trust: Option<Trust>) -> Self {
         Self {
             net,
+            trust,
             slots: Arc::new(Semaphore::new(HTTP_OUTGOING)),
         }
     }
@@ -55,11 +60,11 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _transmitted: Rest,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest), Error>> + Send> {
-        let Self { net, slots } = self.clone();
+        let Self { net, trust, slots } = self.clone();
         Box::new(async move {
             // At the limit the guest is told, rather than left to hang behind its own requests.
             let slot = slots.try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-            send(net, slot, request, Patience::of(options.unwrap_or_default())).await
+            send(net, trust, slot, request, Patience::of(options.unwrap_or_default())).await
         })
     }
 }
@@ -85,23 +90,22 @@ impl Patience {
 
 async fn send(
     net: Arc<PodNet>,
+    trust: Option<Trust>,
     slot: OwnedSemaphorePermit,
     mut request: Request<WasiBody>,
     patience: Patience,
 ) -> Result<(Response<WasiBody>, Rest), Error> {
-    if request.uri().scheme() == Some(&Scheme::HTTPS) {
-        let why = "Coracle's outgoing requests do not speak TLS yet; use http:// inside the cluster";
-        return Err(Error::InternalError(Some(why.into())));
-    }
+    let https = request.uri().scheme() == Some(&Scheme::HTTPS);
     let authority = request.uri().authority().cloned().ok_or(Error::HttpRequestUriInvalid)?;
-    let conn = timeout(patience.connect, connect(&net, &authority))
+    let open = open(&net, trust.filter(|_| https), https, &authority);
+    let stream = timeout(patience.connect, open)
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
     // A server wants the path alone; the rest is in the Host header.
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
 
-    let (mut sender, connection) = http1::handshake(TokioIo::new(Stream::from(conn))).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // The connection moves bytes for the request while we wait for the answer, and for its body afterwards.
     let driver = tokio::spawn(connection);
     let rest = AbortOnDrop(driver.abort_handle());
@@ -128,10 +132,32 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Tries the addresses of a name in turn, as `std` does.
-async fn connect(net: &Arc<PodNet>, authority: &Authority) -> Result<Conn, Error> {
-    let port = authority.port_u16().unwrap_or(80);
+/// A way for bytes, in the clear or not.
+trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for S {}
+
+/// Connects to a server, and when that is wanted makes sure that it is the one.
+async fn open(
+    net: &Arc<PodNet>,
+    trust: Option<Trust>,
+    https: bool,
+    authority: &Authority,
+) -> Result<Box<dyn Bytestream>, Error> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+    if https && trust.is_none() {
+        let why = "this node was told no authority by which it could know a TLS server";
+        return Err(Error::InternalError(Some(why.into())));
+    }
+    let stream = Stream::from(connect(net, host, port).await?);
+    match trust {
+        Some(trust) => Ok(Box::new(trust.connect(host, stream).await?)),
+        None => Ok(Box::new(stream)),
+    }
+}
+
+/// Tries the addresses of a name in turn, as `std` does.
+async fn connect(net: &Arc<PodNet>, host: &str, port: u16) -> Result<Conn, Error> {
     let addresses = match host.parse::<IpAddr>() {
         Ok(ip) => vec![ip],
         Err(_) => net.resolve(host).await.map_err(error)?,

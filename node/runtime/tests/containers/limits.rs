@@ -71,6 +71,30 @@ async fn a_cpu_limit_is_held() {
     // One period's quota and one tick may be ahead; a busy machine can only lower it.
     let most = start.elapsed().mul_f64(0.2) + Duration::from_millis(40);
     assert!(used > Duration::ZERO && used <= most, "{used:?} of {most:?}");
+    let waits = spinner.container.throttling();
+    assert!(waits.throttled_nanos > 0 && waits.throttled_periods > 0, "{waits:?}");
+    assert!(waits.throttled_periods <= waits.periods, "{waits:?}");
+}
+
+#[tokio::test]
+async fn limits_change_while_a_guest_runs() {
+    let world = World::new();
+    let pod = world.pod("resized");
+    let hog = world
+        .run_with(&pod, "probe", &["sleep"], |spec| {
+            spec.memory_limit_bytes = Some(64 << 20)
+        })
+        .await;
+    assert_eq!(
+        hog.container.throttling().periods,
+        0,
+        "nothing is counted without a limit"
+    );
+    let held = hog.container.usage().memory_bytes;
+    let refused = hog.container.resize(Some(held - 1), Some(100)).unwrap_err();
+    assert_eq!((refused.limit_bytes, refused.used_bytes), (held - 1, held));
+    hog.container.resize(Some(held), None).unwrap();
+    hog.container.resize(None, None).unwrap();
 }
 
 #[tokio::test]

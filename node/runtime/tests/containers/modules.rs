@@ -50,6 +50,7 @@ async fn code_is_compiled_once_and_kept_on_disk() {
     let config = RuntimeConfig {
         cache_dir: cache.path().join("code"),
         worker_threads: 1,
+        trusted_pem: None,
     };
     let files = || std::fs::read_dir(cache.path().join("code")).unwrap().count();
     let wasm = Bytes::from_static(coracle_fixtures::component("web").unwrap());

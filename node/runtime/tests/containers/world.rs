@@ -36,6 +36,7 @@ pub fn runtime(worker_threads: usize) -> Runtime {
     Runtime::new(RuntimeConfig {
         cache_dir: CACHE.path().to_owned(),
         worker_threads,
+        trusted_pem: None,
     })
     .unwrap()
 }
