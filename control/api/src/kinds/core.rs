@@ -6,7 +6,6 @@ use crate::{defaults, prepare, table, validate};
 const GET: &[&str] = &["get"];
 const CONNECT: &[&str] = &["create", "get"];
 const UPDATE: &[&str] = &["update"];
-const CHANGE: &[&str] = &["get", "patch", "update"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 fn row(kind: &'static str, plural: &'static str, go_type: &'static str) -> Kind {

@@ -85,7 +85,7 @@ pub(super) fn find(
 }
 
 fn read(shown: &Kind, stored: &Arc<Kind>, record: &Arc<Record>) -> Result<Value, String> {
-    let record = custom::present(stored, record).map_err(|error| error.message)?;
+    let record = custom::present_here(stored, record).map_err(|error| error.message)?;
     let mut value = document::tree(&record).map_err(|error| error.message)?;
     if let Some(conversion) = shown.conversion {
         (conversion.from_stored)(&mut value);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use coracle_api::status::ApiError;
 use coracle_api::{object, table};
-use coracle_store::{Event, EventKind, Record, Watch};
+use coracle_store::{Event, EventKind, Record, Revision, Watch};
 use futures::future::BoxFuture;
 use futures::stream::{self, Stream};
 use serde_json::{Value, json};
@@ -43,6 +43,24 @@ pub(crate) enum Shown {
     Stored(Change),
     /// The object as it was before it left the selection, with the revision of the change.
     Left,
+}
+
+/// How an event concerns a watcher.
+enum Concern<'a> {
+    /// As a change of the object that was stored.
+    Stored(Change, &'a Arc<Event>),
+    /// As the end of the object that was there before, at a revision.
+    Left(&'a Arc<Record>, Revision),
+}
+
+impl Concern<'_> {
+    /// The object that is shown.
+    fn record(&self) -> &Arc<Record> {
+        match self {
+            Self::Stored(_, event) => &event.record,
+            Self::Left(previous, _) => previous,
+        }
+    }
 }
 
 /// Decides what a watcher with a selection is shown; `was` and `is` say whether the object before and after the event
@@ -223,13 +241,14 @@ impl Served {
         if let Some(record) = self.initial.pop_front() {
             return Some(self.stored(Change::Added, &record, None));
         }
-        // What ends the initial events comes before the events after them.
-        if self.initial_end.is_some() {
+        // What ends the initial events comes before the events after them. Custom kinds may wait for a conversion, and what
+        // is there already is not held back for that.
+        if self.initial_end.is_some() || self.kind.custom.is_some() {
             return None;
         }
         while let Some(event) = self.watch.next_taken() {
-            if let Some(frame) = self.event(&event) {
-                return Some(frame);
+            if let Some(concern) = self.concern(&event) {
+                return Some(self.told(&concern, &concern.record().clone()));
             }
         }
         None
@@ -247,28 +266,41 @@ impl Served {
 
     /// What is sent of an event, if it concerns the watcher.
     async fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, ApiError> {
+        let Some(concern) = self.concern(event) else {
+            return Ok(None);
+        };
+        let record = custom::present_one(&self.core, &self.kind, concern.record().clone()).await?;
+        Ok(Some(self.told(&concern, &record)))
+    }
+
+    /// How an event concerns the watcher.
+    fn concern<'a>(&self, event: &'a Arc<Event>) -> Option<Concern<'a>> {
         let all = self.options.wants_all();
         let is = all || matches(&self.kind, &event.record, &self.options);
         let was = event
             .previous
             .as_ref()
             .is_some_and(|previous| all || matches(&self.kind, previous, &self.options));
-        let (change, record) = match (shown(event.kind, was, is), event.previous.as_ref()) {
-            (Some(Shown::Stored(change)), _) => (change, &event.record),
-            (Some(Shown::Left), Some(previous)) => {
-                let previous = custom::present_one(&self.core, &self.kind, previous.clone()).await?;
-                let mut value = self.read(&previous).unwrap_or_default();
-                object::set_resource_version(&mut value, &event.revision.to_string());
-                return Ok(Some(self.tree(Change::Deleted, &value)));
-            }
-            _ => return Ok(None),
-        };
-        let custom = self.kind.custom.as_ref();
-        if custom.is_none_or(|custom| custom.is_current(record.revision)) {
-            return Ok(Some(self.stored(change, record, Some(event))));
+        match (shown(event.kind, was, is), event.previous.as_ref()) {
+            (Some(Shown::Stored(change)), _) => Some(Concern::Stored(change, event)),
+            (Some(Shown::Left), Some(previous)) => Some(Concern::Left(previous, event.revision)),
+            _ => None,
         }
-        let record = custom::present_one(&self.core, &self.kind, record.clone()).await?;
-        Ok(Some(self.stored(change, &record, None)))
+    }
+
+    /// The frame of an event, with its record in the version that is watched.
+    fn told(&mut self, concern: &Concern<'_>, record: &Arc<Record>) -> Bytes {
+        match concern {
+            Concern::Stored(change, event) => {
+                let unchanged = Arc::ptr_eq(record, &event.record);
+                self.stored(*change, record, unchanged.then_some(*event))
+            }
+            Concern::Left(_, revision) => {
+                let mut value = self.read(record).unwrap_or_default();
+                object::set_resource_version(&mut value, &revision.to_string());
+                self.tree(Change::Deleted, &value)
+            }
+        }
     }
 
     /// A record in the version that is watched, with the event whose bytes these are.

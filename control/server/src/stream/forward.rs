@@ -55,7 +55,7 @@ impl Target {
 /// Answers `pods/NAME/portforward`.
 pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) -> Result<Answer, ApiError> {
     target::may_connect(call)?;
-    let target = self::target(call, scope, name)?;
+    let target = self::target(call, scope, name).await?;
     let stop = call.core.closing.child_token();
     match upgrade::wanted(&call.parts.headers) {
         Some(Wanted::Spdy) => spdy(call, target, stop),
@@ -64,7 +64,7 @@ pub(crate) async fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str) ->
     }
 }
 
-fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiError> {
+async fn target(call: &Call<'_>, scope: Scope<'_>, name: &str) -> Result<Target, ApiError> {
     let pod = document::tree(&*scope.record(name).await?)?;
     Ok(Target {
         nodes: call.core.nodes.clone(),

@@ -42,15 +42,20 @@ pub(crate) async fn exec(call: &mut Call<'_>, scope: Scope<'_>, name: &str) -> R
             "you must specify at least one command for the container",
         ));
     }
-    answer(call, scope, name, Some(command))
+    answer(call, scope, name, Some(command)).await
 }
 
 /// Answers `pods/NAME/attach`.
 pub(crate) async fn attach(call: &mut Call<'_>, scope: Scope<'_>, name: &str) -> Result<Answer, ApiError> {
-    answer(call, scope, name, None)
+    answer(call, scope, name, None).await
 }
 
-fn answer(call: &mut Call<'_>, scope: Scope<'_>, name: &str, command: Option<Vec<String>>) -> Result<Answer, ApiError> {
+async fn answer(
+    call: &mut Call<'_>,
+    scope: Scope<'_>,
+    name: &str,
+    command: Option<Vec<String>>,
+) -> Result<Answer, ApiError> {
     target::may_connect(call)?;
     let pod = document::tree(&*scope.record(name).await?)?;
     let container = logs::choose(&pod, call.query.get("container"))?;

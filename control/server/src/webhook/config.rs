@@ -133,7 +133,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    fn of(client: &Value) -> Self {
+    pub(super) fn of(client: &Value) -> Self {
         if let Some(url) = object::get(client, "url").and_then(Value::as_str) {
             return Self::Url(url.to_owned());
         }

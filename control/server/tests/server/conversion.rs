@@ -189,15 +189,13 @@ async fn a_watch_shows_the_version_that_is_watched() {
         (&shown["apiVersion"], &shown["spec"]["height"]),
         (&json!("sea.example.com/v2"), &json!(2))
     );
+    let (watched, written) = (sails("v2"), format!("{}/a", sails("v1")));
+    let wider = json!([{"op": "replace", "path": "/spec/size", "value": "7x2"}]);
     let (changed, _) = tokio::join!(
-        world.until(&sails("v2"), "a", |kind, _| kind == "MODIFIED"),
-        world.ok(
-            Method::PATCH,
-            &format!("{}/a", sails("v1")),
-            json!([{"op": "replace", "path": "/spec/size", "value": "7x2"}])
-        ),
+        world.until(&watched, "a", |_, sail| sail["spec"]["width"] == 7),
+        world.ok(Method::PATCH, &written, wider),
     );
-    assert_eq!(changed["spec"]["width"], 7);
+    assert_eq!(changed["apiVersion"], "sea.example.com/v2");
 }
 
 #[tokio::test]
