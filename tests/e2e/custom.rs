@@ -113,7 +113,11 @@ async fn run_controller(client: Client) {
             |_, _, _| Action::requeue(Duration::from_millis(100)),
             Arc::new(harbour),
         )
-        .for_each(|_| async {})
+        .for_each(|done| async move {
+            if let Err(error) = done {
+                println!("not reconciled: {error}");
+            }
+        })
         .await;
 }
 

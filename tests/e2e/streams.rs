@@ -51,7 +51,7 @@ async fn kubectl_exec_runs_programs_in_the_container() {
     };
     assert_eq!(run(&["cat", "/etc/texts/greeting"]).await, "hello from a file\n");
     assert!(run(&["env"]).await.contains("GREETING=Hi\n"));
-    assert_eq!(run(&["ls", "/"]).await, "etc\nscratch\n");
+    assert_eq!(run(&["ls", "/"]).await, "dev\netc\nscratch\nvar\n");
     assert!(run(&["ls", "/etc/texts"]).await.contains("greeting"));
     let script = "echo one > /scratch/f; echo two >> /scratch/f; cat /scratch/f | wc -l; test -f /nowhere || echo missing $GREETING";
     assert_eq!(run(&["sh", "-c", script]).await, "2\nmissing Hi\n");

@@ -48,6 +48,11 @@ mod tests {
         assert!(table.len() > 600);
         for kind in Kinds::builtin().iter() {
             let name = openapi_schema_name(kind.go_type);
+            // What is made on reading has no stored form, and no facts about one.
+            if name.is_empty() {
+                assert!(kind.is_made_on_reading(), "{}", kind.kind);
+                continue;
+            }
             assert!(text(&name, "").is_some(), "{name}");
             let Some(spec) = fields::go_type(kind.go_type).and_then(|kind| kind.field("spec")) else {
                 continue;

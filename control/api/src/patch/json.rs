@@ -1,7 +1,7 @@
 //! JSON patch, RFC 6902, by the crate `json-patch`, with Kubernetes' limit and errors.
 
 use crate::status::ApiError;
-use json_patch::{Patch, PatchErrorKind};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,20 +49,36 @@ fn patched(document: &Value, patch: &Value) -> Result<Value, Failure> {
     let operations =
         Patch::deserialize(patch).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     let mut patched = document.clone();
-    json_patch::patch(&mut patched, &operations).map_err(|error| {
-        let path = error.path.as_str();
-        let tested = matches!(error.kind, PatchErrorKind::TestFailed);
-        let words = match error.kind {
-            PatchErrorKind::TestFailed => format!("testing value {path} failed"),
-            kind => format!("operation {} on path {path:?} failed: {kind}", error.operation),
-        };
-        let words = format!("the server rejected our request due to an error in our request: {words}");
-        Failure {
-            error: ApiError::unprocessable(words),
-            tested,
+    for (at, operation) in operations.iter().enumerate() {
+        if expects_nothing(operation, &patched) {
+            continue;
         }
-    })?;
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|error| failure(at, error))?;
+    }
     Ok(patched)
+}
+
+/// Whether this is a test for null of what is not there. Kubernetes lets it pass, and clients rely on it: so they say that
+/// an object has no finalizers yet.
+fn expects_nothing(operation: &PatchOperation, document: &Value) -> bool {
+    match operation {
+        PatchOperation::Test(test) => test.value.is_null() && document.pointer(test.path.as_str()).is_none(),
+        _ => false,
+    }
+}
+
+fn failure(at: usize, error: json_patch::PatchError) -> Failure {
+    let path = error.path.as_str();
+    let tested = matches!(error.kind, PatchErrorKind::TestFailed);
+    let words = match error.kind {
+        PatchErrorKind::TestFailed => format!("testing value {path} failed"),
+        kind => format!("operation {at} on path {path:?} failed: {kind}"),
+    };
+    let words = format!("the server rejected our request due to an error in our request: {words}");
+    Failure {
+        error: ApiError::unprocessable(words),
+        tested,
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +99,15 @@ mod tests {
         ]);
         let wanted = json!({"spec": {"replicas": 3, "list": ["a", "b", "c"]}, "metadata": {"labels": {"a~/b": "1"}}, "copied": "1"});
         assert_eq!(super::json(&document, &patch).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_not_there_is_null() {
+        let document = json!({"a": 1});
+        let patch = json!([{"op": "test", "path": "/b/c", "value": null}, {"op": "add", "path": "/b", "value": []}]);
+        assert_eq!(super::json(&document, &patch).unwrap(), json!({"a": 1, "b": []}));
+        let patch = json!([{"op": "test", "path": "/a", "value": null}]);
+        assert_eq!(super::json_where_tested(&document, &patch).unwrap(), None);
     }
 
     #[test]

@@ -328,7 +328,7 @@ async fn lists_of_custom_kinds_merge_as_their_schema_says() {
     assert_eq!(code, 200, "{both}");
     let names = |object: &Value| -> Vec<String> {
         let members = object["spec"]["members"].as_array().unwrap().iter();
-        members
+        let mut names: Vec<String> = members
             .map(|member| {
                 format!(
                     "{}/{}",
@@ -336,7 +336,9 @@ async fn lists_of_custom_kinds_merge_as_their_schema_says() {
                     member["watch"].as_str().unwrap()
                 )
             })
-            .collect()
+            .collect();
+        names.sort();
+        names
     };
     assert_eq!(names(&both), ["ann/day", "ann/night", "bob/day"]);
     let mut ports: Vec<&str> = both["spec"]["ports"]

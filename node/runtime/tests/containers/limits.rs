@@ -81,10 +81,9 @@ async fn limits_change_while_a_guest_runs() {
     let world = World::new();
     let pod = world.pod("resized");
     let hog = world
-        .run_with(&pod, "probe", &["sleep"], |spec| {
-            spec.memory_limit_bytes = Some(64 << 20)
-        })
+        .run_with(&pod, "hello", &[], |spec| spec.memory_limit_bytes = Some(64 << 20))
         .await;
+    hog.out.wait_for("listening").await;
     assert_eq!(
         hog.container.throttling().periods,
         0,
