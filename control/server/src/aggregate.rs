@@ -124,12 +124,11 @@ impl Backends {
 impl Core {
     /// Who serves a path, if it is another server.
     pub(crate) fn backend(&self, path: &str) -> Option<Arc<Backend>> {
-        let found = self.aggregation.find(path)?;
-        if found.available {
-            return Some(found);
-        }
+        self.aggregation.find(path)?;
         // Somebody may have been told of a change that is not compiled in yet.
-        self.refresh_aggregation();
+        if !self.aggregation.current.load().is_of(&self.store.snapshot()) {
+            self.refresh_aggregation();
+        }
         self.aggregation.find(path)
     }
 

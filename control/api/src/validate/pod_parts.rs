@@ -40,7 +40,7 @@ pub fn resize(new: &Value, old: &Value, faults: &mut Vec<FieldError>) {
 }
 
 fn amounts(after: &Value, before: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
-    for (field, what) in [("limits", "limits"), ("requests", "requests")] {
+    for field in ["limits", "requests"] {
         let of = |container: &Value| {
             object::map(container, &format!("resources.{field}"))
                 .cloned()
@@ -49,7 +49,7 @@ fn amounts(after: &Value, before: &Value, path: Path<'_>, faults: &mut Vec<Field
         let (before, after) = (of(before), of(after));
         for name in ["cpu", "memory"] {
             if before.contains_key(name) && !after.contains_key(name) {
-                let words = format!("resource {what} cannot be removed");
+                let words = format!("resource {field} cannot be removed");
                 faults.push(FieldError::forbidden(path.child(field), words));
             }
         }

@@ -217,8 +217,7 @@ async fn birth(world: &World, kind: &Kind, list: &str) -> Value {
     world.fails(Method::GET, &one, Value::Null).await;
 
     let mut created = world.ok(Method::POST, list, example(kind, name)).await;
-    if kind.kind == "APIService" {
-        // The server itself notes whether the group's server answers.
+    if is_judged(kind) {
         let noted = |_: &str, object: &Value| !object["status"]["conditions"].is_null();
         created = world.until(list, name, noted).await;
     }
@@ -231,13 +230,14 @@ async fn birth(world: &World, kind: &Kind, list: &str) -> Value {
     created
 }
 
-/// What a watch from before an object's first settled version shows: only of an APIService the server has by then noted
-/// something itself.
+/// Whether the server itself notes a condition of such an object as soon as there is one.
+fn is_judged(kind: &Kind) -> bool {
+    matches!(kind.kind.as_ref(), "APIService" | "FlowSchema")
+}
+
+/// What a watch from right before an object's first settled version shows.
 fn first_change(kind: &Kind) -> &'static str {
-    match kind.kind.as_ref() {
-        "APIService" => "MODIFIED",
-        _ => "ADDED",
-    }
+    if is_judged(kind) { "MODIFIED" } else { "ADDED" }
 }
 
 async fn found(world: &World, kind: &Kind, list: &str, created: &Value) {

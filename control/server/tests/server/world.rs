@@ -108,10 +108,12 @@ pub struct World {
 }
 
 pub async fn world() -> World {
-    world_with(coracle_store::Config::default()).await
+    let world = world_with(coracle_store::Config::default()).await;
+    world.settles().await;
+    world
 }
 
-/// A world whose store keeps what `config` says.
+/// A world whose store keeps what `config` says. The server may still be noting things by itself.
 pub async fn world_with(config: coracle_store::Config) -> World {
     let pki = Pki::ephemeral(&[]).unwrap();
     let store = Store::open(Arc::new(MemoryEngine::new()), header_of, config).unwrap();
@@ -127,6 +129,27 @@ pub async fn world_with(config: coracle_store::Config) -> World {
 }
 
 impl World {
+    /// Waits until the server has noted what it notes by itself, so that tests see no version but their own.
+    async fn settles(&self) {
+        let judged = |_: &str, object: &Value| !object["status"]["conditions"].is_null();
+        for collection in [
+            "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            "/apis/apiregistration.k8s.io/v1/apiservices",
+            "/apis/networking.k8s.io/v1/servicecidrs",
+        ] {
+            for object in self.get(collection).await["items"].as_array().unwrap() {
+                if object["status"]["conditions"].is_null() {
+                    let name = object["metadata"]["name"].as_str().unwrap();
+                    self.until(collection, name, judged).await;
+                }
+            }
+        }
+        let service = self.get("/api/v1/namespaces/default/services/kubernetes").await;
+        let address = service["spec"]["clusterIP"].as_str().unwrap();
+        let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
+        self.until(addresses, address, |kind, _| kind == "ADDED").await;
+    }
+
     pub fn admin(&self) -> LocalService {
         self.server.local_admin()
     }
