@@ -1,7 +1,7 @@
 //! Each file of examples/ does what its comment says.
 
 use coracle::manifest;
-use futures::StreamExt;
+use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{Pod, Service},
@@ -152,16 +152,18 @@ async fn an_update_rolls_without_a_missing_replica() {
     let lowest = tokio::spawn({
         let config = watcher::Config::default().fields("metadata.name=rolling");
         let states = watcher(deployments.clone(), config).applied_objects();
-        states
-            .map(|state| state.unwrap())
-            .scan(false, |over, deployment| {
-                let stop = std::mem::replace(over, updated(&deployment));
-                futures::future::ready((!stop).then_some(deployment))
-            })
-            .fold(i32::MAX, |lowest, deployment| {
-                let available = deployment.status.and_then(|status| status.available_replicas);
-                futures::future::ready(lowest.min(available.unwrap_or(0)))
-            })
+        async move {
+            let mut states = std::pin::pin!(states);
+            let mut lowest = i32::MAX;
+            while let Some(deployment) = states.try_next().await.unwrap() {
+                let available = deployment.status.as_ref().and_then(|status| status.available_replicas);
+                lowest = lowest.min(available.unwrap_or(0));
+                if updated(&deployment) {
+                    break;
+                }
+            }
+            lowest
+        }
     });
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "hello", "image": "hello:v2"}]}}}});
     deployments
