@@ -5,7 +5,7 @@
 
 mod bearer;
 mod bootstrap;
-mod impersonate;
+pub(crate) mod impersonate;
 mod service_account;
 
 use std::borrow::Cow;

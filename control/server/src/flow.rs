@@ -7,14 +7,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use coracle_api::custom::names;
 use coracle_api::{object, time};
 use coracle_store::{Snapshot, Watch};
-use futures::StreamExt;
 use serde_json::Value;
 
 use crate::core::Core;
-use crate::document;
 use crate::identity::{Identity, MASTERS};
 use crate::registry::Scope;
 use crate::registry::hooks::Warnings;
+use crate::{document, follow};
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const SCHEMAS: &str = "flowschemas.flowcontrol.apiserver.k8s.io/";
@@ -22,29 +21,15 @@ const LEVELS: &str = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io/"
 
 /// Keeps until the store closes or the server is dropped, which it holds weakly.
 pub(crate) async fn keep(core: Weak<Core>) {
-    loop {
-        let Some(watches) = pass(&core).await else { return };
-        let Some(closing) = core.upgrade().map(|core| core.closing.clone()) else {
-            return;
-        };
-        let mut events = futures::stream::select_all(watches);
-        tokio::select! {
-            () = closing.cancelled() => return,
-            event = events.next() => if event.is_none() { return },
-        }
-    }
+    while let Some(watches) = pass(&core).await
+        && follow::changed(&core, watches).await
+    {}
 }
 
 /// Looks at all schemas once; the answer tells of changes from before the look on.
-async fn pass(core: &Weak<Core>) -> Option<[Watch; 2]> {
+async fn pass(core: &Weak<Core>) -> Option<Vec<Watch>> {
     let core = core.upgrade()?;
-    let (snapshot, watches) = loop {
-        let snapshot = core.store.snapshot();
-        let of = |prefix| core.store.watch(prefix, snapshot.revision());
-        if let (Ok(schemas), Ok(levels)) = (of(SCHEMAS), of(LEVELS)) {
-            break (snapshot, [schemas, levels]);
-        }
-    };
+    let (snapshot, watches) = follow::watched(&core.store, &[SCHEMAS, LEVELS]);
     let now = time::format_seconds(core.now_micros());
     for record in snapshot.range(SCHEMAS, None) {
         let Ok(schema) = document::tree(record) else { continue };

@@ -15,7 +15,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::core::Core;
-use crate::{allocate, bootstrap, document};
+use crate::{allocate, bootstrap, document, follow};
 
 const SERVICES: &str = "services/";
 const ADDRESSES: &str = "ipaddresses.networking.k8s.io/";
@@ -48,15 +48,9 @@ pub(crate) async fn keep(core: Weak<Core>) {
 }
 
 /// Looks at all services and addresses; the answer tells of changes from before the look on.
-async fn look(core: &Weak<Core>) -> Option<[Watch; 2]> {
+async fn look(core: &Weak<Core>) -> Option<Vec<Watch>> {
     let core = core.upgrade()?;
-    let (snapshot, watches) = loop {
-        let snapshot = core.store.snapshot();
-        let of = |prefix| core.store.watch(prefix, snapshot.revision());
-        if let (Ok(services), Ok(addresses)) = (of(SERVICES), of(ADDRESSES)) {
-            break (snapshot, [services, addresses]);
-        }
-    };
+    let (snapshot, watches) = follow::watched(&core.store, &[SERVICES, ADDRESSES]);
     make_ready(&core).await;
     for record in snapshot.range(SERVICES, None) {
         for address in addresses_of(record) {

@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::core::Core;
-use crate::document;
 use crate::identity::{Identity, MASTERS};
 use crate::query::{ListOptions, Query};
 use crate::registry::Scope;
 use crate::registry::deletion::DeleteOptions;
 use crate::registry::hooks::Warnings;
 use crate::served::DEFINITIONS;
+use crate::{document, follow};
 
 /// The pause after a failure to remove a definition's objects. Failures are races with other writers, over within
 /// moments; a longer trouble (a full disk) must not be met with a busy loop.
@@ -33,32 +33,15 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Keeps until the store closes or the server is dropped. It holds the server weakly, so that it never keeps it alive.
 pub(crate) async fn keep(core: Weak<Core>) {
     let cleaning = Arc::new(Mutex::new(HashSet::new()));
-    loop {
-        let Some(mut watch) = pass(&core, &cleaning).await else {
-            return;
-        };
-        let Some(closing) = core.upgrade().map(|core| core.closing.clone()) else {
-            return;
-        };
-        tokio::select! {
-            () = closing.cancelled() => return,
-            event = watch.next() => match event {
-                Some(_) => {}
-                None => return,
-            },
-        }
-    }
+    while let Some(watches) = pass(&core, &cleaning).await
+        && follow::changed(&core, watches).await
+    {}
 }
 
 /// Looks at all definitions once; the answer tells of changes from before the look on.
-async fn pass(core: &Weak<Core>, cleaning: &Arc<Mutex<HashSet<String>>>) -> Option<Watch> {
+async fn pass(core: &Weak<Core>, cleaning: &Arc<Mutex<HashSet<String>>>) -> Option<Vec<Watch>> {
     let core = core.upgrade()?;
-    let (snapshot, watch) = loop {
-        let snapshot = core.store.snapshot();
-        if let Ok(watch) = core.store.watch(DEFINITIONS, snapshot.revision()) {
-            break (snapshot, watch);
-        }
-    };
+    let (snapshot, watches) = follow::watched(&core.store, &[DEFINITIONS]);
     // Another server may have written it.
     core.serving.refresh(&snapshot);
     let definitions: Vec<Value> = snapshot
@@ -107,7 +90,7 @@ async fn pass(core: &Weak<Core>, cleaning: &Arc<Mutex<HashSet<String>>>) -> Opti
             );
         }
     }
-    Some(watch)
+    Some(watches)
 }
 
 /// Who this is.

@@ -165,20 +165,7 @@ fn request(
     upgrade: bool,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, ApiError> {
-    let mut headers = call.parts.headers.clone();
-    let wanted = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
-    pass::without_hops(&mut headers);
-    headers.remove(header::UPGRADE);
-    // Who asked is this server's business; the token or the certificate is not for the pod to see.
-    headers.remove(header::AUTHORIZATION);
-    let named: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("impersonate-"))
-        .cloned()
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+    let mut headers = pass::onward(&call.parts.headers, upgrade);
     let host = headers
         .get(header::HOST)
         .cloned()
@@ -195,18 +182,7 @@ fn request(
         HeaderName::from_static("x-forwarded-proto"),
         HeaderValue::from_static("https"),
     );
-    if let Some(upgrade) = wanted {
-        headers.insert(header::UPGRADE, upgrade);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = call.parts.method.clone();
-    *request.uri_mut() = place
-        .target()
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))?;
-    *request.headers_mut() = headers;
-    Ok(request)
+    pass::request(&call.parts.method, &place.target(), headers, body)
 }
 
 async fn pass_back(answered: Response<Incoming>, place: &Place, target: &Target) -> Result<Answer, ApiError> {

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use coracle_api::kinds::Kind;
 use coracle_api::{object, prepare};
 use coracle_store::Watch;
-use futures::StreamExt;
 use http::Method;
 use serde_json::Value;
 
@@ -20,36 +19,20 @@ use crate::identity::{Identity, MASTERS};
 use crate::registry::Scope;
 use crate::registry::hooks::Warnings;
 use crate::served::DEFINITIONS;
-use crate::{bootstrap, document};
+use crate::{bootstrap, document, follow};
 
 /// Keeps until the store closes or the server is dropped, which it holds weakly.
 pub(crate) async fn keep(core: Weak<Core>) {
     let mut followers = HashMap::new();
-    loop {
-        let Some(watches) = pass(&core, &mut followers).await else {
-            return;
-        };
-        let Some(closing) = core.upgrade().map(|core| core.closing.clone()) else {
-            return;
-        };
-        let mut events = futures::stream::select_all(watches);
-        tokio::select! {
-            () = closing.cancelled() => return,
-            event = events.next() => if event.is_none() { return },
-        }
-    }
+    while let Some(watches) = pass(&core, &mut followers).await
+        && follow::changed(&core, watches).await
+    {}
 }
 
 /// Looks at all registrations once; the answer tells of changes from before the look on.
-async fn pass(core: &Weak<Core>, followers: &mut HashMap<String, Follower>) -> Option<[Watch; 2]> {
+async fn pass(core: &Weak<Core>, followers: &mut HashMap<String, Follower>) -> Option<Vec<Watch>> {
     let strong = core.upgrade()?;
-    let (snapshot, watches) = loop {
-        let snapshot = strong.store.snapshot();
-        let of = |prefix| strong.store.watch(prefix, snapshot.revision());
-        if let (Ok(services), Ok(definitions)) = (of(SERVICES), of(DEFINITIONS)) {
-            break (snapshot, [services, definitions]);
-        }
-    };
+    let (snapshot, watches) = follow::watched(&strong.store, &[SERVICES, DEFINITIONS]);
     // Another server may have written them.
     strong.serving.refresh(&snapshot);
     strong.refresh_aggregation();

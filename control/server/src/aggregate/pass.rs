@@ -62,38 +62,18 @@ fn request(
     upgrade: bool,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, ApiError> {
-    let mut headers = call.parts.headers.clone();
-    let wanted = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
-    pass::without_hops(&mut headers);
-    headers.remove(header::UPGRADE);
+    let mut headers = pass::onward(&call.parts.headers, upgrade);
     introduce(call.identity, &mut headers);
     if let Ok(host) = HeaderValue::from_str(&backend.host()) {
         headers.insert(header::HOST, host);
     }
-    if let Some(upgrade) = wanted {
-        headers.insert(header::UPGRADE, upgrade);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
     let target = call.parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::new(body);
-    *request.method_mut() = call.parts.method.clone();
-    *request.uri_mut() = target
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))?;
-    *request.headers_mut() = headers;
-    Ok(request)
+    pass::request(&call.parts.method, target, headers, body)
 }
 
 /// Says in headers who asks; what a client said there itself is dropped.
 pub(super) fn introduce(identity: &Identity, headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(PREFIX))
-        .cloned()
-        .collect();
-    for name in own {
-        headers.remove(name);
-    }
+    pass::without(headers, PREFIX);
     let mut say = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             headers.append(name, value);

@@ -8,7 +8,8 @@ use crate::authz::{self, Attributes};
 use crate::core::Core;
 use crate::identity::{ANONYMOUS, Extra, Identity, UNAUTHENTICATED, service_account_groups, service_account_of};
 
-const PREFIX: &str = "impersonate-";
+/// How the names of the headers begin that say for whom somebody speaks.
+pub(crate) const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use coracle_api::status::ApiError;
 use futures::StreamExt;
-use http::header::{self, HeaderMap, HeaderName};
-use http::{Request, Response, StatusCode};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyStream;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::authn::impersonate;
 use crate::body::ResponseBody;
 use crate::decode::RequestBody;
 use crate::dial::Duplex;
@@ -52,6 +53,49 @@ pub(crate) fn without_hops(headers: &mut HeaderMap) {
     for name in named.iter().chain(&HOP) {
         headers.remove(name);
     }
+}
+
+/// The headers of a request as they go on to another server. What belongs to this connection stays behind, and so does what
+/// says who asks: a token is not for others to see, and for whom somebody may speak was decided here.
+pub(crate) fn onward(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
+    let wanted = headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
+    let mut onward = headers.clone();
+    without_hops(&mut onward);
+    onward.remove(header::UPGRADE);
+    onward.remove(header::AUTHORIZATION);
+    without(&mut onward, impersonate::PREFIX);
+    if let Some(upgrade) = wanted {
+        onward.insert(header::UPGRADE, upgrade);
+        onward.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    onward
+}
+
+/// Removes the headers whose names begin like this.
+pub(crate) fn without(headers: &mut HeaderMap, prefix: &str) {
+    let named = headers.keys().filter(|name| name.as_str().starts_with(prefix));
+    for name in named.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+}
+
+/// A request to another server for a path with its query.
+///
+/// # Errors
+/// 400 when it is no path.
+pub(crate) fn request(
+    method: &Method,
+    target: &str,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ApiError> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = target
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| ApiError::bad_request(error.to_string()))?;
+    *request.headers_mut() = headers;
+    Ok(request)
 }
 
 /// Sends a request on a connection of its own.
@@ -103,4 +147,33 @@ pub(crate) fn stream(body: Incoming) -> ResponseBody {
             Err(error) => Some(Err(std::io::Error::other(error))),
         })
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_and_by_which_connection_stays_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer secret"),
+            ("impersonate-user", "root"),
+            ("impersonate-extra-a", "b"),
+            ("connection", "upgrade, x-mine"),
+            ("upgrade", "SPDY/3.1"),
+            ("x-mine", "1"),
+            ("accept", "text/plain"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let plain = onward(&headers, false);
+        assert_eq!(plain.keys().collect::<Vec<_>>(), [header::ACCEPT]);
+        let upgrade = onward(&headers, true);
+        assert_eq!(
+            (&upgrade["upgrade"], &upgrade["connection"]),
+            (&headers["upgrade"], &HeaderValue::from_static("Upgrade"))
+        );
+        assert_eq!(upgrade.len(), 3);
+    }
 }
