@@ -1,13 +1,14 @@
 //! Evaluation, step by step, each paid for.
 
+mod each;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use regex::Regex;
-
-use crate::ast::{Binary, Each, Expr, Node, Optional, Unary};
+use crate::ast::{Binary, Expr, Node, Optional, Unary};
+use crate::budget::Budget;
 use crate::check::Patterns;
 use crate::kind::unescape;
 use crate::library::{self, Library};
@@ -19,8 +20,6 @@ use crate::{Program, arithmetic, functions, texts};
 const VARIABLES: &str = "variables";
 /// How deep evaluation goes: as deep as the deepest expression, with what its variables need besides. It bounds the stack.
 const DEPTH_LIMIT: usize = 400;
-/// What compiling a pattern costs that is no literal: the time of so many steps.
-const PATTERN_COST: u64 = 5_000;
 
 /// Why an evaluation gave no value. The words are those of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,63 +57,6 @@ pub enum EvalError {
     /// What a function says is wrong.
     #[error("{0}")]
     Wrong(String),
-}
-
-/// How much an evaluation may cost. A step costs one unit; what looks at a whole text or list costs more, and so does what
-/// makes one, so that a budget bounds memory too.
-#[derive(Debug, Clone, Default)]
-pub struct Budget {
-    left: u64,
-    /// Patterns that have been paid for.
-    patterns: Patterns,
-}
-
-impl Budget {
-    /// A budget of so many units.
-    pub fn new(units: u64) -> Self {
-        Self {
-            left: units,
-            patterns: Patterns::new(),
-        }
-    }
-
-    /// What is left.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// The same, as far as one evaluation may go that has a limit of its own.
-    pub fn limited(&self, units: u64) -> Self {
-        Self::new(units.min(self.left))
-    }
-
-    /// A pattern, compiled once.
-    pub(crate) fn pattern(&mut self, text: &str) -> Result<Regex, EvalError> {
-        if let Some(known) = self.patterns.get(text) {
-            return Ok(known.clone());
-        }
-        self.pay(PATTERN_COST + text.len() as u64)?;
-        let made = texts::compile(text).map_err(EvalError::Wrong)?;
-        self.patterns.insert(text.to_owned(), made.clone());
-        Ok(made)
-    }
-
-    /// Takes units away.
-    ///
-    /// # Errors
-    /// When there are fewer; none are left then.
-    pub fn pay(&mut self, units: u64) -> Result<(), EvalError> {
-        match self.left.checked_sub(units) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.left = 0;
-                Err(EvalError::OutOfBudget)
-            }
-        }
-    }
 }
 
 type Result<T, E = EvalError> = std::result::Result<T, E>;
@@ -526,117 +468,6 @@ impl<'a> Run<'a, '_, '_> {
         let value = self.value(body);
         self.scope.names.truncate(depth);
         value
-    }
-
-    /// What a macro walks over: for each step the values of its one or two variables.
-    fn steps(&self, of: &Val<'a>, pair: bool) -> Option<Vec<(Val<'a>, Val<'a>)>> {
-        if let Some(items) = of.items() {
-            let numbered = items.enumerate().map(|(index, item)| match pair {
-                true => (Val::Int(i64::try_from(index).unwrap_or(i64::MAX)), item),
-                false => (item, Val::Null),
-            });
-            return Some(numbered.collect());
-        }
-        of.entries()
-    }
-
-    fn each(
-        &mut self,
-        each: Each,
-        of: &Val<'a>,
-        (first, second): (&str, Option<&str>),
-        (filter, body): (Option<&Expr>, &Expr),
-    ) -> Result<Val<'a>> {
-        self.budget.pay(of.weight())?;
-        let steps = self
-            .steps(of, second.is_some())
-            .ok_or_else(|| no_overload("comprehension", &[of]))?;
-        let mut state = State::new(each);
-        for (one, other) in steps {
-            self.budget.pay(1)?;
-            let mut names = vec![(first, one.clone())];
-            names.extend(second.map(|second| (second, other.clone())));
-            if let Some(filter) = filter {
-                match self.with(&names, filter)? {
-                    Val::Bool(true) => {}
-                    Val::Bool(false) => continue,
-                    other => return Err(no_overload("filter", &[&other])),
-                }
-            }
-            let value = self.with(&names, body);
-            if value == Err(EvalError::OutOfBudget) {
-                return value;
-            }
-            if let Some(done) = state.take(value, one)? {
-                return Ok(done);
-            }
-        }
-        state.end()
-    }
-}
-
-/// What a macro has found so far.
-struct State<'a> {
-    each: Each,
-    list: Vec<Val<'a>>,
-    map: BTreeMap<Key, Val<'a>>,
-    count: usize,
-    failed: Option<EvalError>,
-}
-
-impl<'a> State<'a> {
-    fn new(each: Each) -> Self {
-        Self {
-            each,
-            list: Vec::new(),
-            map: BTreeMap::new(),
-            count: 0,
-            failed: None,
-        }
-    }
-
-    /// Takes the body's value for one item; a value ends the walk.
-    fn take(&mut self, value: Result<Val<'a>>, item: Val<'a>) -> Result<Option<Val<'a>>> {
-        match (self.each, value) {
-            // One item that decides makes the errors of others meaningless.
-            (Each::All | Each::Exists, Err(error)) => self.failed = Some(error),
-            (_, Err(error)) => return Err(error),
-            (Each::All, Ok(Val::Bool(truth))) => return Ok((!truth).then_some(Val::Bool(false))),
-            (Each::Exists, Ok(Val::Bool(truth))) => return Ok(truth.then_some(Val::Bool(true))),
-            (Each::ExistsOne, Ok(Val::Bool(truth))) => self.count += usize::from(truth),
-            (Each::Filter, Ok(Val::Bool(truth))) => self.list.extend(truth.then_some(item)),
-            (Each::Map | Each::TransformList, Ok(value)) => self.list.push(value),
-            (Each::TransformMap, Ok(value)) => {
-                let key = item.key().ok_or_else(|| no_overload("transformMap", &[&item]))?;
-                self.map.insert(key, value);
-            }
-            (Each::TransformMapEntry, Ok(value)) => {
-                let entries = value
-                    .entries()
-                    .ok_or_else(|| no_overload("transformMapEntry", &[&value]))?;
-                for (key, value) in entries {
-                    let key = key.key().ok_or_else(|| no_overload("transformMapEntry", &[&key]))?;
-                    if self.map.insert(key.clone(), value).is_some() {
-                        return Err(EvalError::RepeatedKey(key.val().to_string()));
-                    }
-                }
-            }
-            (_, Ok(other)) => return Err(no_overload("comprehension", &[&other])),
-        }
-        Ok(None)
-    }
-
-    fn end(self) -> Result<Val<'a>> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        Ok(match self.each {
-            Each::All => Val::Bool(true),
-            Each::Exists => Val::Bool(false),
-            Each::ExistsOne => Val::Bool(self.count == 1),
-            Each::Map | Each::Filter | Each::TransformList => Val::List(self.list.into()),
-            Each::TransformMap | Each::TransformMapEntry => Val::Map(Arc::new(self.map)),
-        })
     }
 }
 

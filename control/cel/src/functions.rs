@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::arithmetic;
 use crate::ast::{Expr, Node};
-use crate::eval::{Budget, EvalError, equal, no_overload};
+use crate::budget::Budget;
+use crate::eval::{EvalError, equal, no_overload};
 use crate::network::{self, Cidr, Ip, Url, Version};
 use crate::texts;
 use crate::time;

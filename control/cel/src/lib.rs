@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod ast;
+mod budget;
 mod check;
 mod cost;
 mod eval;
@@ -20,9 +21,10 @@ mod texts;
 mod time;
 mod value;
 
+pub use budget::Budget;
 pub use check::Names;
 pub use cost::Extent;
-pub use eval::{Budget, EvalError, Scope};
+pub use eval::{EvalError, Scope};
 pub use kind::{Kind, Object, escape};
 pub use library::{Call, Function, Library, Takes};
 pub use value::{Foreign, Val};

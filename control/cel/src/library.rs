@@ -1,6 +1,7 @@
 //! What other crates bring to the language: types of their own and functions on them.
 
-use crate::eval::{Budget, EvalError};
+use crate::budget::Budget;
+use crate::eval::EvalError;
 use crate::kind::Kind;
 use crate::value::Val;
 

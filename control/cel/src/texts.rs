@@ -2,7 +2,8 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::eval::{Budget, EvalError};
+use crate::budget::Budget;
+use crate::eval::EvalError;
 use crate::value::Val;
 
 /// The largest compiled form of a pattern, in bytes.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-use crate::eval::{Budget, EvalError};
+use crate::budget::Budget;
+use crate::eval::EvalError;
 use crate::kind::Kind;
 use crate::{network, time};
 

@@ -95,119 +95,122 @@ impl Place<'_> {
 
 type Result<T> = std::result::Result<T, String>;
 
+type Outcome = std::result::Result<Measured, Unknown>;
+
 /// Measures one metric; nothing while it is being asked.
-pub fn measure(
-    metric: &MetricSpec,
-    place: &Place<'_>,
-    turn: &Turn<'_>,
-    plan: &mut Plan,
-) -> Option<std::result::Result<Measured, Unknown>> {
-    let failed = |reason, what: String| {
-        move |error: String| Unknown {
-            reason,
-            message: format!("failed to get {what}: {error}"),
-        }
-    };
-    let status = |type_: &str| MetricStatus {
-        type_: type_.to_owned(),
+pub fn measure(metric: &MetricSpec, place: &Place<'_>, turn: &Turn<'_>, plan: &mut Plan) -> Option<Outcome> {
+    let empty = MetricStatus {
+        type_: metric.type_.clone(),
         ..MetricStatus::default()
     };
     if let Some(source) = &metric.resource {
         let found = resource(&source.name, None, &source.target, place, turn, plan)?;
-        let told = |(proposal, name, current): Found| Measured {
-            replicas: proposal.replicas,
-            name,
-            status: MetricStatus {
-                resource: Some(ResourceMetricStatus {
+        let what = format!("{} resource metric value", source.name);
+        return Some(outcome(
+            found,
+            "FailedGetResourceMetric",
+            &what,
+            |(proposal, name, current)| {
+                let resource = Some(ResourceMetricStatus {
                     name: source.name.clone(),
                     current,
-                }),
-                ..status("Resource")
+                });
+                (proposal, name, MetricStatus { resource, ..empty })
             },
-        };
-        let what = format!("{} resource metric value", source.name);
-        return Some(found.map(told).map_err(failed("FailedGetResourceMetric", what)));
+        ));
     }
     if let Some(source) = &metric.container_resource {
         let found = resource(&source.name, Some(&source.container), &source.target, place, turn, plan)?;
-        let told = |(proposal, name, current): Found| Measured {
-            replicas: proposal.replicas,
-            name,
-            status: MetricStatus {
-                container_resource: Some(ContainerResourceMetricStatus {
+        let what = format!("{} container metric value", source.name);
+        return Some(outcome(
+            found,
+            "FailedGetContainerResourceMetric",
+            &what,
+            |(proposal, name, current)| {
+                let container_resource = Some(ContainerResourceMetricStatus {
                     name: source.name.clone(),
                     container: source.container.clone(),
                     current,
-                }),
-                ..status("ContainerResource")
+                });
+                (
+                    proposal,
+                    name,
+                    MetricStatus {
+                        container_resource,
+                        ..empty
+                    },
+                )
             },
-        };
-        let what = format!("{} container metric value", source.name);
-        return Some(
-            found
-                .map(told)
-                .map_err(failed("FailedGetContainerResourceMetric", what)),
-        );
+        ));
     }
     if let Some(source) = &metric.pods {
         let found = of_each_pod(&source.metric, &source.target, place, turn, plan)?;
-        let told = |proposal: Proposal| Measured {
-            replicas: proposal.replicas,
-            name: format!("pods metric {}", source.metric.name),
-            status: MetricStatus {
-                pods: Some(PodsMetricStatus {
-                    metric: source.metric.clone(),
-                    current: each(&proposal),
-                }),
-                ..status("Pods")
-            },
-        };
-        return Some(
-            found
-                .map(told)
-                .map_err(failed("FailedGetPodsMetric", "pods metric value".to_owned())),
-        );
+        return Some(outcome(found, "FailedGetPodsMetric", "pods metric value", |proposal| {
+            let pods = Some(PodsMetricStatus {
+                metric: source.metric.clone(),
+                current: each(&proposal),
+            });
+            let name = format!("pods metric {}", source.metric.name);
+            (proposal, name, MetricStatus { pods, ..empty })
+        }));
     }
     if let Some(source) = &metric.object {
         let found = of_object(source, place, turn, plan)?;
-        let told = |proposal: Proposal| Measured {
-            replicas: proposal.replicas,
-            name: format!("{} metric {}", source.described_object.kind, source.metric.name),
-            status: MetricStatus {
-                object: Some(ObjectMetricStatus {
+        return Some(outcome(
+            found,
+            "FailedGetObjectMetric",
+            "object metric value",
+            |proposal| {
+                let object = Some(ObjectMetricStatus {
                     metric: source.metric.clone(),
                     described_object: source.described_object.clone(),
                     current: of_target(&source.target, &proposal),
-                }),
-                ..status("Object")
+                });
+                let name = format!("{} metric {}", source.described_object.kind, source.metric.name);
+                (proposal, name, MetricStatus { object, ..empty })
             },
-        };
-        return Some(
-            found
-                .map(told)
-                .map_err(failed("FailedGetObjectMetric", "object metric value".to_owned())),
-        );
+        ));
     }
     if let Some(source) = &metric.external {
         let found = of_outside(&source.metric, &source.target, place, turn, plan)?;
-        let told = |proposal: Proposal| Measured {
-            replicas: proposal.replicas,
-            name: format!("external metric {}", source.metric.name),
-            status: MetricStatus {
-                external: Some(ExternalMetricStatus {
+        return Some(outcome(
+            found,
+            "FailedGetExternalMetric",
+            "external metric value",
+            |proposal| {
+                let external = Some(ExternalMetricStatus {
                     metric: source.metric.clone(),
                     current: of_target(&source.target, &proposal),
-                }),
-                ..status("External")
+                });
+                let name = format!("external metric {}", source.metric.name);
+                (proposal, name, MetricStatus { external, ..empty })
             },
-        };
-        let what = "external metric value".to_owned();
-        return Some(found.map(told).map_err(failed("FailedGetExternalMetric", what)));
+        ));
     }
     Some(Err(Unknown {
         reason: "InvalidMetricSourceType",
         message: format!("unknown metric source type {:?}", metric.type_),
     }))
+}
+
+/// What was found, with its name and its status; or why nothing was.
+fn outcome<T>(
+    found: Result<T>,
+    reason: &'static str,
+    what: &str,
+    told: impl FnOnce(T) -> (Proposal, String, MetricStatus),
+) -> Outcome {
+    match found.map(told) {
+        Ok((proposal, name, status)) => Ok(Measured {
+            replicas: proposal.replicas,
+            name,
+            status,
+        }),
+        Err(error) => Err(Unknown {
+            reason,
+            message: format!("failed to get {what}: {error}"),
+        }),
+    }
 }
 
 fn text(milli: i128) -> Text {

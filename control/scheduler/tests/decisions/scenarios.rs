@@ -1,14 +1,5 @@
 //! Walks the scenario files: small worlds, and where a pod goes in them. See `scenarios/README.md`.
 
-// The allowances for tests cover functions marked as tests only.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use coracle_controllers::key::Key;
@@ -18,6 +9,8 @@ use coracle_scheduler::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::who_is_where;
 
 /// Files that are about no plugin of the table.
 const OTHERS: [&str; 1] = ["DefaultPreemption"];
@@ -122,9 +115,9 @@ fn check_scores(name: &str, case: &Value, pod: &Candidate, cluster: &Cluster) {
 }
 
 fn check_preemption(name: &str, case: &Value, pod: &Candidate, world: &mut World, unfit: &cycle::Unfit, draw: u64) {
-    let before = summary(&world.cluster);
+    let before = who_is_where(&world.cluster);
     let outcome = preemption::preempt(pod, &mut world.cluster, &world.kept, unfit, draw);
-    assert_eq!(summary(&world.cluster), before, "{name}: the world is as it was");
+    assert_eq!(who_is_where(&world.cluster), before, "{name}: the world is as it was");
     match outcome {
         Ok(room) => {
             let expected = &case["preempts"];
@@ -151,16 +144,6 @@ fn check_preemption(name: &str, case: &Value, pod: &Candidate, world: &mut World
             }
         }
     }
-}
-
-/// Who is where.
-fn summary(cluster: &Cluster) -> Vec<(String, Vec<String>, i64)> {
-    let nodes = cluster.nodes().map(|(index, info, _)| {
-        let mut pods: Vec<String> = cluster.on(index).map(|pod| pod.key.to_string()).collect();
-        pods.sort();
-        (info.name.to_string(), pods, info.requested.cpu_milli)
-    });
-    nodes.collect()
 }
 
 fn world(given: &Value, case: &Value) -> World {

@@ -1,19 +1,12 @@
 //! Laws of scheduling and of preemption, over made-up clusters.
 
-// The allowances for tests cover functions marked as tests only.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
 use std::sync::Arc;
 
 use coracle_scheduler::{candidate::Candidate, cluster::Cluster, cycle, nominations::Nominations, preemption};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::who_is_where;
 
 /// Zones by node, so that they hold two nodes each.
 fn put_node(cluster: &mut Cluster, at: usize, cpu: u8) {
@@ -85,15 +78,6 @@ fn fill(cluster: &mut Cluster, wishes: &[Wish], draw: u64) -> Vec<(Arc<Candidate
     left
 }
 
-fn state(cluster: &Cluster) -> Vec<(String, Vec<String>, i64)> {
-    let nodes = cluster.nodes().map(|(index, info, _)| {
-        let mut pods: Vec<String> = cluster.on(index).map(|pod| pod.key.to_string()).collect();
-        pods.sort();
-        (info.name.to_string(), pods, info.requested.cpu_milli)
-    });
-    nodes.collect()
-}
-
 fn put_budget(cluster: &mut Cluster, app: u8, allowed: u8) {
     let budget = json!({"metadata": {"name": format!("b{app}"), "namespace": "n"},
         "spec": {"selector": {"matchLabels": {"app": format!("a{app}")}}},
@@ -161,9 +145,9 @@ proptest! {
         for (pod, _) in fill(&mut cluster, &wishes, draw) {
             let attempt = cycle::decide(&pod, &mut cluster, &kept, 0, draw);
             let Err(unfit) = attempt.outcome else { continue };
-            let before = state(&cluster);
+            let before = who_is_where(&cluster);
             let outcome = preemption::preempt(&pod, &mut cluster, &kept, &unfit, draw);
-            prop_assert_eq!(state(&cluster), before, "the world is as it was");
+            prop_assert_eq!(who_is_where(&cluster), before, "the world is as it was");
             let Ok(room) = outcome else { continue };
             prop_assert!(!room.victims.is_empty() && room.victims.iter().all(|victim| victim.priority < pod.priority));
             for node in &unfit.for_room {
