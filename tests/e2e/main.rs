@@ -25,5 +25,6 @@ mod rights;
 mod stories;
 mod streams;
 mod verbs;
+mod volumes;
 mod workloads;
 mod world;
