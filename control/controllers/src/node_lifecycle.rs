@@ -2,7 +2,9 @@
 //!
 //! Wants to be true: a silent node's Ready condition is Unknown, it carries the `unreachable` taints, and its pods are ready
 //! no more; a node that speaks again loses the taints. A node that complains, or that a person has closed, carries the
-//! taint that says so. It must never touch the condition of a node that renews its lease, nor foreign taints.
+//! taint that says so. Where many nodes are silent together, their pods are moved slowly or not at all (`zones`). It must never touch the condition of a node that renews its lease, nor foreign taints.
+
+mod zones;
 
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
+
+use zones::Eviction;
 
 use crate::{
     clock::after_seconds,
@@ -47,8 +51,15 @@ const TROUBLES: [(&str, &str); 4] = [
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 
-fn itself(change: &Change<Node>, _: &World, keys: &mut Vec<Key>) {
+/// A node that comes or goes also changes how fast the pods of others may be moved.
+fn itself(change: &Change<Node>, world: &World, keys: &mut Vec<Key>) {
     keys.extend(change.new.as_ref().map(|node| Key::of(&node.metadata)));
+    let is_ready = |node: Option<&Arc<Node>>| node.is_some_and(|node| ready(node).is_some_and(|c| c.status == "True"));
+    if is_ready(change.old.as_ref()) != is_ready(change.new.as_ref()) {
+        let nodes = world.nodes.all();
+        let others = nodes.iter().filter(|node| !is_ready(Some(node)));
+        keys.extend(others.map(|node| Key::of(&node.metadata)));
+    }
 }
 
 /// A renewal matters only to a node that was thought silent or has no deadline yet; the deadline itself is looked at
@@ -99,7 +110,16 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
             format!("Node {name} status is now: NodeNotReady"),
         ));
     }
-    if let Some(taints) = taints(&node, status, turn.now) {
+    let eviction = match status {
+        "True" => Eviction::Now,
+        _ => zones::eviction(&node, &world.nodes.all(), turn.now),
+    };
+    if let Eviction::At(then) = eviction
+        && !zones::is_tainted(&node)
+    {
+        plan.requeue(then);
+    }
+    if let Some(taints) = taints(&node, status, eviction, turn.now) {
         plan.change(Action::merge(
             Target::of(&NODES, &node.metadata),
             json!({
@@ -177,12 +197,20 @@ fn unready(node: &Node, world: &World, now: Timestamp) -> Vec<Action> {
 }
 
 /// The taints that the node should have for the state that it is in: key and effect.
-fn wanted(node: &Node, ready: &str) -> Vec<(&'static str, &'static str)> {
-    let mut wanted = match ready {
-        "True" => Vec::new(),
-        "False" => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
-        _ => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+fn wanted(node: &Node, ready: &str, eviction: Eviction) -> Vec<(&'static str, &'static str)> {
+    let state = match ready {
+        "True" => None,
+        "False" => Some(NOT_READY),
+        _ => Some(UNREACHABLE),
     };
+    // Pods that were told to go are not called back while others wait.
+    let evicts = match eviction {
+        Eviction::Now => true,
+        Eviction::At(_) | Eviction::Paused => zones::is_tainted(node),
+        Eviction::Withdrawn => false,
+    };
+    let mut wanted: Vec<_> = state.map(|key| (key, "NoSchedule")).into_iter().collect();
+    wanted.extend(state.filter(|_| evicts).map(|key| (key, "NoExecute")));
     let conditions = node
         .status
         .as_ref()
@@ -198,9 +226,9 @@ fn wanted(node: &Node, ready: &str) -> Vec<(&'static str, &'static str)> {
 }
 
 /// The taints that the node should have; `None` if it has them.
-fn taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
+fn taints(node: &Node, ready: &str, eviction: Eviction, now: Timestamp) -> Option<Vec<Taint>> {
     let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let wanted = wanted(node, ready);
+    let wanted = wanted(node, ready, eviction);
     let ours = |key: &str| {
         [UNREACHABLE, NOT_READY, UNSCHEDULABLE].contains(&key) || TROUBLES.iter().any(|(_, taint)| *taint == key)
     };
