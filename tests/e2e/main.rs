@@ -19,6 +19,7 @@ mod examples;
 mod kubectl;
 mod network;
 mod pods;
+mod policies;
 mod refused;
 mod restart;
 mod rights;

@@ -9,7 +9,7 @@ use crate::logs::Logs;
 use crate::node::{MAX_REQUESTS, Node};
 use crate::objects::Objects;
 use crate::pods;
-use crate::{lease, proxy, register};
+use crate::{lease, policies, proxy, register};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -121,14 +121,22 @@ impl Agent {
         } = self;
         let stop = shutdown.child_token();
         let tasks = TaskTracker::new();
-        let (synced_sender, synced) = watch::channel(false);
+        let (synced_sender, services_synced) = watch::channel(false);
+        let (policies_sender, policies_synced) = watch::channel(false);
         tasks.spawn(writer.run(stop.clone()));
         tasks.spawn(proxy::run(
-            proxy_client,
+            proxy_client.clone(),
             node.fabric.clone(),
             synced_sender,
             stop.clone(),
         ));
+        tasks.spawn(policies::run(
+            proxy_client,
+            node.fabric.clone(),
+            policies_sender,
+            stop.clone(),
+        ));
+        let synced = [services_synced, policies_synced];
         tasks.spawn(pods::run(node.clone(), cells, static_pods, synced, stop.clone()));
         if let Some(uid) = register::register(&node.client, &node.identity, &node.clock, &stop).await {
             tracing::info!(node = %node.identity.name, pods = node.identity.capacity.pods, "the node is registered");

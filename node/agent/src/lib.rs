@@ -32,6 +32,7 @@ mod observed;
 mod plan;
 mod pod;
 mod pods;
+mod policies;
 mod probe;
 mod proxy;
 mod quantity;

@@ -22,17 +22,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Runs the pods until the shutdown, beginning when services are known.
+/// Runs the pods until the shutdown, beginning when all that the network needs is known.
 pub async fn run(
     node: Arc<Node>,
     cells: Cells,
     mut static_pods: Option<watch::Receiver<Vec<Pod>>>,
-    mut synced: watch::Receiver<bool>,
+    synced: [watch::Receiver<bool>; 2],
     shutdown: CancellationToken,
 ) {
-    tokio::select! {
-        () = shutdown.cancelled() => return,
-        known = synced.wait_for(|known| *known) => if known.is_err() { return },
+    for mut synced in synced {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            known = synced.wait_for(|known| *known) => if known.is_err() { return },
+        }
     }
     let api: Api<Pod> = Api::all(node.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", node.identity.name));

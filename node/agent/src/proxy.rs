@@ -57,9 +57,11 @@ pub async fn run(client: Client, fabric: Fabric, synced: watch::Sender<bool>, sh
     }
 }
 
-type Event<K> = Result<watcher::Event<K>, watcher::Error>;
+/// What a watch brings.
+pub(crate) type Event<K> = Result<watcher::Event<K>, watcher::Error>;
 
-fn watch_all<K>(client: &Client) -> impl Stream<Item = Event<K>> + use<K>
+/// Watches all objects of a kind, for ever.
+pub(crate) fn watch_all<K>(client: &Client) -> impl Stream<Item = Event<K>> + use<K>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
@@ -198,7 +200,7 @@ fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
 }
 
 /// SCTP does not exist in this network.
-fn protocol(name: Option<&str>) -> Option<Protocol> {
+pub(crate) fn protocol(name: Option<&str>) -> Option<Protocol> {
     match name {
         None | Some("" | "TCP") => Some(Protocol::Tcp),
         Some("UDP") => Some(Protocol::Udp),

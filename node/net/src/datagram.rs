@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::account::SocketSlot;
 use crate::address::{canonical, mapped};
-use crate::fabric::Destination;
+use crate::fabric::{Destination, Inner};
 use crate::pod::PodNet;
 use crate::wakers::Wakers;
 use crate::{NetError, Protocol};
@@ -33,6 +33,10 @@ const DATAGRAM_OVERHEAD_BYTES: usize = 128;
 /// handful, and a forgotten flow only chooses its endpoint anew.
 const MAX_FLOWS: usize = 64;
 
+/// Addresses that one socket has spoken to and that may answer whatever policies say; the oldest is forgotten first. A pod
+/// that asks more at a time hears the forgotten ones again after its next question to them.
+const MAX_ASKED: usize = 1024;
+
 /// Where a bound UDP port's datagrams wait.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -47,6 +51,8 @@ struct State {
     peer: Option<SocketAddr>,
     /// (service address, endpoint), oldest first.
     flows: VecDeque<(SocketAddr, SocketAddr)>,
+    /// Who was spoken to under policies, oldest first: they may answer.
+    asked: VecDeque<SocketAddr>,
     readers: Wakers,
     closed: bool,
 }
@@ -87,6 +93,22 @@ impl Mailbox {
             state: Mutex::default(),
             slot,
         })
+    }
+
+    /// Notes that the socket speaks to `at`, which may answer from now on.
+    fn ask(&self, at: SocketAddr) {
+        let mut state = self.state.lock();
+        if !state.asked.contains(&at) {
+            if state.asked.len() == MAX_ASKED {
+                state.asked.pop_front();
+            }
+            state.asked.push_back(at);
+        }
+    }
+
+    /// Whether the socket has spoken to `at`.
+    fn has_asked(&self, at: SocketAddr) -> bool {
+        self.state.lock().asked.contains(&at)
     }
 
     /// Puts a datagram in, or loses it.
@@ -198,7 +220,8 @@ impl UdpBinding {
     ///
     /// # Errors
     /// [`NetError::MessageTooLong`]; [`NetError::InvalidState`] without an address; [`NetError::ConnectionRefused`] where
-    /// nobody receives and a peer is fixed or the service has no endpoint; the errors of a missing route.
+    /// nobody receives and a peer is fixed or the service has no endpoint; [`NetError::Denied`]; the errors of a missing
+    /// route.
     pub fn send(&self, data: Bytes, to: Option<SocketAddr>) -> Result<(), NetError> {
         if data.len() > MAX_DATAGRAM_BYTES {
             return Err(NetError::MessageTooLong);
@@ -216,8 +239,12 @@ impl UdpBinding {
         let from = SocketAddr::new(ip, self.local.port());
         // A flow keeps its endpoint while that is one of the service's.
         let kept = flow.filter(|endpoint| fabric.serves(to, *endpoint, Protocol::Udp));
-        match fabric.route(Some(&self.pod), ip, kept.unwrap_or(to), Protocol::Udp)? {
-            Destination::Host(service) => {
+        let destination = fabric.route(Some(&self.pod), ip, kept.unwrap_or(to), Protocol::Udp)?;
+        if fabric.has_policies() {
+            self.permit(&fabric, from, &destination)?;
+        }
+        match destination {
+            Destination::Host(service, _) => {
                 let mailbox = Arc::downgrade(&self.mailbox);
                 service.take_datagram(data, from, move |answer| {
                     if let Some(mailbox) = mailbox.upgrade() {
@@ -238,6 +265,19 @@ impl UdpBinding {
                 Ok(())
             }
         }
+    }
+
+    /// Whether policies let this datagram go: because it answers, or because the pod may begin to talk there.
+    fn permit(&self, fabric: &Inner, from: SocketAddr, to: &Destination) -> Result<(), NetError> {
+        let Destination::Pod(pod, at) = to else {
+            return fabric.permit(&self.pod, from.ip(), to, Protocol::Udp);
+        };
+        if pod.mailbox(*at).is_some_and(|mailbox| mailbox.has_asked(from)) {
+            return Ok(());
+        }
+        fabric.permit(&self.pod, from.ip(), to, Protocol::Udp)?;
+        self.mailbox.ask(*at);
+        Ok(())
     }
 
     /// Takes the oldest datagram that waits, with its source.

@@ -3,6 +3,9 @@
 //! [`Inner::route`] is the single place that decides where an address leads. Whatever it does not name does not exist:
 //! there is no way from a pod to a socket of the host.
 
+mod dial;
+mod permit;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +25,8 @@ use crate::dns::zone::Zone;
 use crate::host::{HostEntry, HostService};
 use crate::listener::Incoming;
 use crate::pod::{PodIdentity, PodNet};
+use crate::policy::PodFacts;
+use crate::policy::rules::Compiled;
 use crate::service::{Backend, Index};
 use crate::snapshot::{Protocol, Snapshot};
 use crate::stream::{Conn, Link, Side};
@@ -67,10 +72,12 @@ pub struct Fabric(Arc<Inner>);
 
 pub(crate) struct Inner {
     config: FabricConfig,
+    dns_facts: PodFacts,
     domain: Name,
     pods: RwLock<Pods>,
     hosts: RwLock<HashMap<(SocketAddr, Protocol), Arc<HostEntry>>>,
     index: ArcSwap<Index>,
+    policies: ArcSwap<Compiled>,
     /// One `update` at a time; readers never wait for it.
     updating: Mutex<()>,
     changes: watch::Sender<u32>,
@@ -87,8 +94,8 @@ struct Pods {
 pub(crate) enum Destination {
     /// To a pod, at an address of its own or its loopback.
     Pod(Arc<PodNet>, SocketAddr),
-    /// To a handler on the host.
-    Host(Arc<HostEntry>),
+    /// To a handler on the host, at this address.
+    Host(Arc<HostEntry>, SocketAddr),
 }
 
 impl Inner {
@@ -116,7 +123,7 @@ impl Inner {
             return Ok(Destination::Pod(pod.clone(), SocketAddr::new(ip, to.port())));
         }
         if let Some(entry) = self.hosts.read().get(&(to, protocol)) {
-            return Ok(Destination::Host(entry.clone()));
+            return Ok(Destination::Host(entry.clone(), to));
         }
         let index = self.index.load();
         if let Some(backend) = self.backend_at(&index, to, protocol) {
@@ -144,7 +151,7 @@ impl Inner {
         };
         let at = backend.pick(client, lives).ok_or(NetError::ConnectionRefused)?;
         if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
-            return Ok(Destination::Host(entry.clone()));
+            return Ok(Destination::Host(entry.clone(), at));
         }
         self.plain(at).ok_or(NetError::ConnectionRefused)
     }
@@ -211,36 +218,6 @@ impl Inner {
     pub(crate) fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
         self.with_zone(|zone| zone.addresses(name))
     }
-
-    fn host_addr(&self, ip: IpAddr) -> SocketAddr {
-        // Only what the pod sees as its peer's port: nothing is looked up by it.
-        let port = self
-            .next_host_port
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| {
-                Some(if port >= 60_999 { 32_768 } else { port + 1 })
-            });
-        SocketAddr::new(ip, port.unwrap_or(32_768))
-    }
-
-    /// Connects from the host, seen by the server as `local` and showing `peer` to the host.
-    fn connect(&self, destination: Destination, local: SocketAddr, peer: SocketAddr) -> Connecting {
-        let offer = || match destination {
-            Destination::Pod(pod, at) => {
-                let listener = pod.listener(at)?;
-                let link = Link::new(None, listener.account().clone());
-                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
-                let offer = listener.offer(Incoming::new(link, at, local));
-                Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
-            }
-            Destination::Host(service) => {
-                let link = Link::new(None, None);
-                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
-                service.take_stream(Conn::new(link, Side::Server, peer, local, None).into())?;
-                Ok(Connecting::done(Ok(conn)))
-            }
-        };
-        offer().unwrap_or_else(|error| Connecting::done(Err(error)))
-    }
 }
 
 impl Fabric {
@@ -256,6 +233,8 @@ impl Fabric {
             pods: RwLock::default(),
             hosts: RwLock::default(),
             index: ArcSwap::default(),
+            policies: ArcSwap::default(),
+            dns_facts: permit::dns_facts(),
             updating: Mutex::default(),
             changes: watch::Sender::new(0),
             next_host_port: AtomicU16::new(32_768),
@@ -348,104 +327,6 @@ impl Fabric {
     /// Changes whenever the snapshot has; the value counts the snapshots.
     pub fn changes(&self) -> watch::Receiver<u32> {
         self.0.changes.subscribe()
-    }
-
-    /// Connects from the host into the pod at `pod_ip`: to its loopback, as port-forward does, or to its own address, as
-    /// probes do.
-    ///
-    /// # Errors
-    /// [`NetError::HostUnreachable`] without such a pod, [`NetError::AddrNotAvailable`] for an address that is not the
-    /// pod's, [`NetError::ConnectionRefused`], [`NetError::TimedOut`].
-    pub async fn dial_pod(&self, pod_ip: IpAddr, to: SocketAddr) -> Result<Stream, NetError> {
-        let pod = self.pod(pod_ip).ok_or(NetError::HostUnreachable)?;
-        let to = canonical(to);
-        if !to.ip().is_loopback() && !pod.ips().contains(&to.ip()) {
-            return Err(NetError::AddrNotAvailable);
-        }
-        let source = if to.ip().is_loopback() {
-            to.ip()
-        } else {
-            self.0.config.host_ip
-        };
-        let local = self.0.host_addr(source);
-        self.0.connect(Destination::Pod(pod, to), local, to).stream().await
-    }
-
-    /// Connects from the host to a service port by its number.
-    ///
-    /// # Errors
-    /// [`NetError::NameNotFound`] without such a service, [`NetError::ConnectionRefused`] without such a port or a ready
-    /// endpoint, [`NetError::TimedOut`].
-    pub async fn dial_service(&self, namespace: &str, name: &str, port: u16) -> Result<Stream, NetError> {
-        let connecting = {
-            let index = self.0.index.load();
-            index.service(namespace, name).ok_or(NetError::NameNotFound)?;
-            let backend = index
-                .backend(namespace, name, port, Protocol::Tcp)
-                .ok_or(NetError::ConnectionRefused)?;
-            self.dial_backend(backend, self.0.config.host_ip, port)?
-        };
-        connecting.stream().await
-    }
-
-    /// Connects from the host to the service behind a node port, for a client at `client`.
-    pub(crate) async fn dial_node_port(&self, port: u16, client: IpAddr) -> Result<Stream, NetError> {
-        let connecting = {
-            let index = self.0.index.load();
-            let backend = index
-                .at_node_port(port, Protocol::Tcp)
-                .ok_or(NetError::ConnectionRefused)?;
-            self.dial_backend(backend, client, port)?
-        };
-        connecting.stream().await
-    }
-
-    fn dial_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Connecting, NetError> {
-        let destination = self.0.pick(backend, client, Protocol::Tcp)?;
-        let peer = match &destination {
-            Destination::Pod(_, at) => *at,
-            Destination::Host(_) => SocketAddr::new(self.0.config.host_ip, port),
-        };
-        Ok(self
-            .0
-            .connect(destination, self.0.host_addr(self.0.config.host_ip), peer))
-    }
-
-    /// Connects from the host to a name or address of the cluster, such as `web.demo.svc`.
-    ///
-    /// # Errors
-    /// [`NetError::NameNotFound`], [`NetError::ConnectionRefused`], [`NetError::TimedOut`], and the errors of a missing
-    /// route; the host's own network is not tried.
-    pub async fn dial(&self, host: &str, port: u16) -> Result<Stream, NetError> {
-        let mut last = NetError::NameNotFound;
-        for ip in self.host_lookup(host) {
-            let to = SocketAddr::new(ip.to_canonical(), port);
-            let source = self.0.config.host_ip;
-            let connecting = self
-                .0
-                .route(None, source, to, Protocol::Tcp)
-                .map(|destination| self.0.connect(destination, self.0.host_addr(source), to));
-            match connecting {
-                Ok(connecting) => match connecting.stream().await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                },
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// Addresses of a name for the host's side: as given, or within the cluster domain.
-    fn host_lookup(&self, host: &str) -> Vec<IpAddr> {
-        if let Ok(ip) = host.parse() {
-            return vec![ip];
-        }
-        let within = format!("{}.{}.", host.trim_end_matches('.'), self.0.config.cluster_domain);
-        self.0
-            .addresses(host)
-            .or_else(|| self.0.addresses(&within))
-            .unwrap_or_default()
     }
 
     /// Answers connections of pods and of the host's side to `at` by `handler`, on the current tokio runtime, until the

@@ -1,7 +1,7 @@
 //! The pod network, all in user space: a loopback and an address per pod, services, DNS and node ports.
 //!
 //! Streams and datagrams between pods are queues in memory. The network is told a [`Snapshot`] of the services and asks
-//! nobody; a service address becomes an endpoint once, when a connection is made. It never opens a host socket for a
+//! nobody; a service address becomes an endpoint once, when a connection is made, and then policies say whether it may be. It never opens a host socket for a
 //! guest: the only host sockets are the node ports' and the DNS listeners, which the operator asked for.
 
 mod account;
@@ -13,10 +13,12 @@ mod dns;
 mod error;
 mod fabric;
 mod host;
+mod labels;
 mod listener;
 mod node_port;
 mod pipe;
 mod pod;
+mod policy;
 mod ports;
 mod resolve;
 mod service;
@@ -32,10 +34,12 @@ pub use dns::{Dns, DnsError};
 pub use error::NetError;
 pub use fabric::{Fabric, FabricConfig};
 pub use host::HostService;
+pub use labels::{LabelRequirement, LabelSelector, LabelValue, Labels};
 pub use listener::{Binding, MAX_BACKLOG};
 pub use node_port::{NodePortFailure, NodePorts};
 pub use pipe::{PIPE_CAPACITY, PIPE_FLOOR, TryRead};
 pub use pod::{PodIdentity, PodNet};
+pub use policy::{NamedPort, NetworkPolicy, PodFacts, Policies, PolicyPeer, PolicyPort, PolicyRule, PortRange};
 pub use resolve::DnsConfig;
 pub use snapshot::{Endpoint, EndpointPort, Protocol, Service, ServicePort, Snapshot};
 pub use stream::{Conn, Stream};

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
 use crate::account::{SocketQuota, SocketSlot};
@@ -19,6 +19,8 @@ use crate::connect::Connecting;
 use crate::datagram::{Mailbox, UdpBinding};
 use crate::fabric::{Destination, Inner};
 use crate::listener::{Binding, Incoming, Listener};
+use crate::policy::PodFacts;
+use crate::policy::rules::{Compiled, PodRules};
 use crate::ports::Ports;
 use crate::resolve::{DnsConfig, Hosts};
 use crate::stream::{Conn, Link, Side};
@@ -44,6 +46,15 @@ pub struct PodNet {
     tables: Mutex<Tables>,
     hosts: ArcSwap<Hosts>,
     dns: ArcSwap<DnsConfig>,
+    facts: ArcSwap<PodFacts>,
+    rules: ArcSwapOption<Ruled>,
+}
+
+/// The rules of a pod with what they were compiled from, by which their age is told.
+struct Ruled {
+    policies: Weak<Compiled>,
+    facts: Arc<PodFacts>,
+    rules: Arc<PodRules>,
 }
 
 #[derive(Default)]
@@ -76,6 +87,8 @@ impl PodNet {
         Arc::new(Self {
             hosts: ArcSwap::from_pointee(Hosts::of_pod(&identity.name, &ips)),
             dns: ArcSwap::from_pointee(DnsConfig::cluster_first(&identity.namespace, domain)),
+            facts: ArcSwap::default(),
+            rules: ArcSwapOption::empty(),
             quota: SocketQuota::new(MAX_SOCKETS_PER_POD),
             tables: Mutex::default(),
             identity,
@@ -160,6 +173,7 @@ impl PodNet {
         let to = canonical(shown);
         let source_ip = self.source_ip(from.as_ref().map(|binding| binding.local_addr().ip()), to.ip());
         let destination = fabric.route(Some(self), source_ip, to, Protocol::Tcp)?;
+        fabric.permit(self, source_ip, &destination, Protocol::Tcp)?;
         let limit = fabric.connect_timeout();
         match destination {
             Destination::Pod(pod, at) => {
@@ -169,7 +183,7 @@ impl PodNet {
                 let offer = listener.offer(Incoming::new(link, at, local));
                 Ok(Connecting::offered(conn, offer, limit))
             }
-            Destination::Host(service) => {
+            Destination::Host(service, _) => {
                 let link = Link::new(slot.account().clone(), None);
                 let (conn, local) = self.client_end(slot, from, source_ip, shown, link.clone())?;
                 service.take_stream(Conn::new(link, Side::Server, to, local, None).into())?;
@@ -226,7 +240,7 @@ impl PodNet {
     /// search path. IPv4 addresses come first.
     ///
     /// # Errors
-    /// [`NetError::NameNotFound`], [`NetError::NetworkDown`].
+    /// [`NetError::NameNotFound`], [`NetError::NetworkDown`]; [`NetError::Denied`] where policies keep the pod from DNS.
     pub fn resolve(self: &Arc<Self>, name: &str) -> impl Future<Output = Result<Vec<IpAddr>, NetError>> + Send + use<> {
         let answer = self.lookup(name);
         std::future::ready(answer)
@@ -235,8 +249,39 @@ impl PodNet {
     fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let fabric = self.fabric()?;
         crate::resolve::lookup(name, &self.hosts.load(), &self.dns.load(), |name| {
-            fabric.addresses(name)
+            fabric.permit_names(self)?;
+            Ok(fabric.addresses(name))
         })
+    }
+
+    /// Replaces what policies see of the pod; until then it has no labels and no named ports.
+    pub fn describe(&self, facts: PodFacts) {
+        self.facts.store(Arc::new(facts));
+    }
+
+    /// What policies see of the pod.
+    pub(crate) fn facts(&self) -> Arc<PodFacts> {
+        self.facts.load_full()
+    }
+
+    /// The pod's rules under these policies, compiled when they are asked for the first time.
+    pub(crate) fn rules(&self, policies: &Arc<Compiled>) -> Arc<PodRules> {
+        let facts = self.facts();
+        if let Some(ruled) = &*self.rules.load()
+            && std::ptr::eq(ruled.policies.as_ptr(), Arc::as_ptr(policies))
+            && Arc::ptr_eq(&ruled.facts, &facts)
+        {
+            return ruled.rules.clone();
+        }
+        let rules = Arc::new(policies.rules(&self.identity.namespace, &facts));
+        // Weak, so that the place of what it was compiled from is not taken by what comes later.
+        let ruled = Ruled {
+            policies: Arc::downgrade(policies),
+            facts,
+            rules: rules.clone(),
+        };
+        self.rules.store(Some(Arc::new(ruled)));
+        rules
     }
 
     /// Replaces the names of `/etc/hosts`: the pod's hostname and its `hostAliases`. `localhost` always exists.

@@ -52,12 +52,12 @@ impl Hosts {
     }
 }
 
-/// Looks `name` up; `ask` answers for absolute names, which end in a dot.
+/// Looks `name` up; `ask` answers for absolute names, which end in a dot. The first failure of `ask` ends the search.
 pub(crate) fn lookup(
     name: &str,
     hosts: &Hosts,
     dns: &DnsConfig,
-    ask: impl Fn(&str) -> Option<Vec<IpAddr>>,
+    ask: impl Fn(&str) -> Result<Option<Vec<IpAddr>>, NetError>,
 ) -> Result<Vec<IpAddr>, NetError> {
     if let Some(ip) = literal(name) {
         return Ok(vec![ip]);
@@ -76,12 +76,12 @@ pub(crate) fn lookup(
     candidates(&lower, dns)
         .iter()
         .filter(|candidate| candidate.len() <= MAX_NAME_BYTES + 1)
-        .find_map(|candidate| ask(candidate).filter(|ips| !ips.is_empty()))
+        .find_map(|candidate| ask(candidate).map(|ips| ips.filter(|ips| !ips.is_empty())).transpose())
+        .unwrap_or(Err(NetError::NameNotFound))
         .map(|mut ips| {
             ips.sort_by_key(IpAddr::is_ipv6);
             ips
         })
-        .ok_or(NetError::NameNotFound)
 }
 
 fn literal(name: &str) -> Option<IpAddr> {
@@ -162,9 +162,10 @@ mod tests {
     #[test]
     fn the_first_candidate_with_an_address_wins_and_ipv4_comes_first() {
         let asked = |name: &str| match name {
-            "web.demo.svc.cluster.local." => Some(vec![]),
-            "web.svc.cluster.local." => Some(vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]),
-            _ => None,
+            "web.demo.svc.cluster.local." => Ok(Some(vec![])),
+            "web.svc.cluster.local." => Ok(Some(vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()])),
+            "shut.demo.svc.cluster.local." => Err(NetError::Denied),
+            _ => Ok(None),
         };
         let found = lookup("web", &Hosts::default(), &dns(), asked).unwrap();
         assert_eq!(
@@ -175,6 +176,7 @@ mod tests {
             lookup("other", &Hosts::default(), &dns(), asked),
             Err(NetError::NameNotFound)
         );
+        assert_eq!(lookup("shut", &Hosts::default(), &dns(), asked), Err(NetError::Denied));
         assert_eq!(
             lookup("", &Hosts::default(), &dns(), asked),
             Err(NetError::NameNotFound)

@@ -154,6 +154,12 @@ const PROXIER: &[Rule] = &[
     EVENTS,
 ];
 
+// The pod network enforces policies, on every node and under the name of what turns Services into a data path.
+const NETWORK: &[Rule] = &[
+    Rule(&[""], &["namespaces"], READ),
+    Rule(&["networking.k8s.io"], &["networkpolicies"], READ),
+];
+
 const KUBELET_API: &[Rule] = &[
     Rule(&[""], &["nodes"], &["get", "list", "proxy", "watch"]),
     Rule(
@@ -230,6 +236,7 @@ pub(super) fn roles() -> Vec<(Value, Vec<Value>)> {
         of_user("system:kube-scheduler", "system:kube-scheduler", SCHEDULER),
         of_user("system:volume-scheduler", "system:kube-scheduler", VOLUME_SCHEDULER),
         of_user("system:node-proxier", "system:kube-proxy", PROXIER),
+        of_user("coracle:network", "system:kube-proxy", NETWORK),
         (node(), vec![binding("system:node", "system:node", &[])]),
         unbound("system:auth-delegator", REVIEWS),
         unbound("system:kube-aggregator", DNS),

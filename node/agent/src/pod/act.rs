@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::objects::{Known, Watched};
 use crate::observed::{Cause, Doom, Failure, Sandbox, Seen, State, Volumes, waiting};
 use crate::plan::Action;
+use crate::policies;
 use crate::probe::Purpose;
 use crate::spec::{self, Shape};
 use crate::start::{Attempt, Held, pod_dir};
@@ -90,6 +91,7 @@ impl PodTask {
                 let names = self.names(&[ip]);
                 net.set_hosts(names.hosts());
                 net.set_dns(names.dns());
+                net.describe(policies::facts(&self.pod));
                 self.net = Some(net);
                 self.observed.sandbox = Sandbox::Ready(vec![ip]);
             }
@@ -210,6 +212,9 @@ impl PodTask {
         let (old, new) = (&before.metadata, &self.pod.metadata);
         if (&old.labels, &old.annotations) == (&new.labels, &new.annotations) {
             return;
+        }
+        if let Some(net) = self.net.as_ref().filter(|_| old.labels != new.labels) {
+            net.describe(policies::facts(&self.pod));
         }
         if self.observed.volumes == Volumes::Ready && volume::shows_facts(&self.pod) {
             self.set_up_volumes();

@@ -10,6 +10,7 @@ mod limits;
 mod model;
 mod names;
 mod node_ports;
+mod policies;
 mod removal;
 mod services;
 mod streams;

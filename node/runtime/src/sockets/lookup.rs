@@ -64,6 +64,8 @@ impl HostResolveAddressStream for NetView<'_> {
         let lookup = self.table.get_mut(&Lookup::of(&this))?;
         match lookup.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(addresses)) => Ok(addresses.next().map(IpAddress::from)),
+            // A resolver that cannot reach its server gives up for now; the name may exist.
+            Poll::Ready(Err(NetError::Denied)) => Err(ErrorCode::TemporaryResolverFailure.into()),
             Poll::Ready(Err(error)) => Err(refused(*error)),
             Poll::Pending => Err(ErrorCode::WouldBlock.into()),
         }

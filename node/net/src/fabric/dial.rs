@@ -1,0 +1,145 @@
+//! Connections from the host's side into the network: probes, port-forward, node ports, the API server's proxy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use super::{Destination, Fabric, Inner};
+use crate::address::canonical;
+use crate::connect::Connecting;
+use crate::listener::Incoming;
+use crate::service::Backend;
+use crate::stream::{Conn, Link, Side};
+use crate::{NetError, Protocol, Stream};
+
+impl Inner {
+    fn host_addr(&self, ip: IpAddr) -> SocketAddr {
+        // Only what the pod sees as its peer's port: nothing is looked up by it.
+        let port = self
+            .next_host_port
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| {
+                Some(if port >= 60_999 { 32_768 } else { port + 1 })
+            });
+        SocketAddr::new(ip, port.unwrap_or(32_768))
+    }
+
+    /// Connects from the host, seen by the server as `local` and showing `peer` to the host.
+    fn connect(&self, destination: Destination, local: SocketAddr, peer: SocketAddr) -> Connecting {
+        let offer = || match destination {
+            Destination::Pod(pod, at) => {
+                let listener = pod.listener(at)?;
+                let link = Link::new(None, listener.account().clone());
+                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                let offer = listener.offer(Incoming::new(link, at, local));
+                Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
+            }
+            Destination::Host(service, _) => {
+                let link = Link::new(None, None);
+                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                service.take_stream(Conn::new(link, Side::Server, peer, local, None).into())?;
+                Ok(Connecting::done(Ok(conn)))
+            }
+        };
+        offer().unwrap_or_else(|error| Connecting::done(Err(error)))
+    }
+}
+
+impl Fabric {
+    /// Connects from the host into the pod at `pod_ip`: to its loopback, as port-forward does, or to its own address, as
+    /// probes do.
+    ///
+    /// # Errors
+    /// [`NetError::HostUnreachable`] without such a pod, [`NetError::AddrNotAvailable`] for an address that is not the
+    /// pod's, [`NetError::ConnectionRefused`], [`NetError::TimedOut`].
+    pub async fn dial_pod(&self, pod_ip: IpAddr, to: SocketAddr) -> Result<Stream, NetError> {
+        let pod = self.pod(pod_ip).ok_or(NetError::HostUnreachable)?;
+        let to = canonical(to);
+        if !to.ip().is_loopback() && !pod.ips().contains(&to.ip()) {
+            return Err(NetError::AddrNotAvailable);
+        }
+        let source = if to.ip().is_loopback() {
+            to.ip()
+        } else {
+            self.0.config.host_ip
+        };
+        let local = self.0.host_addr(source);
+        self.0.connect(Destination::Pod(pod, to), local, to).stream().await
+    }
+
+    /// Connects from the host to a service port by its number.
+    ///
+    /// # Errors
+    /// [`NetError::NameNotFound`] without such a service, [`NetError::ConnectionRefused`] without such a port or a ready
+    /// endpoint, [`NetError::TimedOut`].
+    pub async fn dial_service(&self, namespace: &str, name: &str, port: u16) -> Result<Stream, NetError> {
+        let connecting = {
+            let index = self.0.index.load();
+            index.service(namespace, name).ok_or(NetError::NameNotFound)?;
+            let backend = index
+                .backend(namespace, name, port, Protocol::Tcp)
+                .ok_or(NetError::ConnectionRefused)?;
+            self.dial_backend(backend, self.0.config.host_ip, port)?
+        };
+        connecting.stream().await
+    }
+
+    /// Connects from the host to the service behind a node port, for a client at `client`.
+    pub(crate) async fn dial_node_port(&self, port: u16, client: IpAddr) -> Result<Stream, NetError> {
+        let connecting = {
+            let index = self.0.index.load();
+            let backend = index
+                .at_node_port(port, Protocol::Tcp)
+                .ok_or(NetError::ConnectionRefused)?;
+            self.dial_backend(backend, client, port)?
+        };
+        connecting.stream().await
+    }
+
+    fn dial_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Connecting, NetError> {
+        let destination = self.0.pick(backend, client, Protocol::Tcp)?;
+        self.0.permit_outside(client, &destination)?;
+        let peer = match &destination {
+            Destination::Pod(_, at) => *at,
+            Destination::Host(..) => SocketAddr::new(self.0.config.host_ip, port),
+        };
+        Ok(self
+            .0
+            .connect(destination, self.0.host_addr(self.0.config.host_ip), peer))
+    }
+
+    /// Connects from the host to a name or address of the cluster, such as `web.demo.svc`.
+    ///
+    /// # Errors
+    /// [`NetError::NameNotFound`], [`NetError::ConnectionRefused`], [`NetError::TimedOut`], and the errors of a missing
+    /// route; the host's own network is not tried.
+    pub async fn dial(&self, host: &str, port: u16) -> Result<Stream, NetError> {
+        let mut last = NetError::NameNotFound;
+        for ip in self.host_lookup(host) {
+            let to = SocketAddr::new(ip.to_canonical(), port);
+            let source = self.0.config.host_ip;
+            let connecting = self
+                .0
+                .route(None, source, to, Protocol::Tcp)
+                .map(|destination| self.0.connect(destination, self.0.host_addr(source), to));
+            match connecting {
+                Ok(connecting) => match connecting.stream().await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Addresses of a name for the host's side: as given, or within the cluster domain.
+    fn host_lookup(&self, host: &str) -> Vec<IpAddr> {
+        if let Ok(ip) = host.parse() {
+            return vec![ip];
+        }
+        let within = format!("{}.{}.", host.trim_end_matches('.'), self.0.config.cluster_domain);
+        self.0
+            .addresses(host)
+            .or_else(|| self.0.addresses(&within))
+            .unwrap_or_default()
+    }
+}
