@@ -15,7 +15,7 @@ use anyhow::Context;
 use coracle_agent::{Agent, Identity};
 use coracle_controllers::{node_ipam::Network, world::Facts};
 use coracle_images::ImageStore;
-use coracle_net::{Cidr, Dns, Fabric, FabricConfig, HostService, NodePorts};
+use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::{Pki, Server};
 use coracle_simulated::Delays;
@@ -148,6 +148,7 @@ impl Cluster {
         cluster.serve(&server, listener);
         cluster.start_control_plane(&server, &pki, config.autoscaler_period);
         cluster.start_network(dns_udp, dns_tcp);
+        cluster.start_edge(&server);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
         let wanted = Wanted {
             count: config.nodes,
@@ -198,9 +199,20 @@ impl Cluster {
                 tracing::error!(%error, "the DNS server ended");
             }
         });
-        let ports = NodePorts::new(self.fabric.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST))
-            .on_failure(|failure| tracing::error!(?failure, "a node port cannot be served"));
+    }
+
+    /// What the host's side shows of the cluster: node ports and load balancers, which say in the API what came of them.
+    fn start_edge(&self, server: &Server) {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let ports = ExposedPorts::new(self.fabric.clone(), ip);
+        let edge = coracle_edge::Config {
+            client: kube::Client::new(server.local("coracle:edge", &[]), "default"),
+            fabric: self.fabric.clone(),
+            exposed: ports.state(),
+            exposed_ip: ip,
+        };
         self.clients.spawn(ports.run(self.stop_clients.clone()));
+        self.clients.spawn(coracle_edge::run(edge, self.stop_clients.clone()));
     }
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ mod policies;
 mod refused;
 mod restart;
 mod rights;
+mod services;
 mod stories;
 mod streams;
 mod verbs;

@@ -105,7 +105,7 @@ impl World {
     }
 }
 
-/// What policies see of a pod.
+/// What policies and services see of a pod.
 pub fn facts(pod: &Pod) -> PodFacts {
     let ports = spec::containers(pod).flat_map(|container| container.ports.iter().flatten());
     let named = ports.filter_map(|port| {
@@ -118,6 +118,7 @@ pub fn facts(pod: &Pod) -> PodFacts {
     PodFacts {
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         ports: named.collect(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
     }
 }
 

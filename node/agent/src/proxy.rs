@@ -4,13 +4,14 @@
 //! together. Until both lists are known the network is told nothing, and no pod starts: it would miss services in its
 //! environment.
 
-use coracle_net::{Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot};
+use coracle_net::{Balancer, Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot};
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The label that says whose endpoints a slice has.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The class of load balancers that this network is, besides those of no class.
+const BALANCER_CLASS: &str = "coracle.dev/host";
 
 type Key = (String, String);
 
@@ -151,11 +155,17 @@ fn service_of(service: &core::Service) -> Service {
         None => spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect(),
     };
     let balancers = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let balancer_ips = balancers
+    let balancer_ips: Vec<IpAddr> = balancers
         .and_then(|balancer| balancer.ingress.as_ref())
         .into_iter()
         .flatten()
-        .filter_map(|at| at.ip.as_ref());
+        .filter_map(|at| at.ip.as_ref()?.parse().ok())
+        .collect();
+    let ours = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec
+            .load_balancer_class
+            .as_deref()
+            .is_none_or(|class| class == BALANCER_CLASS);
     let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
     let timeout = spec
         .session_affinity_config
@@ -171,8 +181,9 @@ fn service_of(service: &core::Service) -> Service {
             .external_ips
             .iter()
             .flatten()
-            .chain(balancer_ips)
             .filter_map(|ip| ip.parse().ok())
+            // An address of the host's loopback is shown to the host; inside it is each pod's own.
+            .chain(balancer_ips.iter().copied().filter(|ip| !ip.is_loopback()))
             .collect(),
         headless,
         external_name: spec
@@ -180,6 +191,17 @@ fn service_of(service: &core::Service) -> Service {
             .clone()
             .filter(|_| spec.type_.as_deref() == Some("ExternalName")),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+        internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        balancer: ours.then(|| Balancer {
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .iter()
+                .flatten()
+                .filter_map(|range| range.trim().parse().ok())
+                .collect(),
+            shown: balancer_ips,
+        }),
         // Three hours is the API's default.
         affinity_timeout_seconds: affinity.then(|| timeout.unwrap_or(10_800)),
         ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
@@ -228,6 +250,7 @@ fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
             address: endpoint.addresses.first()?.parse().ok()?,
             ready,
             serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
+            node: endpoint.node_name.clone(),
             hostname: endpoint.hostname.clone(),
             ports: ports.clone(),
         })
@@ -282,6 +305,27 @@ mod tests {
             endpoints,
             [("10.0.0.1".into(), true, true, 1), ("10.0.0.2".into(), false, true, 1)]
         );
+    }
+
+    #[test]
+    fn balancers_of_this_network_and_where_traffic_stays() {
+        let of = |class: serde_json::Value| {
+            let service = json!({
+                "metadata": {"name": "web", "namespace": "ns"},
+                "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.7", "externalIPs": ["203.0.113.1"], "loadBalancerClass": class,
+                    "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": ["10.0.0.0/8"]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}, {"ip": "203.0.113.2"}]}}
+            });
+            service_of(&serde_json::from_value(service).unwrap())
+        };
+        let own = of(json!(null));
+        assert!(own.internal_local && !own.external_local);
+        let external: Vec<String> = own.external_ips.iter().map(ToString::to_string).collect();
+        assert_eq!(external, ["203.0.113.1", "203.0.113.2"]);
+        let balancer = own.balancer.unwrap();
+        assert_eq!((balancer.shown.len(), balancer.source_ranges.len()), (2, 1));
+        assert!(of(json!(BALANCER_CLASS)).balancer.is_some());
+        assert!(of(json!("example.com/other")).balancer.is_none());
     }
 
     #[test]

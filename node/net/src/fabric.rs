@@ -4,13 +4,14 @@
 //! there is no way from a pod to a socket of the host.
 
 mod dial;
+mod flow;
 mod permit;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,17 +21,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::address::{Cidr, canonical, loopback};
-use crate::connect::Connecting;
 use crate::dns::zone::Zone;
 use crate::host::{HostEntry, HostService};
-use crate::listener::Incoming;
 use crate::pod::{PodIdentity, PodNet};
 use crate::policy::PodFacts;
 use crate::policy::rules::Compiled;
 use crate::service::{Backend, Index};
 use crate::snapshot::{Protocol, Snapshot};
-use crate::stream::{Conn, Link, Side};
 use crate::{NetError, Stream};
+
+pub(crate) use flow::HostFlow;
 
 /// What the network must know before its first pod.
 #[derive(Debug, Clone)]
@@ -127,7 +127,9 @@ impl Inner {
         }
         let index = self.index.load();
         if let Some(backend) = self.backend_at(&index, to, protocol) {
-            return self.pick(backend, client, protocol);
+            let facts = from.filter(|_| backend.is_local()).map(|pod| pod.facts());
+            let node = facts.as_ref().and_then(|facts| facts.node.as_deref());
+            return self.pick(backend, client, node, protocol);
         }
         self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
     }
@@ -145,11 +147,17 @@ impl Inner {
     }
 
     /// An endpoint of a service port; one whose pod is gone is passed over while another lives.
-    fn pick(&self, backend: &Backend, client: IpAddr, protocol: Protocol) -> Result<Destination, NetError> {
+    fn pick(
+        &self,
+        backend: &Backend,
+        client: IpAddr,
+        node: Option<&str>,
+        protocol: Protocol,
+    ) -> Result<Destination, NetError> {
         let lives = |at: SocketAddr| {
             self.pods.read().by_ip.contains_key(&at.ip()) || self.hosts.read().contains_key(&(at, protocol))
         };
-        let at = backend.pick(client, lives).ok_or(NetError::ConnectionRefused)?;
+        let at = backend.pick(client, node, lives).ok_or(NetError::ConnectionRefused)?;
         if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
             return Ok(Destination::Host(entry.clone(), at));
         }
@@ -320,8 +328,9 @@ impl Fabric {
         self.0.index.load().snapshot.clone()
     }
 
-    pub(crate) fn node_ports(&self) -> Vec<crate::service::NodePort> {
-        self.0.index.load().node_ports.clone()
+    /// The ports of the host that services ask for.
+    pub(crate) fn exposed(&self) -> Vec<crate::ExposedPort> {
+        self.0.index.load().exposed.clone()
     }
 
     /// Changes whenever the snapshot has; the value counts the snapshots.

@@ -31,15 +31,18 @@ pub(crate) struct HostEntry {
     handler: Handler,
     runtime: Handle,
     active: Arc<Semaphore>,
+    /// Whether it only takes answers to what came from outside, which policies do not hold up.
+    flow: bool,
 }
 
 impl HostEntry {
-    fn new(handler: Handler) -> Result<Arc<Self>, NetError> {
+    fn new(handler: Handler, flow: bool) -> Result<Arc<Self>, NetError> {
         let runtime = Handle::try_current().map_err(|_| NetError::NotSupported)?;
         Ok(Arc::new(Self {
             handler,
             runtime,
             active: Arc::new(Semaphore::new(MAX_ACTIVE)),
+            flow,
         }))
     }
 
@@ -48,7 +51,10 @@ impl HostEntry {
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self::new(Handler::Stream(Box::new(move |stream| Box::pin(handler(stream)))))
+        Self::new(
+            Handler::Stream(Box::new(move |stream| Box::pin(handler(stream)))),
+            false,
+        )
     }
 
     pub(crate) fn datagrams<F, Fut>(handler: F) -> Result<Arc<Self>, NetError>
@@ -56,9 +62,21 @@ impl HostEntry {
         F: Fn(Bytes, SocketAddr) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Option<Bytes>> + Send + 'static,
     {
-        Self::new(Handler::Datagram(Box::new(move |data, from| {
-            Box::pin(handler(data, from))
-        })))
+        let handler = Handler::Datagram(Box::new(move |data, from| Box::pin(handler(data, from))));
+        Self::new(handler, false)
+    }
+
+    /// Takes the answers of a flow from outside, in their order.
+    pub(crate) fn answers(take: impl Fn(Bytes, SocketAddr) + Send + Sync + 'static) -> Result<Arc<Self>, NetError> {
+        let handler = Handler::Datagram(Box::new(move |data, from| {
+            take(data, from);
+            Box::pin(std::future::ready(None))
+        }));
+        Self::new(handler, true)
+    }
+
+    pub(crate) fn is_flow(&self) -> bool {
+        self.flow
     }
 
     pub(crate) fn take_stream(&self, stream: Stream) -> Result<(), NetError> {

@@ -2,7 +2,7 @@
 //!
 //! Streams and datagrams between pods are queues in memory. The network is told a [`Snapshot`] of the services and asks
 //! nobody; a service address becomes an endpoint once, when a connection is made, and then policies say whether it may be. It never opens a host socket for a
-//! guest: the only host sockets are the node ports' and the DNS listeners, which the operator asked for.
+//! guest: the only host sockets are those of exposed ports and the DNS listeners, which the operator asked for.
 
 mod account;
 mod address;
@@ -11,11 +11,11 @@ mod connect;
 mod datagram;
 mod dns;
 mod error;
+mod exposed;
 mod fabric;
 mod host;
 mod labels;
 mod listener;
-mod node_port;
 mod pipe;
 mod pod;
 mod policy;
@@ -32,14 +32,15 @@ pub use connect::Connecting;
 pub use datagram::{MAX_DATAGRAM_BYTES, UdpBinding};
 pub use dns::{Dns, DnsError};
 pub use error::NetError;
+pub use exposed::{Exposed, ExposedPorts};
 pub use fabric::{Fabric, FabricConfig};
 pub use host::HostService;
 pub use labels::{LabelRequirement, LabelSelector, LabelValue, Labels};
 pub use listener::{Binding, MAX_BACKLOG};
-pub use node_port::{NodePortFailure, NodePorts};
 pub use pipe::{PIPE_CAPACITY, PIPE_FLOOR, TryRead};
 pub use pod::{PodIdentity, PodNet};
 pub use policy::{NamedPort, NetworkPolicy, PodFacts, Policies, PolicyPeer, PolicyPort, PolicyRule, PortRange};
 pub use resolve::DnsConfig;
-pub use snapshot::{Endpoint, EndpointPort, Protocol, Service, ServicePort, Snapshot};
+pub use service::{ExposedAs, ExposedPort};
+pub use snapshot::{Balancer, Endpoint, EndpointPort, Protocol, Service, ServicePort, Snapshot};
 pub use stream::{Conn, Stream};

@@ -254,12 +254,12 @@ impl PodNet {
         })
     }
 
-    /// Replaces what policies see of the pod; until then it has no labels and no named ports.
+    /// Replaces what policies and services see of the pod; until then it has no labels, no named ports and no node.
     pub fn describe(&self, facts: PodFacts) {
         self.facts.store(Arc::new(facts));
     }
 
-    /// What policies see of the pod.
+    /// What policies and services see of the pod.
     pub(crate) fn facts(&self) -> Arc<PodFacts> {
         self.facts.load_full()
     }

@@ -80,13 +80,15 @@ pub enum PortRange {
     Named(String),
 }
 
-/// What policies look at in a pod.
+/// What policies and services look at in a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodFacts {
     /// The pod's labels.
     pub labels: Labels,
     /// The ports of its containers that have a name.
     pub ports: Vec<NamedPort>,
+    /// The node that it runs on.
+    pub node: Option<String>,
 }
 
 /// A port of a container that has a name.

@@ -12,28 +12,65 @@ use crate::snapshot::{Endpoint, Protocol, Service, ServicePort, Snapshot};
 #[derive(Debug)]
 pub(crate) struct Backend {
     endpoints: Vec<SocketAddr>,
+    /// Each node's own endpoints, where its pods are led to no others.
+    by_node: Option<HashMap<String, Vec<SocketAddr>>>,
     affinity: Option<Duration>,
     balancer: Arc<Balancer>,
+    /// Whether who comes from outside shows its own address.
+    pub(crate) shows_client: bool,
 }
 
 impl Backend {
-    pub(crate) fn pick(&self, client: IpAddr, usable: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+    /// An endpoint for a client, which may be a pod of a node. The host itself belongs to all nodes of the process.
+    pub(crate) fn pick(
+        &self,
+        client: IpAddr,
+        node: Option<&str>,
+        usable: impl Fn(SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let endpoints = match (&self.by_node, node) {
+            (Some(by_node), Some(node)) => by_node.get(node)?,
+            _ => &self.endpoints,
+        };
         self.balancer
-            .pick(&self.endpoints, client, self.affinity, Instant::now(), usable)
+            .pick(endpoints, client, self.affinity, Instant::now(), usable)
+    }
+
+    /// Whether the client's node decides.
+    pub(crate) fn is_local(&self) -> bool {
+        self.by_node.is_some()
     }
 
     pub(crate) fn serves(&self, endpoint: SocketAddr) -> bool {
-        self.endpoints.contains(&endpoint)
+        let nodes = self.by_node.iter().flat_map(HashMap::values);
+        nodes.chain([&self.endpoints]).any(|all| all.contains(&endpoint))
     }
 }
 
-/// A host port that a service asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodePort {
-    pub(crate) namespace: String,
-    pub(crate) service: String,
-    pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
+/// Why a service wants a port of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExposedAs {
+    /// It is a node port.
+    NodePort,
+    /// It is the service's own port, of a LoadBalancer.
+    Balancer,
+}
+
+/// A port of the host that leads, or is to lead, to a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExposedPort {
+    /// Why.
+    pub exposed_as: ExposedAs,
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Name of the service.
+    pub service: String,
+    /// Transport protocol, at the host and of the service.
+    pub protocol: Protocol,
+    /// The port of the host.
+    pub port: u16,
+    /// The port of the service.
+    pub service_port: u16,
 }
 
 type ByName<T> = HashMap<String, HashMap<String, T>>;
@@ -52,7 +89,7 @@ pub(crate) struct Index {
     /// Services with an endpoint at this address that DNS names one by one.
     by_headless_endpoint: HashMap<IpAddr, (usize, usize)>,
     external_ips: HashSet<IpAddr>,
-    pub(crate) node_ports: Vec<NodePort>,
+    pub(crate) exposed: Vec<ExposedPort>,
 }
 
 impl Index {
@@ -90,27 +127,43 @@ impl Index {
         let balancer = before
             .backend(&service.namespace, &service.name, port.port, port.protocol)
             .map_or_else(Arc::default, |backend| backend.balancer.clone());
-        let backend = Arc::new(Backend {
-            endpoints: endpoints_of(service, port),
-            affinity: service
-                .affinity_timeout_seconds
-                .map(|seconds| Duration::from_secs(seconds.into())),
-            balancer,
-        });
-        for ip in service.cluster_ips.iter().chain(&service.external_ips) {
-            self.by_address.insert((*ip, port.port, port.protocol), backend.clone());
+        let affinity = service.affinity_timeout_seconds;
+        let backend = |by_node| {
+            Arc::new(Backend {
+                endpoints: endpoints_of(service, port, |_| true),
+                by_node,
+                affinity: affinity.map(|seconds| Duration::from_secs(seconds.into())),
+                balancer: balancer.clone(),
+                shows_client: service.external_local,
+            })
+        };
+        let outside = backend(None);
+        let inside = match service.internal_local {
+            true => backend(Some(by_node(service, port))),
+            false => outside.clone(),
+        };
+        for (ips, backend) in [(&service.cluster_ips, &inside), (&service.external_ips, &outside)] {
+            for ip in ips {
+                self.by_address.insert((*ip, port.port, port.protocol), backend.clone());
+            }
         }
+        let exposed = |exposed_as, number| ExposedPort {
+            exposed_as,
+            namespace: service.namespace.clone(),
+            service: service.name.clone(),
+            protocol: port.protocol,
+            port: number,
+            service_port: port.port,
+        };
         if let Some(node_port) = port.node_port.filter(|port| *port != 0) {
-            self.by_node_port.insert((node_port, port.protocol), backend.clone());
-            self.node_ports.push(NodePort {
-                namespace: service.namespace.clone(),
-                service: service.name.clone(),
-                protocol: port.protocol,
-                port: node_port,
-            });
+            self.by_node_port.insert((node_port, port.protocol), outside.clone());
+            self.exposed.push(exposed(ExposedAs::NodePort, node_port));
+        }
+        if service.balancer.is_some() {
+            self.exposed.push(exposed(ExposedAs::Balancer, port.port));
         }
         let of_name = self.backends.entry(service.namespace.clone()).or_default();
-        of_name.entry(service.name.clone()).or_default().insert(key, backend);
+        of_name.entry(service.name.clone()).or_default().insert(key, outside);
     }
 
     pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
@@ -154,14 +207,15 @@ impl Index {
     }
 }
 
-/// The addresses that take connections to a service port: the ready endpoints, or where there is none those that still
-/// serve while they terminate. An endpoint is never a loopback address: that would be the caller's own.
-fn endpoints_of(service: &Service, port: &ServicePort) -> Vec<SocketAddr> {
+/// The addresses that take connections to a service port, of those that `among` chooses: the ready endpoints, or where
+/// there is none those that still serve while they terminate. An endpoint is never a loopback address: that would be the
+/// caller's own.
+fn endpoints_of(service: &Service, port: &ServicePort, among: impl Fn(&Endpoint) -> bool) -> Vec<SocketAddr> {
     let select = |takes: fn(&Endpoint) -> bool| -> Vec<SocketAddr> {
         let takers = service
             .endpoints
             .iter()
-            .filter(|endpoint| takes(endpoint) && !endpoint.address.is_loopback());
+            .filter(|endpoint| among(endpoint) && takes(endpoint) && !endpoint.address.is_loopback());
         takers
             .filter_map(|endpoint| {
                 let same = |candidate: &&crate::EndpointPort| {
@@ -180,6 +234,13 @@ fn endpoints_of(service: &Service, port: &ServicePort) -> Vec<SocketAddr> {
     }
 }
 
+/// The same for each node with endpoints.
+fn by_node(service: &Service, port: &ServicePort) -> HashMap<String, Vec<SocketAddr>> {
+    let nodes: HashSet<&String> = service.endpoints.iter().filter_map(|e| e.node.as_ref()).collect();
+    let of_node = |node: &String| endpoints_of(service, port, |endpoint| endpoint.node.as_ref() == Some(node));
+    nodes.into_iter().map(|node| (node.clone(), of_node(node))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +251,7 @@ mod tests {
             address: IpAddr::from([10, 244, 0, last]),
             ready,
             serving,
+            node: None,
             hostname: None,
             ports: ports
                 .iter()
@@ -242,7 +304,7 @@ mod tests {
             endpoint(3, false, true, &[("http", 8080)]),
         ]);
         let targets = |port: usize| -> Vec<String> {
-            endpoints_of(&service, &service.ports[port])
+            endpoints_of(&service, &service.ports[port], |_| true)
                 .iter()
                 .map(ToString::to_string)
                 .collect()
@@ -261,8 +323,43 @@ mod tests {
             endpoint(3, false, false, &[("http", 80)]),
         ]);
         assert_eq!(
-            endpoints_of(&service, &service.ports[0]),
+            endpoints_of(&service, &service.ports[0], |_| true),
             ["10.244.0.2:80".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_local_service_leads_each_node_to_its_own() {
+        let on = |node: &str, endpoint: Endpoint| Endpoint {
+            node: Some(node.to_owned()),
+            ..endpoint
+        };
+        let mut service = web(vec![
+            on("a", endpoint(1, true, true, &[("http", 80)])),
+            on("b", endpoint(2, false, true, &[("http", 80)])),
+            on("c", endpoint(3, false, false, &[("http", 80)])),
+        ]);
+        service.internal_local = true;
+        let index = index(service, &Index::default());
+        let client = IpAddr::from([10, 244, 0, 9]);
+        let inside = index
+            .at_address("10.96.0.20:80".parse().unwrap(), Protocol::Tcp)
+            .unwrap();
+        let from = |node| inside.pick(client, node, |_| true).map(|at| at.to_string());
+        assert_eq!(from(Some("a")).as_deref(), Some("10.244.0.1:80"));
+        assert_eq!(
+            from(Some("b")).as_deref(),
+            Some("10.244.0.2:80"),
+            "it still serves, and is the only one there"
+        );
+        assert_eq!(from(Some("c")), None);
+        assert_eq!(from(Some("d")), None);
+        assert_eq!(from(None).as_deref(), Some("10.244.0.1:80"));
+        // At a node port all endpoints stand, whoever asks.
+        let outside = index.at_node_port(30080, Protocol::Tcp).unwrap();
+        assert_eq!(
+            outside.pick(client, Some("d"), |_| true).unwrap().to_string(),
+            "10.244.0.1:80"
         );
     }
 
@@ -278,7 +375,7 @@ mod tests {
             index
                 .backend("demo", "web", 80, Protocol::Tcp)
                 .unwrap()
-                .pick(client, |_| true)
+                .pick(client, None, |_| true)
         };
         let one = pick(&first);
         let second = index(web(both), &first);
@@ -306,6 +403,6 @@ mod tests {
         );
         assert!(index.has_address(IpAddr::from([10, 96, 0, 20])));
         assert!(index.at_node_port(30080, Protocol::Tcp).is_some());
-        assert_eq!(index.node_ports.len(), 1);
+        assert_eq!(index.exposed.len(), 1);
     }
 }

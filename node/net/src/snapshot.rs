@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use crate::Cidr;
+
 /// Every service of the cluster at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -21,7 +23,8 @@ pub struct Service {
     pub name: String,
     /// `spec.clusterIPs` as addresses; empty for headless and ExternalName services.
     pub cluster_ips: Vec<IpAddr>,
-    /// Further addresses that lead to the service inside the network: `spec.externalIPs` and load balancer addresses.
+    /// Further addresses that lead to the service inside the network: `spec.externalIPs` and the addresses of load
+    /// balancers elsewhere.
     pub external_ips: Vec<IpAddr>,
     /// True where `spec.clusterIP` is `None`: DNS then answers with the endpoints themselves.
     pub headless: bool,
@@ -31,10 +34,26 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Seconds for which a client address keeps its endpoint (`sessionAffinity: ClientIP`); none means no affinity.
     pub affinity_timeout_seconds: Option<u32>,
+    /// `internalTrafficPolicy: Local`: at the cluster addresses a pod is led to endpoints of its own node only.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`: who comes from outside is led to endpoints of this process's nodes only, and the
+    /// endpoint sees the client's address.
+    pub external_local: bool,
+    /// How the service is shown at the ports of the host itself, where it is a LoadBalancer of this network.
+    pub balancer: Option<Balancer>,
     /// The ports of the service.
     pub ports: Vec<ServicePort>,
     /// The endpoints of all slices of the service.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// A service that wants its own ports at the host's address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Balancer {
+    /// `loadBalancerSourceRanges`: only clients in these networks are let in; empty means all.
+    pub source_ranges: Vec<Cidr>,
+    /// The addresses that its status shows now.
+    pub shown: Vec<IpAddr>,
 }
 
 /// One port of a service.
@@ -59,6 +78,8 @@ pub struct Endpoint {
     pub ready: bool,
     /// `conditions.serving` while terminating: takes connections only where no endpoint is ready.
     pub serving: bool,
+    /// The node of the endpoint.
+    pub node: Option<String>,
     /// `hostname` of the endpoint, for stable DNS names under a headless service.
     pub hostname: Option<String>,
     /// The ports, matched with the service's by name and protocol.
@@ -77,11 +98,21 @@ pub struct EndpointPort {
 }
 
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// Streams.
     #[default]
     Tcp,
     /// Datagrams.
     Udp,
+}
+
+impl Protocol {
+    /// The name that the API uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+        }
+    }
 }

@@ -160,6 +160,20 @@ const NETWORK: &[Rule] = &[
     Rule(&["networking.k8s.io"], &["networkpolicies"], READ),
 ];
 
+// What shows Services and Ingresses at the host's addresses, and says so in their status.
+const EDGE: &[Rule] = &[
+    Rule(&[""], &["secrets", "services"], READ),
+    Rule(&[""], &["services/status"], &["patch", "update"]),
+    Rule(&["networking.k8s.io"], &["ingresses"], READ),
+    Rule(&["networking.k8s.io"], &["ingresses/status"], &["patch", "update"]),
+    Rule(
+        &["networking.k8s.io"],
+        &["ingressclasses"],
+        &["create", "get", "list", "watch"],
+    ),
+    EVENTS,
+];
+
 const KUBELET_API: &[Rule] = &[
     Rule(&[""], &["nodes"], &["get", "list", "proxy", "watch"]),
     Rule(
@@ -237,6 +251,7 @@ pub(super) fn roles() -> Vec<(Value, Vec<Value>)> {
         of_user("system:volume-scheduler", "system:kube-scheduler", VOLUME_SCHEDULER),
         of_user("system:node-proxier", "system:kube-proxy", PROXIER),
         of_user("coracle:network", "system:kube-proxy", NETWORK),
+        of_user("coracle:edge", "coracle:edge", EDGE),
         (node(), vec![binding("system:node", "system:node", &[])]),
         unbound("system:auth-delegator", REVIEWS),
         unbound("system:kube-aggregator", DNS),

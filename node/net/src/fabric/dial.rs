@@ -1,18 +1,19 @@
 //! Connections from the host's side into the network: probes, port-forward, node ports, the API server's proxy.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Destination, Fabric, Inner};
 use crate::address::canonical;
 use crate::connect::Connecting;
 use crate::listener::Incoming;
-use crate::service::Backend;
+use crate::service::{Backend, ExposedAs, ExposedPort};
 use crate::stream::{Conn, Link, Side};
 use crate::{NetError, Protocol, Stream};
 
 impl Inner {
-    fn host_addr(&self, ip: IpAddr) -> SocketAddr {
+    pub(super) fn host_addr(&self, ip: IpAddr) -> SocketAddr {
         // Only what the pod sees as its peer's port: nothing is looked up by it.
         let port = self
             .next_host_port
@@ -20,6 +21,23 @@ impl Inner {
                 Some(if port >= 60_999 { 32_768 } else { port + 1 })
             });
         SocketAddr::new(ip, port.unwrap_or(32_768))
+    }
+
+    /// The service behind a port of the host, for a client that it lets in.
+    pub(super) fn exposed_backend(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Arc<Backend>, NetError> {
+        let index = self.index.load();
+        let (namespace, name) = (&exposed.namespace, &exposed.service);
+        let service = index.service(namespace, name).ok_or(NetError::NameNotFound)?;
+        let balancer = service
+            .balancer
+            .as_ref()
+            .filter(|_| exposed.exposed_as == ExposedAs::Balancer);
+        let ranges = balancer.map_or(&[][..], |balancer| &balancer.source_ranges);
+        if !ranges.is_empty() && !ranges.iter().any(|range| range.contains(client)) {
+            return Err(NetError::Denied);
+        }
+        let backend = index.backend(namespace, name, exposed.service_port, exposed.protocol);
+        backend.cloned().ok_or(NetError::ConnectionRefused)
     }
 
     /// Connects from the host, seen by the server as `local` and showing `peer` to the host.
@@ -82,28 +100,28 @@ impl Fabric {
         connecting.stream().await
     }
 
-    /// Connects from the host to the service behind a node port, for a client at `client`.
-    pub(crate) async fn dial_node_port(&self, port: u16, client: IpAddr) -> Result<Stream, NetError> {
+    /// Connects from the host to the service behind one of its ports, for a client at `client`.
+    pub(crate) async fn dial_exposed(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Stream, NetError> {
         let connecting = {
-            let index = self.0.index.load();
-            let backend = index
-                .at_node_port(port, Protocol::Tcp)
-                .ok_or(NetError::ConnectionRefused)?;
-            self.dial_backend(backend, client, port)?
+            let backend = self.0.exposed_backend(exposed, client)?;
+            self.dial_backend(&backend, client, exposed.port)?
         };
         connecting.stream().await
     }
 
     fn dial_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Connecting, NetError> {
-        let destination = self.0.pick(backend, client, Protocol::Tcp)?;
-        self.0.permit_outside(client, &destination)?;
+        let destination = self.0.pick(backend, client, None, Protocol::Tcp)?;
+        self.0.permit_outside(client, &destination, Protocol::Tcp)?;
         let peer = match &destination {
             Destination::Pod(_, at) => *at,
             Destination::Host(..) => SocketAddr::new(self.0.config.host_ip, port),
         };
-        Ok(self
-            .0
-            .connect(destination, self.0.host_addr(self.0.config.host_ip), peer))
+        // A loopback address would mean the pod itself.
+        let source = match backend.shows_client && !client.is_loopback() {
+            true => client,
+            false => self.0.config.host_ip,
+        };
+        Ok(self.0.connect(destination, self.0.host_addr(source), peer))
     }
 
     /// Connects from the host to a name or address of the cluster, such as `web.demo.svc`.

@@ -28,6 +28,7 @@ pub(super) fn dns_facts() -> PodFacts {
     PodFacts {
         labels: [(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())].into(),
         ports: vec![port("dns", Protocol::Udp), port("dns-tcp", Protocol::Tcp)],
+        node: None,
     }
 }
 
@@ -54,6 +55,7 @@ impl Inner {
         }
         let (at, server) = match to {
             Destination::Pod(pod, at) => (*at, Some(pod)),
+            Destination::Host(entry, _) if entry.is_flow() => return Ok(()),
             Destination::Host(_, at) => (*at, None),
         };
         if server.is_some_and(|server| Arc::ptr_eq(server, from)) {
@@ -83,11 +85,11 @@ impl Inner {
         }
     }
 
-    /// Whether a client outside the cluster may connect to a pod. The node's own programs always may.
+    /// Whether a client outside the cluster may talk to a pod. The node's own programs always may.
     ///
     /// # Errors
     /// [`NetError::Denied`].
-    pub(crate) fn permit_outside(&self, client: IpAddr, to: &Destination) -> Result<(), NetError> {
+    pub(crate) fn permit_outside(&self, client: IpAddr, to: &Destination, protocol: Protocol) -> Result<(), NetError> {
         let policies = self.policies.load();
         let Destination::Pod(pod, at) = to else { return Ok(()) };
         if policies.is_empty() || client.is_loopback() || client == self.config.host_ip {
@@ -101,7 +103,7 @@ impl Inner {
                 pod: Some((&pod.identity().namespace, &facts)),
             },
             port: at.port(),
-            protocol: Protocol::Tcp,
+            protocol,
         };
         match pod.rules(&policies).let_in(&flow) {
             true => Ok(()),

@@ -5,11 +5,12 @@
 
 mod backlog;
 mod datagrams;
+mod exposed;
 mod host_services;
 mod limits;
 mod model;
 mod names;
-mod node_ports;
+
 mod policies;
 mod removal;
 mod services;

@@ -20,6 +20,7 @@ fn labelled(fabric: &Fabric, last: u8, app: &str) -> Arc<PodNet> {
             protocol: Protocol::Tcp,
             port: 8080,
         }],
+        ..PodFacts::default()
     });
     pod
 }
@@ -92,7 +93,7 @@ async fn connections_need_both_sides_and_follow_labels_and_policies() {
     // A pod becomes a friend when it is labelled so, and ceases to be one.
     client.describe(PodFacts {
         labels: Labels::from([("app".to_owned(), "friend".to_owned())]),
-        ports: vec![],
+        ..PodFacts::default()
     });
     reach().await.unwrap();
     let closed = policy(app("friend"), None, Some(vec![]));

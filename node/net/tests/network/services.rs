@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use coracle_net::{Binding, Fabric, FabricConfig, NetError, PodNet, Service};
+use coracle_net::{
+    Binding, EndpointPort, Fabric, FabricConfig, NetError, PodFacts, PodNet, Protocol, Service, ServicePort,
+};
 
 use crate::world::{addr, endpoint, fabric, ip, pod, service, soon, tell};
 
@@ -230,4 +232,92 @@ async fn the_host_dials_services_names_and_pods() {
     assert_eq!(service("web", 81).await, NetError::ConnectionRefused);
     let foreign = fabric.dial_pod(ip("10.244.0.3"), addr("10.244.0.4:80")).await;
     assert_eq!(foreign.unwrap_err(), NetError::AddrNotAvailable);
+}
+
+#[tokio::test]
+async fn a_local_service_keeps_pods_on_their_node() {
+    let fabric = fabric();
+    let on = |pod: &Arc<PodNet>, node: &str| {
+        pod.describe(PodFacts {
+            node: Some(node.to_owned()),
+            ..PodFacts::default()
+        });
+    };
+    let (client, lonely) = (pod(&fabric, 2), pod(&fabric, 5));
+    on(&client, "a");
+    on(&lonely, "c");
+    let (_, near) = server(&fabric, 3);
+    let (_, far) = server(&fabric, 4);
+    let mut local = web(&[3, 4]);
+    local.internal_local = true;
+    for (endpoint, node) in local.endpoints.iter_mut().zip(["a", "b"]) {
+        endpoint.node = Some(node.to_owned());
+    }
+    tell(&fabric, vec![local]);
+    for _ in 0..4 {
+        client.connect(addr(VIP)).await.unwrap();
+        soon(near.accept()).await.unwrap();
+    }
+    assert!(far.try_accept().unwrap().is_none());
+    assert_eq!(
+        lonely.connect(addr(VIP)).await.unwrap_err(),
+        NetError::ConnectionRefused
+    );
+    // The host belongs to all nodes of the process.
+    for _ in 0..2 {
+        fabric.dial("10.96.0.20", 80).await.unwrap();
+    }
+    assert!(near.try_accept().unwrap().is_some() && far.try_accept().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_terminating_endpoint_drains() {
+    let fabric = fabric();
+    let client = pod(&fabric, 2);
+    let (_, leaving) = server(&fabric, 3);
+    let (_, staying) = server(&fabric, 4);
+    tell(&fabric, vec![web(&[3])]);
+    let old = client.connect(addr(VIP)).await.unwrap();
+    let served = soon(leaving.accept()).await.unwrap();
+    // While it is the only one it still gets what is new; once another is ready it only keeps what it has.
+    let mut draining = web(&[3]);
+    draining.endpoints[0].ready = false;
+    tell(&fabric, vec![draining.clone()]);
+    client.connect(addr(VIP)).await.unwrap();
+    soon(leaving.accept()).await.unwrap();
+    draining.endpoints.push(endpoint(4, 8080));
+    tell(&fabric, vec![draining]);
+    for _ in 0..3 {
+        client.connect(addr(VIP)).await.unwrap();
+        soon(staying.accept()).await.unwrap();
+    }
+    assert!(leaving.try_accept().unwrap().is_none());
+    served.try_write("bye".into()).unwrap();
+    drop(served);
+    assert_eq!(crate::world::read_all(&old).await, b"bye");
+}
+
+#[tokio::test]
+async fn ports_with_names_lead_each_to_its_own_target() {
+    let fabric = fabric();
+    let client = pod(&fabric, 2);
+    let (pod, http) = server(&fabric, 3);
+    let admin = pod.bind(addr("0.0.0.0:9090")).unwrap();
+    admin.listen(4).unwrap();
+    let mut service = web(&[3]);
+    service.ports.push(ServicePort {
+        name: "admin".into(),
+        port: 81,
+        ..ServicePort::default()
+    });
+    service.endpoints[0].ports.push(EndpointPort {
+        name: "admin".into(),
+        protocol: Protocol::Tcp,
+        port: 9090,
+    });
+    tell(&fabric, vec![service]);
+    client.connect(addr("10.96.0.20:81")).await.unwrap();
+    soon(admin.accept()).await.unwrap();
+    client.connect(addr(VIP)).await.unwrap();
+    soon(http.accept()).await.unwrap();
 }

@@ -94,6 +94,7 @@ pub fn endpoint(last: u8, port: u16) -> Endpoint {
         address: IpAddr::from([10, 244, 0, last]),
         ready: true,
         serving: true,
+        node: None,
         hostname: None,
         ports: vec![EndpointPort {
             name: "http".into(),

@@ -215,6 +215,7 @@ impl World {
                 protocol: Protocol::Tcp,
                 port: *port,
             }],
+            node: None,
             hostname: None,
         });
         let service = Service {

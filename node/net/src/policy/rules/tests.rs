@@ -22,6 +22,7 @@ fn member(namespace: &'static str, last: u8, app: &str) -> Member {
     let facts = PodFacts {
         labels: labels(&[("app", app)]),
         ports: vec![port("http", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 53)],
+        node: None,
     };
     (namespace, IpAddr::from([10, 244, 0, last]), facts)
 }
