@@ -78,6 +78,8 @@ pub const CONFIG_MAPS: Resource = Resource::builtin("", "v1", "ConfigMap", "conf
 /// ControllerRevisions.
 pub const CONTROLLER_REVISIONS: Resource =
     Resource::builtin("apps", "v1", "ControllerRevision", "controllerrevisions", true);
+/// CSINodes.
+pub const CSI_NODES: Resource = Resource::builtin("storage.k8s.io", "v1", "CSINode", "csinodes", false);
 /// CronJobs.
 pub const CRON_JOBS: Resource = Resource::builtin("batch", "v1", "CronJob", "cronjobs", true);
 /// DaemonSets.

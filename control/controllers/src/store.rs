@@ -102,6 +102,7 @@ objects!(
     k8s_openapi::api::discovery::v1::EndpointSlice,
     k8s_openapi::api::policy::v1::PodDisruptionBudget,
     k8s_openapi::api::rbac::v1::ClusterRole,
+    k8s_openapi::api::storage::v1::CSINode,
     k8s_openapi::api::storage::v1::StorageClass,
 );
 

@@ -19,7 +19,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -203,6 +203,7 @@ kinds! {
     config_maps: ConfigMap in Scope { fields: "metadata.name=kube-root-ca.crt", ..Scope::all(resource::CONFIG_MAPS) };
     controller_revisions: ControllerRevision in Scope::all(resource::CONTROLLER_REVISIONS);
     cron_jobs: CronJob in Scope::all(resource::CRON_JOBS);
+    csi_nodes: CSINode in Scope::all(resource::CSI_NODES);
     daemon_sets: DaemonSet in Scope::all(resource::DAEMON_SETS);
     deployments: Deployment in Scope::all(resource::DEPLOYMENTS);
     endpoint_slices: EndpointSlice in Scope::all(resource::ENDPOINT_SLICES);

@@ -43,6 +43,7 @@ watched! {
     namespaces: NAMESPACES => saw_namespace;
     services: SERVICES => saw_service;
     storage_classes: STORAGE_CLASSES => saw_class;
+    csi_nodes: CSI_NODES => saw_drivers;
     persistent_volumes: PERSISTENT_VOLUMES => saw_volume;
     persistent_volume_claims: PERSISTENT_VOLUME_CLAIMS => saw_claim;
     pod_disruption_budgets: POD_DISRUPTION_BUDGETS => saw_budget;

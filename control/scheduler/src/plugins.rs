@@ -12,6 +12,7 @@ pub mod node_name;
 pub mod node_ports;
 pub mod node_resources;
 pub mod node_unschedulable;
+pub mod node_volume_limits;
 pub mod pod_topology_spread;
 pub mod taint_toleration;
 pub mod volume_binding;
@@ -164,7 +165,7 @@ pub struct Plugin {
 }
 
 /// All plugins.
-pub static PLUGINS: [&Plugin; 13] = [
+pub static PLUGINS: [&Plugin; 14] = [
     &node_unschedulable::PLUGIN,
     &node_name::PLUGIN,
     &taint_toleration::PLUGIN,
@@ -172,6 +173,7 @@ pub static PLUGINS: [&Plugin; 13] = [
     &node_ports::PLUGIN,
     &node_resources::PLUGIN,
     &volume_restrictions::PLUGIN,
+    &node_volume_limits::PLUGIN,
     &volume_binding::PLUGIN,
     &volume_zone::PLUGIN,
     &pod_topology_spread::PLUGIN,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service},
     policy::v1::PodDisruptionBudget,
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -147,6 +147,15 @@ impl Scheduler {
         self.take_in(&[Happening::Volume], |state| {
             let name = name.as_deref().unwrap_or_default();
             state.cluster.volumes.put_class(name, change.new.clone());
+        });
+    }
+
+    /// Takes in a change of what a node's volume drivers can do.
+    pub fn saw_drivers(&self, change: &Change<CSINode>) {
+        let name = change.latest().and_then(|drivers| drivers.metadata.name.clone());
+        self.take_in(&[Happening::Volume], |state| {
+            let name = name.as_deref().unwrap_or_default();
+            state.cluster.volumes.put_drivers(name, change.new.as_deref());
         });
     }
 

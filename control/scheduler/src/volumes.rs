@@ -13,7 +13,7 @@ use coracle_api::quantity::Quantity;
 use coracle_controllers::{key::Key, placement};
 use k8s_openapi::api::{
     core::v1::{Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 
 use crate::selection;
@@ -33,6 +33,8 @@ pub struct Volumes {
     classes: HashMap<Arc<str>, Arc<StorageClass>>,
     /// The volumes that no claim has, by class and then by size.
     open: HashMap<Arc<str>, BTreeSet<(i64, Arc<str>)>>,
+    /// How many volumes of a driver a node takes, for the drivers that say so, by node.
+    limits: HashMap<Arc<str>, Vec<(String, usize)>>,
     /// Volumes that were chosen for a claim and are not seen bound yet.
     promised: HashMap<Arc<str>, Key>,
 }
@@ -106,6 +108,48 @@ impl Volumes {
             Some(class) => drop(self.classes.insert(name.into(), class)),
             None => drop(self.classes.remove(name)),
         }
+    }
+
+    /// Takes in what the volume drivers of a node can do, or that this is not known any more.
+    pub fn put_drivers(&mut self, node: &str, drivers: Option<&CSINode>) {
+        let counts = drivers
+            .iter()
+            .flat_map(|of_node| &of_node.spec.drivers)
+            .filter_map(|driver| {
+                let count = driver.allocatable.as_ref()?.count?;
+                Some((driver.name.clone(), usize::try_from(count).unwrap_or(0)))
+            });
+        let counts: Vec<_> = counts.collect();
+        if counts.is_empty() {
+            self.limits.remove(node);
+        } else {
+            self.limits.insert(node.into(), counts);
+        }
+    }
+
+    /// How many volumes of which driver the node takes; a driver that is not named has no limit.
+    #[must_use]
+    pub fn limits(&self, node: &str) -> &[(String, usize)] {
+        self.limits.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether any node has a limit.
+    #[must_use]
+    pub fn any_limit(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
+    /// The driver of a claim's volume, or of the one that will be made for it, and what tells the volume apart from
+    /// others of the driver; `None` if that is no driver's.
+    #[must_use]
+    pub fn driver_of(&self, claim: &Key) -> Option<(&str, String)> {
+        let object = self.claims.get(claim)?;
+        if let Some(volume) = volume_name(object).and_then(|name| self.volumes.get(name)) {
+            let source = volume.spec.as_ref()?.csi.as_ref()?;
+            return Some((&source.driver, source.volume_handle.clone()));
+        }
+        let class = self.classes.get(class_of_claim(object)?)?;
+        Some((&class.provisioner, format!("{}/{}", claim.namespace, claim.name)))
     }
 
     /// Takes in a volume as it is now, or that it is gone.

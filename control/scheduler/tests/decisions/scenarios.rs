@@ -207,7 +207,10 @@ impl World {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let cluster = &mut self.cluster;
-        if !matches!(&*kind, "Node" | "Namespace" | "PersistentVolume" | "StorageClass") {
+        if !matches!(
+            &*kind,
+            "Node" | "Namespace" | "PersistentVolume" | "StorageClass" | "CSINode"
+        ) {
             fill(&mut object, "metadata.namespace", json!("default"));
         }
         let key = Key::new(object["metadata"]["namespace"].as_str().unwrap_or_default(), &name);
@@ -240,6 +243,7 @@ impl World {
                 cluster.volumes.put_claim(key, Some(read(object)));
             }
             "PersistentVolume" => cluster.volumes.put_volume(&name, Some(read(object))),
+            "CSINode" => cluster.volumes.put_drivers(&name, Some(&read(object))),
             "StorageClass" => cluster.volumes.put_class(&name, Some(read(object))),
             "PodDisruptionBudget" => cluster.put_budget(None, Some(&read(object))),
             other => panic!("what is {other}?"),
