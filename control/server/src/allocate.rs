@@ -2,6 +2,10 @@
 //!
 //! What is taken is known from the store; a set in memory mirrors it so that two services never get the same. A service
 //! reserves before it is committed, and the reservation is given back when the commit does not happen.
+//!
+//! Addresses come from the ranges that are ready, see [`ranges`]: the first of them that has a free one gives it.
+
+pub(crate) mod ranges;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,14 +15,13 @@ use std::sync::Arc;
 
 use coracle_api::field_error::FieldError;
 use coracle_api::object;
-use coracle_store::Snapshot;
+use coracle_store::{Expect, Key, Snapshot};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::Config;
+use crate::{Config, ip_addresses};
+use ranges::{Range, Source};
 
-/// What the keys of services begin with.
-const PREFIX: &str = "services/";
 /// The first addresses and node ports are given out last, so that those who ask for certain ones find them free
 /// (`kubernetes` .1, DNS .10): a sixteenth of the network but no more than this, a thirty-second of the ports. Kubernetes'
 /// own bands.
@@ -27,14 +30,16 @@ const STATIC_ADDRESSES: u32 = 256;
 const STATIC_PORTS: u32 = 128;
 /// A band of fewer than this is none.
 const LEAST_BAND: u32 = 16;
+/// Where dynamic addresses begin: after the one that names the network and the one that the API has.
+const FIRST: u32 = 2;
 /// How far dynamic addresses reach into a large network. More services than this would be far beyond one process.
 const DYNAMIC_ADDRESSES: u32 = 65_536;
 
 /// The pools.
 #[derive(Clone)]
 pub(crate) struct Addresses {
-    network: u32,
-    size: u32,
+    /// The range that every cluster has, before there is an object that says so.
+    first: Range,
     ports: RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
 }
@@ -56,9 +61,16 @@ pub(crate) struct Reservation {
     kept: bool,
     owner: String,
     wanted: Option<(Vec<Ipv4Addr>, Vec<u16>)>,
+    source: Source,
 }
 
 impl Reservation {
+    /// What must still hold when the service is committed: the range of a new address is as it was. So nobody gets an
+    /// address of a range that is on its way out.
+    pub(crate) fn needs(&self) -> Option<(Key, Expect)> {
+        self.source.clone()
+    }
+
     /// The write was committed: what the service no longer names becomes free.
     pub(crate) fn keep(mut self) {
         self.kept = true;
@@ -92,17 +104,14 @@ impl Drop for Reservation {
 impl Addresses {
     /// Pools in which everything that the store's services name is taken.
     pub(crate) fn new(config: &Config, snapshot: &Snapshot) -> Self {
-        let bits = 32 - u32::from(config.service_cidr_prefix.clamp(12, 30));
-        let size = 1_u32 << bits;
         let pools = Self {
-            network: u32::from(config.service_cidr) & !(size - 1),
-            size,
+            first: Range::new(config.service_cidr, config.service_cidr_prefix.clamp(12, 30)),
             ports: config.node_ports.clone(),
             taken: Arc::default(),
         };
         {
             let mut taken = pools.taken.lock();
-            for record in snapshot.range(PREFIX, None) {
+            for record in snapshot.range(ip_addresses::SERVICES, None) {
                 let Ok(service) = crate::document::parse(&record.json) else {
                     continue;
                 };
@@ -122,12 +131,12 @@ impl Addresses {
 
     /// The address of the `kubernetes` service: the first of the network.
     pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.network + 1)
+        self.first.address(1)
     }
 
     /// The network in its usual form: `10.96.0.0/12`.
     pub(crate) fn range(&self) -> String {
-        format!("{}/{}", Ipv4Addr::from(self.network), 32 - self.size.trailing_zeros())
+        self.first.to_string()
     }
 
     /// A deleted service's addresses and ports become free.
@@ -143,6 +152,7 @@ impl Addresses {
         owner: &str,
         service: &mut Value,
         old: Option<&Value>,
+        snapshot: &Snapshot,
     ) -> Result<Reservation, Vec<FieldError>> {
         if let Some(old) = old {
             carry(service, old);
@@ -154,9 +164,10 @@ impl Addresses {
             kept: false,
             owner: owner.to_owned(),
             wanted: None,
+            source: None,
         };
         let mut faults = Vec::new();
-        self.assign_address(&mut reservation, service, &mut faults);
+        self.assign_address(&mut reservation, service, snapshot, &mut faults);
         self.assign_ports(&mut reservation, service, &mut faults);
         reservation.wanted = Some((addresses(service), ports(service)));
         if faults.is_empty() {
@@ -166,7 +177,13 @@ impl Addresses {
         }
     }
 
-    fn assign_address(&self, reservation: &mut Reservation, service: &mut Value, faults: &mut Vec<FieldError>) {
+    fn assign_address(
+        &self,
+        reservation: &mut Reservation,
+        service: &mut Value,
+        snapshot: &Snapshot,
+        faults: &mut Vec<FieldError>,
+    ) {
         if object::text(service, "spec.type") == "ExternalName" {
             for field in [
                 "spec.clusterIP",
@@ -188,7 +205,7 @@ impl Addresses {
         };
         let given = match asked.as_str() {
             "None" => "None".to_owned(),
-            "" => match self.free_address(reservation) {
+            "" => match self.free_address(reservation, snapshot) {
                 Some(address) => address.to_string(),
                 None => {
                     faults.push(FieldError::invalid(
@@ -199,7 +216,7 @@ impl Addresses {
                     return;
                 }
             },
-            own => match self.take_address(reservation, own) {
+            own => match self.take_address(reservation, own, snapshot) {
                 Ok(()) => own.to_owned(),
                 Err(detail) => {
                     faults.push(FieldError::invalid("spec.clusterIPs", json!([own]), detail));
@@ -217,45 +234,45 @@ impl Addresses {
         }
     }
 
-    /// A free address, sought from a place that the service's name decides: the same services get the same addresses.
-    fn free_address(&self, reservation: &mut Reservation) -> Option<Ipv4Addr> {
-        let span = self.size.min(DYNAMIC_ADDRESSES);
-        // The first names the network, the last is everybody's; the one after the first is that of the API.
-        let first = 2;
-        let count = span.checked_sub(first + 1)?;
-        let band = band(self.size / 16, STATIC_ADDRESSES);
+    /// A free address of the first range that has one.
+    fn free_address(&self, reservation: &mut Reservation, snapshot: &Snapshot) -> Option<Ipv4Addr> {
         let mut taken = reservation.taken.lock();
-        let offset = sought(&reservation.owner, count, band.saturating_sub(first))
-            .map(|offset| first + offset)
-            .find(|offset| !taken.addresses.contains_key(&Ipv4Addr::from(self.network + offset)))?;
-        let address = Ipv4Addr::from(self.network + offset);
+        let is_free = |address: &Ipv4Addr| {
+            !taken.addresses.contains_key(address) && !ip_addresses::is_claimed(snapshot, *address)
+        };
+        let (range, address) = ranges::ready(snapshot, self.first)
+            .into_iter()
+            .find_map(|range| Some((range.clone(), free(range.0, &reservation.owner, is_free)?)))?;
         taken.addresses.insert(address, reservation.owner.clone());
         reservation.added_addresses.push(address);
+        reservation.source = range.1;
         Some(address)
     }
 
-    fn take_address(&self, reservation: &mut Reservation, text: &str) -> Result<(), String> {
+    fn take_address(&self, reservation: &mut Reservation, text: &str, snapshot: &Snapshot) -> Result<(), String> {
         let failed = |why: &str| format!("failed to allocate IP {text}: {why}");
         let address: Ipv4Addr = text.parse().map_err(|_| failed("must be a valid IPv4 address"))?;
-        let offset = u32::from(address)
-            .checked_sub(self.network)
-            .filter(|offset| *offset > 0 && *offset < self.size - 1);
-        if offset.is_none() {
-            let range = self.range();
-            return Err(failed(&format!(
-                "the provided network does not match the current range {range}"
-            )));
-        }
         let mut taken = reservation.taken.lock();
-        match taken.addresses.get(&address) {
-            Some(owner) if *owner == reservation.owner => Ok(()),
-            Some(_) => Err(failed("provided IP is already allocated")),
-            None => {
-                taken.addresses.insert(address, reservation.owner.clone());
-                reservation.added_addresses.push(address);
-                Ok(())
-            }
+        let owner = taken.addresses.get(&address);
+        // What a service has, it keeps, whatever becomes of the range.
+        if owner.is_some_and(|owner| *owner == reservation.owner) {
+            return Ok(());
         }
+        let ranges = ranges::ready(snapshot, self.first);
+        let Some((_, source)) = ranges.iter().find(|(range, _)| range.gives(address)) else {
+            let all: Vec<String> = ranges.iter().map(|(range, _)| range.to_string()).collect();
+            let all = all.join(", ");
+            return Err(failed(&format!(
+                "the provided network does not match the current range {all}"
+            )));
+        };
+        if owner.is_some() || ip_addresses::is_claimed(snapshot, address) {
+            return Err(failed("provided IP is already allocated"));
+        }
+        taken.addresses.insert(address, reservation.owner.clone());
+        reservation.added_addresses.push(address);
+        reservation.source = source.clone();
+        Ok(())
     }
 
     fn assign_ports(&self, reservation: &mut Reservation, service: &mut Value, faults: &mut Vec<FieldError>) {
@@ -329,6 +346,17 @@ impl Addresses {
         reservation.added_ports.push(port);
         Some(port)
     }
+}
+
+/// A free address of a range, sought from a place that the service's name decides: the same services get the same addresses.
+fn free(range: Range, owner: &str, is_free: impl Fn(&Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    let size = range.size();
+    // The last is everybody's.
+    let count = size.min(DYNAMIC_ADDRESSES).checked_sub(FIRST + 1)?;
+    let band = band(size / 16, STATIC_ADDRESSES);
+    sought(owner, count, band.saturating_sub(FIRST))
+        .map(|offset| range.address(FIRST + offset))
+        .find(is_free)
 }
 
 /// How many of the first are given out last.
@@ -407,10 +435,16 @@ fn carry(service: &mut Value, old: &Value) {
 mod tests {
     use super::*;
 
+    /// A store without ranges.
+    fn nothing() -> Snapshot {
+        let engine = Arc::new(coracle_store::MemoryEngine::new());
+        let store = coracle_store::Store::open(engine, crate::header_of, coracle_store::Config::default());
+        store.unwrap().snapshot()
+    }
+
     fn pools() -> Addresses {
         Addresses {
-            network: u32::from(Ipv4Addr::new(10, 96, 0, 0)),
-            size: 1 << 20,
+            first: Range::new(Ipv4Addr::new(10, 96, 0, 0), 12),
             ports: 30000..=30002,
             taken: Arc::default(),
         }
@@ -424,18 +458,27 @@ mod tests {
     fn an_address_is_given_and_kept() {
         let pools = pools();
         let mut one = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
-        pools.assign("services/a/one", &mut one, None).unwrap().keep();
+        pools
+            .assign("services/a/one", &mut one, None, &nothing())
+            .unwrap()
+            .keep();
         let address = object::text(&one, "spec.clusterIP").to_owned();
         assert!(address.starts_with("10.96."));
         let mut two = service(json!({"type": "ClusterIP", "clusterIP": address}));
-        let faults = pools.assign("services/a/two", &mut two, None).err().unwrap();
+        let faults = pools
+            .assign("services/a/two", &mut two, None, &nothing())
+            .err()
+            .unwrap();
         assert!(
             faults[0].body().contains("provided IP is already allocated"),
             "{}",
             faults[0].body()
         );
         pools.release("services/a/one");
-        pools.assign("services/a/two", &mut two, None).unwrap().keep();
+        pools
+            .assign("services/a/two", &mut two, None, &nothing())
+            .unwrap()
+            .keep();
     }
 
     #[test]
@@ -456,7 +499,7 @@ mod tests {
     fn a_write_that_fails_gives_back() {
         let pools = pools();
         let mut one = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
-        drop(pools.assign("services/a/one", &mut one, None).unwrap());
+        drop(pools.assign("services/a/one", &mut one, None, &nothing()).unwrap());
         assert!(pools.taken.lock().addresses.is_empty());
         assert!(pools.taken.lock().ports.is_empty());
     }
@@ -465,10 +508,16 @@ mod tests {
     fn headless_and_external_services_get_none() {
         let pools = pools();
         let mut headless = service(json!({"type": "ClusterIP", "clusterIP": "None"}));
-        pools.assign("services/a/h", &mut headless, None).unwrap().keep();
+        pools
+            .assign("services/a/h", &mut headless, None, &nothing())
+            .unwrap()
+            .keep();
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let mut external = service(json!({"type": "ExternalName", "externalName": "x.y"}));
-        pools.assign("services/a/e", &mut external, None).unwrap().keep();
+        pools
+            .assign("services/a/e", &mut external, None, &nothing())
+            .unwrap()
+            .keep();
         assert_eq!(
             external,
             service(json!({"type": "ExternalName", "externalName": "x.y"}))
@@ -481,20 +530,26 @@ mod tests {
         let pools = pools();
         let node_port = |ports: Value| service(json!({"type": "NodePort", "ports": ports}));
         let mut all = node_port(json!([{"port": 1}, {"port": 2}, {"port": 3, "nodePort": 30001}]));
-        let result = pools.assign("services/a/all", &mut all, None);
+        let result = pools.assign("services/a/all", &mut all, None, &nothing());
         // The first two may have taken 30001; then the third is told so. Either way nothing is given twice.
         match result {
             Ok(reservation) => reservation.keep(),
             Err(_) => return,
         }
         let mut more = node_port(json!([{"port": 1}]));
-        assert!(pools.assign("services/a/more", &mut more, None).is_err());
+        assert!(pools.assign("services/a/more", &mut more, None, &nothing()).is_err());
         let mut far = node_port(json!([{"port": 1, "nodePort": 80}]));
-        let faults = pools.assign("services/a/far", &mut far, None).err().unwrap();
+        let faults = pools
+            .assign("services/a/far", &mut far, None, &nothing())
+            .err()
+            .unwrap();
         assert!(faults[0].body().contains("The range of valid ports is 30000-30002"));
         let mut plain = all.clone();
         plain["spec"]["type"] = json!("ClusterIP");
-        pools.assign("services/a/all", &mut plain, Some(&all)).unwrap().keep();
+        pools
+            .assign("services/a/all", &mut plain, Some(&all), &nothing())
+            .unwrap()
+            .keep();
         assert!(ports(&plain).is_empty());
         assert!(pools.taken.lock().ports.is_empty());
     }
@@ -503,9 +558,15 @@ mod tests {
     fn an_update_keeps_what_it_does_not_mention() {
         let pools = pools();
         let mut old = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
-        pools.assign("services/a/one", &mut old, None).unwrap().keep();
+        pools
+            .assign("services/a/one", &mut old, None, &nothing())
+            .unwrap()
+            .keep();
         let mut new = service(json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}));
-        pools.assign("services/a/one", &mut new, Some(&old)).unwrap().keep();
+        pools
+            .assign("services/a/one", &mut new, Some(&old), &nothing())
+            .unwrap()
+            .keep();
         assert_eq!(new, old);
     }
 }

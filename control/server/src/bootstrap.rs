@@ -25,7 +25,7 @@ use crate::core::Core;
 use crate::identity::{Identity, MASTERS};
 use crate::pki::FRONT_PROXY;
 use crate::server::BuildError;
-use crate::{aggregate, chain, document};
+use crate::{aggregate, chain, document, service_ranges};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
@@ -168,10 +168,7 @@ async fn create_path(core: &Arc<Core>, path: String, object: Value) -> Result<()
 
 /// The range that the addresses of services are from.
 async fn service_range(core: &Arc<Core>) -> Result<(), BuildError> {
-    let range = json!({
-        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
-        "spec": {"cidrs": [core.addresses.range()]},
-    });
+    let range = service_ranges::default_object(&core.addresses.range());
     create(core, "/apis/networking.k8s.io/v1/servicecidrs", range).await
 }
 

@@ -1,15 +1,14 @@
-//! Keeps an IPAddress for every cluster address of a service, which says whose the address is, and the default ServiceCIDR
-//! ready.
+//! Keeps an IPAddress for every cluster address of a service, which says whose the address is.
 //!
-//! Follows the services one change at a time, in the store's order, after a look at all of them; an address that is lost
-//! while its service has it comes back. It writes through the chain like everybody.
+//! Follows the services one change at a time, in the store's order, after a look at all of them. What others do to the
+//! objects is repaired: one that is lost or changed while its service has the address comes back, and one that says that a
+//! service has an address which it has not goes. It writes through the chain like everybody.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Weak};
 
-use coracle_api::custom::names;
-use coracle_api::{object, time};
-use coracle_store::{Event, EventKind, Record, Watch};
+use coracle_api::object;
+use coracle_store::{Event, EventKind, Record, Snapshot, Watch};
 use futures::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
@@ -17,7 +16,8 @@ use serde_json::{Value, json};
 use crate::core::Core;
 use crate::{allocate, bootstrap, document, follow};
 
-const SERVICES: &str = "services/";
+/// What the keys of services begin with.
+pub(crate) const SERVICES: &str = "services/";
 const ADDRESSES: &str = "ipaddresses.networking.k8s.io/";
 const NETWORKING: &str = "/apis/networking.k8s.io/v1";
 /// Marks the addresses that the server keeps; others are their makers' own.
@@ -51,16 +51,13 @@ pub(crate) async fn keep(core: Weak<Core>) {
 async fn look(core: &Weak<Core>) -> Option<Vec<Watch>> {
     let core = core.upgrade()?;
     let (snapshot, watches) = follow::watched(&core.store, &[SERVICES, ADDRESSES]);
-    make_ready(&core).await;
     for record in snapshot.range(SERVICES, None) {
         for address in addresses_of(record) {
             ensure(&core, address, record.key.as_str()).await;
         }
     }
     for record in snapshot.range(ADDRESSES, None) {
-        if let (Some(owner), Some(address)) = (owner(record), address(record)) {
-            release(&core, address, &owner).await;
-        }
+        repair(&core, record).await;
     }
     Some(watches)
 }
@@ -69,9 +66,8 @@ async fn follow(core: &Arc<Core>, event: &Event) {
     let record = &event.record;
     let key = record.key.as_str();
     if key.starts_with(ADDRESSES) {
-        let lost = event.previous.as_ref().filter(|_| event.kind == EventKind::Delete);
-        if let Some((owner, address)) = lost.and_then(|lost| Some((owner(lost)?, address(lost)?))) {
-            ensure(core, address, &owner).await;
+        for record in event.previous.iter().chain([record]) {
+            repair(core, record).await;
         }
         return;
     }
@@ -92,15 +88,31 @@ async fn follow(core: &Arc<Core>, event: &Event) {
     }
 }
 
-/// Makes the object of an address, if a service has the address and there is none.
+/// Brings an address's object into line with what services have, given what it says or said.
+async fn repair(core: &Arc<Core>, record: &Record) {
+    if let (Some(parent), Some(address)) = (parent(record), address(record)) {
+        ensure(core, address, &parent).await;
+        release(core, address, &parent).await;
+    }
+}
+
+/// Makes the object of an address, if a service has the address and there is none that says so.
 async fn ensure(core: &Arc<Core>, address: Ipv4Addr, owner: &str) {
     let snapshot = core.store.snapshot();
-    let there = snapshot.get(&format!("{ADDRESSES}/{address}")).is_some();
-    let wanted = snapshot
-        .get(owner)
-        .is_some_and(|service| addresses_of(service).contains(&address));
-    if there || !wanted {
+    if !has(&snapshot, owner, address) {
         return;
+    }
+    if let Some(kept) = snapshot.get(&key(address)) {
+        let own = parent(kept).as_deref() == Some(owner);
+        match (is_managed(kept), own) {
+            (true, true) => return,
+            (false, false) => {
+                tracing::warn!(%address, service = owner, "another's object stands for the address of a service");
+                return;
+            }
+            // Whose an address is cannot be changed, so the object is made anew.
+            _ => remove(core, address).await,
+        }
     }
     let (namespace, name) = document::place(owner);
     let labels = json!({MANAGED.0: MANAGED.1, FAMILY.0: FAMILY.1});
@@ -114,48 +126,15 @@ async fn ensure(core: &Arc<Core>, address: Ipv4Addr, owner: &str) {
 /// Removes the object of an address that its service has no more.
 async fn release(core: &Arc<Core>, address: Ipv4Addr, service: &str) {
     let snapshot = core.store.snapshot();
-    let kept = snapshot.get(&format!("{ADDRESSES}/{address}"));
-    let own = kept.is_some_and(|kept| owner(kept).as_deref() == Some(service));
-    let used = snapshot
-        .get(service)
-        .is_some_and(|service| addresses_of(service).contains(&address));
-    if own && !used {
-        write(
-            core,
-            Method::DELETE,
-            &format!("{NETWORKING}/ipaddresses/{address}"),
-            &Value::Null,
-        )
-        .await;
+    let own = |kept: &Arc<Record>| is_managed(kept) && parent(kept).as_deref() == Some(service);
+    if snapshot.get(&key(address)).is_some_and(own) && !has(&snapshot, service, address) {
+        remove(core, address).await;
     }
 }
 
-/// The default range is ready from the start: what it says is what the server was started with.
-async fn make_ready(core: &Arc<Core>) {
-    let path = format!("{NETWORKING}/servicecidrs/kubernetes");
-    let Some(record) = core
-        .store
-        .snapshot()
-        .get("servicecidrs.networking.k8s.io//kubernetes")
-        .cloned()
-    else {
-        return;
-    };
-    let Ok(mut range) = document::tree(&record) else { return };
-    let mut conditions = object::list(&range, "status.conditions").to_vec();
-    let now = time::format_seconds(core.now_micros());
-    names::set(
-        &mut conditions,
-        "Ready",
-        true,
-        "",
-        "Kubernetes Service CIDR is ready",
-        &now,
-    );
-    if object::list(&range, "status.conditions") != conditions {
-        object::set(&mut range, "status.conditions", Value::Array(conditions));
-        write(core, Method::PUT, &format!("{path}/status"), &range).await;
-    }
+async fn remove(core: &Arc<Core>, address: Ipv4Addr) {
+    let path = format!("{NETWORKING}/ipaddresses/{address}");
+    write(core, Method::DELETE, &path, &Value::Null).await;
 }
 
 async fn write(core: &Arc<Core>, method: Method, path: &str, object: &Value) {
@@ -180,17 +159,39 @@ fn address(record: &Record) -> Option<Ipv4Addr> {
     document::place(record.key.as_str()).1.parse().ok()
 }
 
-/// The key of the service to which an address belongs, if the server keeps it.
-fn owner(record: &Record) -> Option<String> {
+/// Whether a service has an address.
+fn has(snapshot: &Snapshot, service: &str, address: Ipv4Addr) -> bool {
+    snapshot
+        .get(service)
+        .is_some_and(|service| addresses_of(service).contains(&address))
+}
+
+fn key(address: Ipv4Addr) -> String {
+    format!("{ADDRESSES}/{address}")
+}
+
+/// Whether somebody else than a service of this server has claimed an address by an object of their own.
+pub(crate) fn is_claimed(snapshot: &Snapshot, address: Ipv4Addr) -> bool {
+    snapshot.get(&key(address)).is_some_and(|record| !is_managed(record))
+}
+
+/// All addresses that services have.
+pub(crate) fn in_use(snapshot: &Snapshot) -> Vec<Ipv4Addr> {
+    let services = snapshot.range(SERVICES, None);
+    services.flat_map(|service| addresses_of(service)).collect()
+}
+
+/// Whether the server keeps the object.
+fn is_managed(record: &Record) -> bool {
     let mark = |(key, value): &(String, String)| (key.as_str(), value.as_str()) == MANAGED;
-    if !record.header.labels.iter().any(mark) {
-        return None;
-    }
+    record.header.labels.iter().any(mark)
+}
+
+/// The key of the service to which an address belongs; none where it is something else's.
+fn parent(record: &Record) -> Option<String> {
     let address = document::tree(record).ok()?;
     let parent = object::get(&address, "spec.parentRef")?;
-    Some(format!(
-        "{SERVICES}{}/{}",
-        object::text(parent, "namespace"),
-        object::text(parent, "name")
-    ))
+    let text = |field: &str| object::text(parent, field);
+    let service = text("group").is_empty() && text("resource") == "services";
+    service.then(|| format!("{SERVICES}{}/{}", text("namespace"), text("name")))
 }

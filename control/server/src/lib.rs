@@ -48,6 +48,7 @@ mod respond;
 mod review;
 mod served;
 mod server;
+mod service_ranges;
 mod stream;
 mod tls;
 mod token_request;

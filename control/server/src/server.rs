@@ -14,7 +14,7 @@ use crate::identity::{Identity, MASTERS};
 use crate::local::LocalService;
 use crate::tls::{self, TlsError};
 use crate::tokens::{TokenError, Tokens};
-use crate::{Config, aggregate, bootstrap, flow, ip_addresses, keeper, listen};
+use crate::{Config, aggregate, bootstrap, flow, ip_addresses, keeper, listen, service_ranges};
 
 /// Why a server could not be built.
 #[derive(Debug, Error)]
@@ -52,6 +52,7 @@ impl Server {
         bootstrap::run(&core).await?;
         tokio::spawn(keeper::keep(Arc::downgrade(&core)));
         tokio::spawn(ip_addresses::keep(Arc::downgrade(&core)));
+        tokio::spawn(service_ranges::keep(Arc::downgrade(&core)));
         tokio::spawn(flow::keep(Arc::downgrade(&core)));
         tokio::spawn(aggregate::keep(Arc::downgrade(&core)));
         Ok(Self { core, tls })

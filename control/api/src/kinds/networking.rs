@@ -85,6 +85,7 @@ fn service_cidr() -> Kind {
         .with(Strategy {
             validate: validate::networking::service_cidr,
             validate_update: validate::networking::service_cidr_update,
+            prepare_create: prepare::networking::create_service_cidr,
             ..Strategy::NONE
         })
 }

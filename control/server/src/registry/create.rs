@@ -6,6 +6,7 @@ use coracle_store::Expect;
 use serde_json::Value;
 
 use super::{Lost, RETRIES, Scope, Written, ownership};
+use crate::allocate::{Reservation, ranges};
 use crate::core::new_uid;
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
@@ -63,7 +64,10 @@ impl Scope<'_> {
                     });
                 }
                 Err(Lost::Failed(error)) => return Err(error),
-                Err(Lost::Race { key, .. }) if key == self.namespace_key() => {
+                Err(Lost::Race { key, .. })
+                    if key == self.namespace_key()
+                        || (self.is_service() && key.as_str().starts_with(ranges::PREFIX)) =>
+                {
                     races += 1;
                     if races > RETRIES {
                         return Err(self.modified(object::name(&value)));
@@ -152,7 +156,7 @@ impl Scope<'_> {
             true => Some(
                 self.core
                     .addresses
-                    .assign(key.as_str(), &mut value, None)
+                    .assign(key.as_str(), &mut value, None, &snapshot)
                     .map_err(invalid)?,
             ),
             false => None,
@@ -168,7 +172,8 @@ impl Scope<'_> {
             admission::quota::charges(self, &snapshot, &name, None, Some(&value)).map_err(Lost::Failed)?;
             return Ok(document::bytes(&value));
         }
-        let needed = namespace.into_iter().chain(self.definition());
+        let range = reservation.as_ref().and_then(Reservation::needs);
+        let needed = namespace.into_iter().chain(self.definition()).chain(range);
         let record = self.put(&key, &value, Expect::Absent, needed).await?;
         if let Some(reservation) = reservation {
             reservation.keep();

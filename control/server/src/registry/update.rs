@@ -10,13 +10,14 @@ use coracle_api::field_error::FieldError;
 use coracle_api::normalise::{Problem, Strictness, strict_error};
 use coracle_api::status::ApiError;
 use coracle_api::{defaults, json, object, patch, prepare, time, validate, yaml};
-use coracle_store::{Expect, Record};
+use coracle_store::{Expect, Key, Record};
 use serde_json::Value;
 
 use super::apply::Configuration;
 use super::ownership::{self, Owners};
 use super::{Lost, RETRIES, Scope, Written, deletion};
 use crate::admission::Request;
+use crate::allocate::Reservation;
 use crate::decode::{self, Document};
 use crate::query::WriteOptions;
 use crate::webhook::Operation;
@@ -257,7 +258,7 @@ impl Scope<'_> {
             if !faults.is_empty() {
                 return Err(self.invalid(name, faults));
             }
-            match self.finish(&record, &old, new, owners, dry_run).await {
+            match self.finish(&record, &old, new, owners, None, dry_run).await {
                 Ok(json) => return Ok(json),
                 Err(Lost::Race { .. }) => {}
                 Err(Lost::Failed(error)) => return Err(error),
@@ -442,7 +443,8 @@ impl Scope<'_> {
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {
             true => {
-                let assigned = self.core.addresses.assign(record.key.as_str(), &mut new, Some(old));
+                let pools = &self.core.addresses;
+                let assigned = pools.assign(record.key.as_str(), &mut new, Some(old), &snapshot);
                 Some(assigned.map_err(invalid)?)
             }
             false => None,
@@ -465,7 +467,8 @@ impl Scope<'_> {
         admission::validate(&request, &new, warnings).map_err(Lost::Failed)?;
         admission::certificate::sign(&request, &mut new);
         self.users_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
-        let json = self.finish(record, old, new, owners, dry_run).await?;
+        let range = reservation.as_ref().and_then(Reservation::needs);
+        let json = self.finish(record, old, new, owners, range, dry_run).await?;
         if let Some(reservation) = reservation
             && !dry_run
         {
@@ -474,13 +477,14 @@ impl Scope<'_> {
         Ok(json)
     }
 
-    /// Commits what changed, or removes the object when this was the last thing that held it.
+    /// Commits what changed, or removes the object when this was the last thing that held it. `also` must hold then.
     async fn finish(
         &self,
         record: &Arc<Record>,
         old: &Value,
         mut new: Value,
         owners: Owners,
+        also: Option<(Key, Expect)>,
         dry_run: bool,
     ) -> Result<Bytes, Lost> {
         object::set_resource_version(&mut new, object::resource_version(old));
@@ -501,7 +505,7 @@ impl Scope<'_> {
         let written = if deletion::is_finished(self.kind, &new) {
             self.remove(&record.key, &new, expect).await?
         } else {
-            self.put(&record.key, &new, expect, None).await?
+            self.put(&record.key, &new, expect, also).await?
         };
         Ok(written.json.clone())
     }

@@ -174,6 +174,9 @@ async fn every_kind_lives_and_dies() {
         changes(&world, kind, &list, &created).await;
         replaced(&world, kind, &list).await;
         death(&world, kind, &list).await;
+        if is_held(kind) {
+            world.gone(&list, name_of(kind)).await;
+        }
         if kind.kind != "Namespace" {
             assert_eq!(world.fails(Method::GET, &one, Value::Null).await.0, 404, "{list}");
             witnessed(&world, kind, &list, &created).await;
@@ -232,7 +235,12 @@ async fn birth(world: &World, kind: &Kind, list: &str) -> Value {
 
 /// Whether the server itself notes a condition of such an object as soon as there is one.
 fn is_judged(kind: &Kind) -> bool {
-    matches!(kind.kind.as_ref(), "APIService" | "FlowSchema")
+    matches!(kind.kind.as_ref(), "APIService" | "FlowSchema" | "ServiceCIDR")
+}
+
+/// Whether the server looks whether such an object is used before it lets it go.
+fn is_held(kind: &Kind) -> bool {
+    kind.kind == "ServiceCIDR"
 }
 
 /// What a watch from right before an object's first settled version shows.
@@ -416,6 +424,9 @@ async fn together(world: &World, kind: &Kind, list: &str) {
     let deleted = world.ok(Method::DELETE, &chosen, Value::Null).await;
     assert_eq!(deleted["kind"], kind.list_kind(), "{list}");
     assert_eq!(deleted["items"][0]["metadata"]["name"], name_of(kind), "{list}");
+    if is_held(kind) {
+        world.gone(list, name_of(kind)).await;
+    }
     assert_eq!(world.fails(Method::GET, &one, Value::Null).await.0, 404, "{list}");
 }
 

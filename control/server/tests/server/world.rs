@@ -115,12 +115,24 @@ pub async fn world() -> World {
 
 /// A world whose store keeps what `config` says. The server may still be noting things by itself.
 pub async fn world_with(config: coracle_store::Config) -> World {
+    build(config, |_| ()).await
+}
+
+/// A world whose server is another than usual.
+pub async fn world_where(change: impl FnOnce(&mut Config)) -> World {
+    let world = build(coracle_store::Config::default(), change).await;
+    world.settles().await;
+    world
+}
+
+async fn build(config: coracle_store::Config, change: impl FnOnce(&mut Config)) -> World {
     let pki = Pki::ephemeral(&[]).unwrap();
     let store = Store::open(Arc::new(MemoryEngine::new()), header_of, config).unwrap();
     let mut config = Config::new(store, pki.clone());
     config.nodes = Arc::new(Echo);
     let net = Net::default();
     config.cluster = Arc::new(net.clone());
+    change(&mut config);
     World {
         net,
         server: Server::build(config).await.unwrap(),
@@ -193,6 +205,25 @@ impl World {
     /// Waits for a state of the one object of a collection, told by a watch.
     pub async fn until(&self, collection: &str, name: &str, reached: impl Fn(&str, &Value) -> bool) -> Value {
         let path = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}");
+        self.told(&path, reached).await
+    }
+
+    /// Waits until there is no object of a name in a collection.
+    pub async fn gone(&self, collection: &str, name: &str) {
+        let path = format!(
+            "{collection}?watch=1&fieldSelector=metadata.name%3D{name}\
+             &sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        );
+        let mut there = false;
+        self.told(&path, |kind, _| {
+            there |= kind == "ADDED";
+            kind == "DELETED" || (kind == "BOOKMARK" && !there)
+        })
+        .await;
+    }
+
+    /// The object of the first event of a watch with which a state is reached.
+    async fn told(&self, path: &str, mut reached: impl FnMut(&str, &Value) -> bool) -> Value {
         let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
         let mut body = self.admin().oneshot(request).await.unwrap().into_body();
         let waiting = async {
