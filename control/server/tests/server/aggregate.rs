@@ -16,11 +16,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::net::tls;
+use crate::wire::running;
 use crate::world::{World, condition, world};
 
 const REGISTRATIONS: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -97,16 +99,24 @@ async fn answer(
             let frames = pieces.map(|piece| Ok(Frame::data(Bytes::from(piece))));
             Response::new(BodyExt::boxed(StreamBody::new(frames)))
         }
-        (BOATS, _) if request.headers().contains_key("upgrade") => {
+        (BOATS, query) if request.headers().contains_key("upgrade") => {
+            asked.lock().push(request.headers().clone());
+            if query == Some("closed") {
+                let mut refused = body(json!({"kind": "Status", "code": 403}));
+                *refused.status_mut() = http::StatusCode::FORBIDDEN;
+                return refused;
+            }
+            let protocol = request.headers()["upgrade"].clone();
             let upgraded = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {
                 let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded.await.unwrap()));
                 let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                let _ = writer.shutdown().await;
             });
             let answer = Response::builder()
                 .status(101)
                 .header("connection", "upgrade")
-                .header("upgrade", "echo");
+                .header("upgrade", protocol);
             answer.body(Full::default().boxed()).unwrap()
         }
         (BOATS, _) => {
@@ -157,15 +167,20 @@ async fn until(world: &World, reason: &str) -> Value {
 
 async fn with_boats() -> (World, Sea) {
     let world = world().await;
-    let sea = sea(&world).await;
-    with_service(&world).await;
-    with_endpoints(&world).await;
+    let sea = boats(&world).await;
+    (world, sea)
+}
+
+async fn boats(world: &World) -> Sea {
+    let sea = sea(world).await;
+    with_service(world).await;
+    with_endpoints(world).await;
     world
         .ok(Method::POST, REGISTRATIONS, registration(&sea.authority))
         .await;
-    let passed = until(&world, "Passed").await;
+    let passed = until(world, "Passed").await;
     assert_eq!(condition(&passed, "Available"), "True");
-    (world, sea)
+    sea
 }
 
 fn aggregated(path: &str) -> Request<Full<Bytes>> {
@@ -320,6 +335,56 @@ async fn a_watch_is_passed_on_piece_by_piece() {
     let second = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(second, "two");
     assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn upgrades_are_passed_on_with_all_that_follows() {
+    let running = running().await;
+    let sea = boats(&running.world).await;
+    for protocol in ["websocket", "SPDY/3.1"] {
+        let mut stream = running.connection().await;
+        let head = format!(
+            "GET {BOATS} HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: {protocol}\r\nx-remote-user: root\r\nsec-websocket-key: k\r\n\r\n"
+        );
+        // What the client says without waiting for the answer is not lost.
+        stream.write_all(format!("{head}early").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"early") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{answer:?}");
+        }
+        let text = String::from_utf8(answer).unwrap().to_lowercase();
+        assert!(text.starts_with("http/1.1 101 "), "{text}");
+        assert!(
+            text.contains(&format!("\r\nupgrade: {}\r\n", protocol.to_lowercase())),
+            "{text}"
+        );
+        let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+        let mut received = vec![0; sent.len()];
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (wrote, read) = tokio::join!(writer.write_all(&sent), reader.read_exact(&mut received));
+        wrote.unwrap();
+        read.unwrap();
+        assert!(received == sent);
+        // The end of one side is the end of the other.
+        writer.shutdown().await.unwrap();
+        assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+        let headers = sea.asked.lock().pop().unwrap();
+        let users: Vec<_> = headers.get_all("x-remote-user").iter().collect();
+        assert_eq!(users, ["coracle-admin"]);
+        assert_eq!(headers["sec-websocket-key"], "k");
+    }
+    let refused =
+        format!("GET {BOATS}?closed HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, close\r\nupgrade: websocket\r\n\r\n");
+    let answer = running.raw(refused).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.ends_with("{\"kind\":\"Status\",\"code\":403}"), "{answer}");
+    // Over HTTP/2 there is no such upgrade, and without the right there is none at all.
+    let nobody = running.world.server.local("bob", &[]);
+    let request = Request::get(BOATS)
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket");
+    let denied = nobody.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await;
+    assert_eq!(denied.unwrap().status(), 403);
 }
 
 #[tokio::test]
