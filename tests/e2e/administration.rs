@@ -81,11 +81,19 @@ with_kubectl! {
             ("get deployment web --subresource=status -o name", "deployment.apps/web"),
             ("explain hpa --api-version=autoscaling/v1", "VERSION:    v1"),
             ("explain pod.spec.containers --recursive", "imagePullPolicy"),
+            ("explain pod.spec.containers.image -o plaintext-openapiv2", "Container image name. More info:"),
+            ("explain deployment.spec -o plaintext-openapiv2", "progressDeadlineSeconds"),
             ("api-resources --categories=all --sort-by=name", "deployments"),
             ("logs -l app=web --prefix --max-log-requests=10", "/hello] hello: listening on"),
             ("logs deployment/web --since-time=2020-01-01T00:00:00Z --limit-bytes=6", "hello:"),
             ("run tmp --image=toolbox --restart=Never --rm -i --command -- toolbox echo said", "said"),
         ]).await;
+        // For a part of an object, kubectl reads the older OpenAPI document, as protobuf.
+        let script = file(&world, "more.sed", "s/replicas: 1/replicas: 2/");
+        let mut edit = world.kubectl_command(&["edit", "deployment/web", "--subresource=scale"]);
+        let edited = edit.env("KUBE_EDITOR", format!("sed -i -f {script}")).output().await.unwrap();
+        assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
+        lines(&world, &[("get deployment web -o jsonpath={.spec.replicas}", "2")]).await;
         in_vain(&world, &[
             ("get pods --field-selector=spec.nothing=x", "field label not supported: spec.nothing"),
             ("get nothings", "the server doesn't have a resource type \"nothings\""),

@@ -5,8 +5,11 @@
 //! the size of a body; what comes out of it is at most a small multiple of that.
 
 mod message;
+mod openapi;
 mod wire;
 mod write;
+
+pub use openapi::encode_openapi;
 
 use crate::fields::{StructRef, go_type, object_type};
 use crate::json;

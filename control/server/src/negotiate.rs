@@ -110,6 +110,21 @@ pub(crate) fn only_protobuf(headers: &HeaderMap) -> bool {
         && !entries.iter().any(Accepted::is_json)
 }
 
+/// Whether a client wants an OpenAPI document of version 2 as protobuf. Clients still spell the type as it was first.
+pub(crate) fn openapi_as_protobuf(headers: &HeaderMap) -> bool {
+    let header = header(headers);
+    let entries = accepted(&header);
+    let wanted = |media: &str| {
+        matches!(
+            media,
+            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+                | "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        )
+    };
+    let first = entries.iter().find(|entry| entry.is_json() || wanted(entry.media));
+    first.is_some_and(|entry| wanted(entry.media))
+}
+
 /// For answers that are no stored objects: only plain JSON will do.
 pub(crate) fn plain(headers: &HeaderMap) -> Result<(), ApiError> {
     let header = header(headers);
@@ -176,6 +191,20 @@ mod tests {
             choose("application/json;as=Table;q=0.1, application/json").unwrap(),
             View::Object
         );
+    }
+
+    #[test]
+    fn openapi_is_json_unless_protobuf_is_wanted_first() {
+        let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        for (accept, wanted) in [
+            (old.to_owned(), true),
+            (old.replace('@', "."), true),
+            (format!("{old},application/json"), true),
+            (format!("application/json, {old}"), false),
+            ("*/*".to_owned(), false),
+        ] {
+            assert_eq!(openapi_as_protobuf(&headers(&accept)), wanted, "{accept}");
+        }
     }
 
     #[test]

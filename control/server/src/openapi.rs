@@ -12,6 +12,7 @@ use bytes::Bytes;
 use coracle_api::custom::{Custom, publish};
 use coracle_api::kinds::{Kind, Kinds};
 use coracle_api::object;
+use coracle_api::protobuf::encode_openapi;
 use coracle_api::schema::{openapi_schema_name, openapi_schemas};
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::aggregate::remote::Remote;
 use crate::body::ResponseBody;
 use crate::discovery::path;
+use crate::negotiate;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 
@@ -34,10 +36,18 @@ const SHARED: [&str; 5] = [
 /// A document under its hash never changes, so clients may keep it for a year; the date only has to be far away.
 const NEVER: HeaderValue = HeaderValue::from_static("Thu, 31 Dec 2099 23:59:59 GMT");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
 
 struct Document {
     bytes: Bytes,
     etag: String,
+}
+
+impl Document {
+    fn of(bytes: Bytes) -> Self {
+        let etag = respond::etag(&bytes);
+        Self { bytes, etag }
+    }
 }
 
 /// The documents.
@@ -49,6 +59,8 @@ pub(crate) struct OpenApi {
     third: BTreeMap<String, Part>,
     index: OnceLock<Document>,
     second: OnceLock<Document>,
+    /// The same as protobuf.
+    second_protobuf: OnceLock<Document>,
 }
 
 impl OpenApi {
@@ -64,12 +76,19 @@ impl OpenApi {
             version: version.to_owned(),
             index: OnceLock::new(),
             second: OnceLock::new(),
+            second_protobuf: OnceLock::new(),
         }
     }
 
     /// Answers an OpenAPI path; `None` when it is none.
     pub(crate) fn answer(&self, path: &str, headers: &HeaderMap, query: &Query) -> Option<Answer> {
         match path.strip_prefix("openapi/")? {
+            "v2" if negotiate::openapi_as_protobuf(headers) => {
+                let document = self
+                    .second_protobuf
+                    .get_or_init(|| Document::of(encode_openapi(&self.v2()).into()));
+                Some(respond::cached(headers, PROTOBUF, &document.bytes, &document.etag))
+            }
             "v2" => {
                 let document = self.second.get_or_init(|| document(&self.v2()));
                 Some(respond::cached(headers, JSON, &document.bytes, &document.etag))
@@ -172,19 +191,16 @@ fn parts(kinds: &Kinds, previous: Option<&OpenApi>) -> BTreeMap<String, Part> {
 /// Another server's document is shown as it is.
 fn remote_part(remote: &Remote) -> Option<(String, Part)> {
     let (_, bytes) = remote.documents.third.as_ref()?;
-    let etag = respond::etag(bytes);
-    let bytes = bytes.clone();
+    let document = Document::of(bytes.clone());
     let part = Part {
         rows: Vec::new(),
-        document: Arc::new(OnceLock::from(Document { bytes, etag })),
+        document: Arc::new(OnceLock::from(document)),
     };
     Some((remote.backend.path(), part))
 }
 
 fn document(value: &Value) -> Document {
-    let bytes = crate::document::bytes(value);
-    let etag = respond::etag(&bytes);
-    Document { bytes, etag }
+    Document::of(crate::document::bytes(value))
 }
 
 /// One version's document. Asked for under its hash, it may be kept for ever; under another hash the client is sent to
