@@ -351,7 +351,7 @@ impl Call<'_> {
             ("token", _) => {
                 let document = self.document(body).await?;
                 let options = self.write_options("CreateOptions")?;
-                let issued = scope.issue_token(name, document, options)?;
+                let issued = scope.issue_token(name, document, options).await?;
                 Ok(respond::json(StatusCode::CREATED, &issued))
             }
             ("log", _) => logs::answer(self, scope, name).await,

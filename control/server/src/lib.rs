@@ -49,6 +49,7 @@ mod review;
 mod served;
 mod server;
 mod service_ranges;
+mod sight;
 mod stream;
 mod tls;
 mod token_request;

@@ -1,5 +1,7 @@
 //! Which writes webhooks and policies of users concern. Pure.
 
+use std::sync::Arc;
+
 use coracle_api::kinds::Kind;
 use coracle_api::object;
 use coracle_api::selector::LabelSelector as Selector;
@@ -52,33 +54,33 @@ impl Constraints {
 
     /// Whether a write is meant. Without rules, the selectors alone decide.
     pub(crate) fn match_further(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        (self.rules.is_empty() || self.names(&self.rules, asked)) && self.selects(asked, snapshot, object)
+        (self.rules.is_empty() || self.named(&self.rules, asked).is_some()) && self.selects(asked, snapshot, object)
     }
 
-    /// Whether a rule names this write, and the selectors choose it.
-    pub(crate) fn matches(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        self.names(&self.rules, asked) && self.selects(asked, snapshot, object)
+    /// The kind of this write in the version by which a rule names it, if one does and the selectors choose it.
+    pub(crate) fn matches(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> Option<Arc<Kind>> {
+        self.named(&self.rules, asked)
+            .filter(|_| self.selects(asked, snapshot, object))
     }
 
     fn selects(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> bool {
-        !self.names(&self.excluded, asked)
+        self.named(&self.excluded, asked).is_none()
             && in_namespace(&self.namespaces, asked, snapshot, object)
             && has_labels(&self.objects, asked.old, object)
     }
 
-    /// Whether one of the rules names a write, by the kind that was asked for or by another version of it.
-    fn names(&self, rules: &[Rule], asked: &Asked<'_>) -> bool {
+    /// The kind by which one of the rules names a write: the one that was asked for, or else another version of it.
+    fn named(&self, rules: &[Rule], asked: &Asked<'_>) -> Option<Arc<Kind>> {
         let mut due = rules.iter().filter(|rule| rule.concerns(asked)).peekable();
-        if due.peek().is_none() {
-            return false;
-        }
+        due.peek()?;
         let due: Vec<&Rule> = due.collect();
         let named = |kind: &Kind| due.iter().any(|rule| rule.names(kind, asked.subresource));
-        named(asked.kind)
-            || (self.equivalent && {
-                let served = asked.core.serving.current();
-                served.kinds.iter().any(|kind| is_same(kind, asked.kind) && named(kind))
-            })
+        if named(asked.shown) {
+            return Some(asked.shown.clone());
+        }
+        let served = asked.core.serving.current();
+        let mut others = served.kinds.iter().filter(|_| self.equivalent);
+        others.find(|kind| is_same(kind, asked.shown) && named(kind)).cloned()
     }
 }
 

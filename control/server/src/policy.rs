@@ -2,10 +2,11 @@
 //!
 //! [`config`] keeps policies and bindings compiled, [`params`] finds what a binding hands to its policy, [`scene`] sets up
 //! what expressions may look at, [`validating`] and [`mutating`] decide and change. All of it is a function of the request
-//! and a snapshot: nothing waits, and every policy has a budget.
+//! and a snapshot, and every policy has a budget; nothing waits, but for the webhook of a custom kind whose objects have to be
+//! converted.
 //!
-//! Expressions see an object in the version in which the server handles its kind, also where a rule names another one. There
-//! is no audit log: what a policy wants to have written down stands in the server's own log.
+//! Expressions see an object in the version that the policy's rule names, see [`crate::sight`]. There is no audit log: what
+//! a policy wants to have written down stands in the server's own log.
 //!
 //! Like webhooks, policies are never asked about what they are set up by, so a wrong one can always be taken away.
 

@@ -14,6 +14,7 @@ use crate::document;
 use crate::query::WriteOptions;
 use crate::registry::Scope;
 use crate::tokens::{Bound, Claims, Home, Reference};
+use crate::webhook::Operation;
 
 const TOKEN_REQUEST: Expected<'static> = Expected {
     api_version: "authentication.k8s.io/v1",
@@ -35,13 +36,22 @@ const EXTENDED_SECONDS: i64 = 365 * 86_400;
 
 impl Scope<'_> {
     /// Issues a token for a service account.
-    pub(crate) fn issue_token(&self, name: &str, document: Document, options: WriteOptions) -> Result<Value, ApiError> {
+    pub(crate) async fn issue_token(
+        &self,
+        name: &str,
+        document: Document,
+        options: WriteOptions<'_>,
+    ) -> Result<Value, ApiError> {
         let (mut request, _) = decode::normalise(document, TOKEN_REQUEST, options.validation)?;
+        settle(&mut request);
+        let asked = self.asked(Operation::Create, "token", name, None, options.dry_run);
+        self.users_change_part(&asked, &mut request, TOKEN_REQUEST).await?;
         settle(&mut request);
         let faults = faults(&request);
         if !faults.is_empty() {
             return Err(ApiError::invalid("TokenRequest", "authentication.k8s.io", name, faults));
         }
+        self.users_refuse(&asked, Some(&request)).await?;
         let snapshot = self.core.store.snapshot();
         let namespace = self.namespace.unwrap_or_default();
         let account = snapshot

@@ -11,6 +11,9 @@ mod config;
 pub(crate) mod convert;
 mod review;
 
+use std::sync::Arc;
+
+use coracle_api::apply::Rules;
 use coracle_api::status::ApiError;
 use coracle_api::{kinds::Kind, patch};
 use coracle_store::Snapshot;
@@ -21,9 +24,11 @@ use crate::core::{Core, new_uid};
 use crate::identity::Identity;
 use crate::matching;
 use crate::policy::Scene;
+use crate::registry::ownership;
+use crate::sight::Sight;
 use call::Question;
-use config::Hook;
 pub(crate) use config::{GROUP, PREFIXES, Webhooks};
+use config::{Hook, Hooks};
 pub(crate) use review::Operation;
 
 /// A write that webhooks may be asked about.
@@ -31,7 +36,12 @@ pub(crate) use review::Operation;
 pub(crate) struct Asked<'a> {
     pub(crate) core: &'a Core,
     pub(crate) identity: &'a Identity,
-    pub(crate) kind: &'a Kind,
+    /// The kind in whose form the objects are.
+    pub(crate) kind: &'a Arc<Kind>,
+    /// The kind that the request is about: the same, or another version of it.
+    pub(crate) shown: &'a Arc<Kind>,
+    /// The kind in the version that the rule names by which this is asked.
+    pub(crate) seen: &'a Arc<Kind>,
     /// The part of the object that is written; empty for the whole.
     pub(crate) subresource: &'a str,
     pub(crate) namespace: Option<&'a str>,
@@ -42,9 +52,28 @@ pub(crate) struct Asked<'a> {
     pub(crate) old: Option<&'a Value>,
 }
 
-/// Lets the mutating webhooks change an object, one after the other, and answers with their warnings. Each change goes through
-/// `settle`, which is given the object before it too and brings it back into its form. When all have been asked, `between`
-/// may change the object too; then a webhook that wants to see what came after it is asked once more.
+impl Asked<'_> {
+    /// How the fields of what is seen are merged.
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        let part = self.kind.subresource(self.subresource);
+        match part.and_then(|part| part.body.as_ref()) {
+            Some(body) => Rules::of_type(body.go_type),
+            None => ownership::rules(self.seen),
+        }
+    }
+}
+
+/// A round of questions to the mutating webhooks.
+#[derive(Default)]
+pub(crate) struct Round {
+    hooks: Arc<Hooks>,
+    /// What each webhook that may be asked again has last seen, by its place.
+    seen: Vec<(usize, Value)>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Lets the mutating webhooks change an object, one after the other. Each change goes through `settle`, which is given the
+/// object before it too and brings it back into its form.
 ///
 /// # Errors
 /// When a webhook refuses, or fails and that must not be ignored.
@@ -52,30 +81,46 @@ pub(crate) async fn mutate(
     asked: &Asked<'_>,
     object: &mut Value,
     settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
-    between: impl FnOnce(&mut Value) -> Result<(), ApiError>,
-) -> Result<Vec<String>, ApiError> {
-    let hooks = asked.core.webhooks.current();
-    if hooks.mutating.is_empty() || matching::is_exempt(asked.kind) {
-        between(object)?;
-        return Ok(Vec::new());
+) -> Result<Round, ApiError> {
+    let mut round = Round {
+        hooks: asked.core.webhooks.current(),
+        ..Round::default()
+    };
+    if round.hooks.mutating.is_empty() || matching::is_exempt(asked.kind) {
+        return Ok(round);
     }
     let snapshot = asked.core.store.snapshot();
-    let mut warnings = Vec::new();
-    // What each webhook that may be asked again has last seen.
-    let mut seen: Vec<(&Hook, Value)> = Vec::new();
-    for hook in &hooks.mutating {
-        if !matches(hook, asked, &snapshot, Some(object))? {
+    let hooks = round.hooks.clone();
+    for (place, hook) in hooks.mutating.iter().enumerate() {
+        let Some(sight) = sight(hook, asked, &snapshot, Some(object)).await? else {
             continue;
-        }
-        change(hook, asked, object, &settle, &mut warnings).await?;
+        };
+        change(hook, &sight, asked, object, &settle, &mut round.warnings).await?;
         if hook.again {
-            seen.push((hook, object.clone()));
+            round.seen.push((place, object.clone()));
         }
     }
-    between(object)?;
-    for (hook, before) in seen {
-        if before != *object && matches(hook, asked, &snapshot, Some(object))? {
-            change(hook, asked, object, &settle, &mut warnings).await?;
+    Ok(round)
+}
+
+/// Asks those webhooks of a round once more that want to see what came after them, and answers with their warnings.
+///
+/// # Errors
+/// As for [`mutate`].
+pub(crate) async fn mutate_again(
+    asked: &Asked<'_>,
+    object: &mut Value,
+    settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
+    round: Round,
+) -> Result<Vec<String>, ApiError> {
+    let mut warnings = Vec::new();
+    for (place, before) in round.seen {
+        let Some(hook) = round.hooks.mutating.get(place).filter(|_| before != *object) else {
+            continue;
+        };
+        let snapshot = asked.core.store.snapshot();
+        if let Some(sight) = sight(hook, asked, &snapshot, Some(object)).await? {
+            change(hook, &sight, asked, object, &settle, &mut warnings).await?;
         }
     }
     Ok(warnings)
@@ -83,12 +128,13 @@ pub(crate) async fn mutate(
 
 async fn change(
     hook: &Hook,
+    sight: &Sight,
     asked: &Asked<'_>,
     object: &mut Value,
     settle: &impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
-    let Some(answer) = ask(hook, asked, Some(object)).await? else {
+    let Some(answer) = ask(hook, &sight.asked(asked), sight.object(Some(object))).await? else {
         return Ok(());
     };
     warnings.extend(answer.warnings);
@@ -99,7 +145,9 @@ async fn change(
             hook.name, error.message
         ))
     };
-    let mut patched = patch::json(object, &operations).map_err(|error| failed(&error))?;
+    let seen = sight.object(Some(object)).unwrap_or(&Value::Null);
+    let patched = patch::json(seen, &operations).map_err(|error| failed(&error))?;
+    let mut patched = sight.home(asked, patched).await?;
     settle(object, &mut patched)?;
     *object = patched;
     Ok(())
@@ -117,15 +165,11 @@ pub(crate) async fn consult(asked: &Asked<'_>, object: Option<&Value>) -> Result
     }
     let snapshot = asked.core.store.snapshot();
     for hook in &hooks.mutating {
-        if !matches(hook, asked, &snapshot, object)? {
+        let Some(sight) = sight(hook, asked, &snapshot, object).await? else {
             continue;
-        }
-        warnings.extend(
-            ask(hook, asked, object)
-                .await?
-                .into_iter()
-                .flat_map(|answer| answer.warnings),
-        );
+        };
+        let answer = ask(hook, &sight.asked(asked), sight.object(object)).await?;
+        warnings.extend(answer.into_iter().flat_map(|answer| answer.warnings));
     }
     Ok(warnings)
 }
@@ -142,11 +186,14 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
     let snapshot = asked.core.store.snapshot();
     let mut concerned = Vec::new();
     for hook in &hooks.validating {
-        if matches(hook, asked, &snapshot, object)? {
-            concerned.push(ask(hook, asked, object));
+        if let Some(sight) = sight(hook, asked, &snapshot, object).await? {
+            concerned.push((hook, sight));
         }
     }
-    let answers = join_all(concerned).await;
+    let questions = concerned
+        .iter()
+        .map(|(hook, sight)| async move { ask(hook, &sight.asked(asked), sight.object(object)).await });
+    let answers = join_all(questions).await;
     let mut warnings = Vec::new();
     for answer in answers {
         warnings.extend(answer?.into_iter().flat_map(|answer| answer.warnings));
@@ -154,18 +201,26 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
     Ok(warnings)
 }
 
-/// Whether a webhook is to be asked about a write.
-fn matches(hook: &Hook, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> Result<bool, ApiError> {
-    if !hook.constraints.matches(asked, snapshot, object) {
-        return Ok(false);
-    }
+/// What a webhook is to be shown of a write, if it is to be asked.
+async fn sight(
+    hook: &Hook,
+    asked: &Asked<'_>,
+    snapshot: &Snapshot,
+    object: Option<&Value>,
+) -> Result<Option<Sight>, ApiError> {
+    let Some(kind) = hook.constraints.matches(asked, snapshot, object) else {
+        return Ok(None);
+    };
+    let sight = Sight::of(asked, kind, object).await?;
     if hook.conditions.is_empty() {
-        return Ok(true);
+        return Ok(Some(sight));
     }
-    let held = Scene::new(asked, snapshot).holds(&hook.conditions, object, None);
+    let held = Scene::new(&sight.asked(asked), snapshot).holds(&hook.conditions, sight.object(object), None);
     match held {
-        Err(_) if hook.ignore_failure => Ok(false),
-        held => held.map_err(|words| ApiError::forbidden(&asked.kind.group_resource(), asked.name, &words)),
+        Ok(true) => Ok(Some(sight)),
+        Ok(false) => Ok(None),
+        Err(_) if hook.ignore_failure => Ok(None),
+        Err(words) => Err(ApiError::forbidden(&asked.kind.group_resource(), asked.name, &words)),
     }
 }
 

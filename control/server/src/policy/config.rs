@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use coracle_api::field_error::FieldError;
+use coracle_api::kinds::Kind;
 use coracle_api::object;
 use coracle_api::policy::{self, Policy as Programs};
 use coracle_store::{Record, Snapshot, Store};
@@ -171,6 +172,9 @@ pub(super) struct Binding {
 /// a binding, the policy itself cannot be used.
 pub(super) type Bound<'p> = (Option<&'p Binding>, Result<Vec<Option<Value>>, String>);
 
+/// How a policy concerns a write: the kind in the version that its rule names, and its bindings.
+pub(super) type Concern<'p> = (Arc<Kind>, Vec<Bound<'p>>);
+
 impl Policy {
     fn of(tree: &Value, revision: u64, bindings: Vec<Binding>, known: Option<&Policy>, family: &Family) -> Self {
         let (programs, fault) = match known {
@@ -198,27 +202,30 @@ impl Policy {
         }
     }
 
-    /// The bindings by which the policy concerns a write.
-    pub(super) fn bound(&self, asked: &Asked<'_>, snapshot: &Snapshot, object: Option<&Value>) -> Vec<Bound<'_>> {
-        if !self.constraints.matches(asked, snapshot, object) {
-            return Vec::new();
-        }
+    /// How the policy concerns a write, if a binding puts it in force there.
+    pub(super) async fn concerns(
+        &self,
+        asked: &Asked<'_>,
+        snapshot: &Snapshot,
+        object: Option<&Value>,
+    ) -> Option<Concern<'_>> {
+        let kind = self.constraints.matches(asked, snapshot, object)?;
         if let Some(fault) = &self.fault {
-            return vec![(None, Err(fault.clone()))];
+            return Some((kind, vec![(None, Err(fault.clone()))]));
         }
         let concerned = self.bindings.iter().filter(|binding| {
             let constraints = binding.constraints.as_ref();
             constraints.is_none_or(|constraints| constraints.match_further(asked, snapshot, object))
         });
-        concerned
-            .map(|binding| {
-                let params = match (&self.params, &binding.params) {
-                    (Some(kind), Some(reference)) => params::find(asked, snapshot, kind, reference),
-                    _ => Ok(vec![None]),
-                };
-                (Some(binding), params)
-            })
-            .collect()
+        let mut bound = Vec::new();
+        for binding in concerned {
+            let params = match (&self.params, &binding.params) {
+                (Some(kind), Some(reference)) => params::find(asked, snapshot, kind, reference).await,
+                _ => Ok(vec![None]),
+            };
+            bound.push((Some(binding), params));
+        }
+        Some((kind, bound)).filter(|(_, bound)| !bound.is_empty())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::config::{Binding, Policy};
 use super::scene::Scene;
 use crate::matching;
-use crate::registry::ownership;
+use crate::sight::Sight;
 use crate::webhook::Asked;
 
 /// What each policy that may be asked again has last seen, by name.
@@ -29,7 +29,7 @@ struct Failure {
 ///
 /// # Errors
 /// When a policy fails and that must not be ignored, or makes what cannot be an object of the kind.
-pub(crate) fn mutate(
+pub(crate) async fn mutate(
     asked: &Asked<'_>,
     object: &mut Value,
     settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
@@ -48,7 +48,7 @@ pub(crate) fn mutate(
             before.is_some_and(|(_, before)| before != object)
         });
         if due {
-            change(policy, asked, &snapshot, object, &settle, &mut failures)?;
+            change(policy, asked, &snapshot, object, &settle, &mut failures).await?;
             if policy.again {
                 seen.0.push((policy.name.clone(), object.clone()));
             }
@@ -66,7 +66,7 @@ pub(crate) fn mutate(
     }
 }
 
-fn change(
+async fn change(
     policy: &Policy,
     asked: &Asked<'_>,
     snapshot: &Snapshot,
@@ -86,11 +86,10 @@ fn change(
             failures.push(Failure { message, reason });
         }
     };
-    let bound = policy.bound(asked, snapshot, Some(object));
-    if bound.is_empty() {
+    let Some((kind, bound)) = policy.concerns(asked, snapshot, Some(object)).await else {
         return Ok(());
-    }
-    let scene = Scene::new(asked, snapshot);
+    };
+    let mut sight = Sight::of(asked, kind.clone(), Some(object)).await?;
     for (binding, params) in bound {
         let params = match params {
             Ok(params) => params,
@@ -101,7 +100,12 @@ fn change(
             }
         };
         for params in params {
-            match scene.holds(&policy.programs.conditions, Some(object), params.as_ref()) {
+            let held = {
+                let here = sight.asked(asked);
+                let scene = Scene::new(&here, snapshot);
+                scene.holds(&policy.programs.conditions, sight.object(Some(object)), params.as_ref())
+            };
+            match held {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(words) => {
@@ -110,10 +114,12 @@ fn change(
                 }
             }
             for mutation in &policy.programs.mutations {
-                match changed(policy, &scene, mutation, asked, object, params.as_ref()) {
-                    Ok(mut next) => {
+                match changed(policy, &sight, snapshot, mutation, asked, object, params.as_ref()) {
+                    Ok(next) => {
+                        let mut next = sight.home(asked, next).await?;
                         settle(object, &mut next)?;
                         *object = next;
+                        sight = Sight::of(asked, kind.clone(), Some(object)).await?;
                     }
                     Err(words) => fail(binding, "Invalid", words),
                 }
@@ -123,15 +129,19 @@ fn change(
     Ok(())
 }
 
-/// The object as a mutation wants it.
+/// The object as a mutation wants it, in the version that the policy sees.
 fn changed(
     policy: &Policy,
-    scene: &Scene<'_>,
+    sight: &Sight,
+    snapshot: &Snapshot,
     mutation: &Mutation,
     asked: &Asked<'_>,
     object: &Value,
     params: Option<&Value>,
 ) -> Result<Value, String> {
+    let here = sight.asked(asked);
+    let object = sight.object(Some(object)).unwrap_or(object);
+    let scene = Scene::new(&here, snapshot);
     let mut run = scene.run(&policy.programs, Some(object), params);
     match mutation {
         Mutation::Apply(program) => {
@@ -139,7 +149,7 @@ fn changed(
             for field in ["apiVersion", "kind"] {
                 object::set(&mut configuration, field, object::text(object, field).into());
             }
-            apply::overlay(ownership::rules(asked.kind), object, &configuration)
+            apply::overlay(here.rules(), object, &configuration)
                 .map_err(|error| format!("error applying patch: {error}"))
         }
         Mutation::Patch(program) => {

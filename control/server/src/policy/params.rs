@@ -36,7 +36,7 @@ impl Reference {
 ///
 /// # Errors
 /// Why there are none that can be used.
-pub(super) fn find(
+pub(super) async fn find(
     asked: &Asked<'_>,
     snapshot: &Snapshot,
     (api_version, kind): &(String, String),
@@ -60,33 +60,36 @@ pub(super) fn find(
         (true, "", own) => own,
         (true, named, _) => Some(named),
     };
-    let read = |record: &Arc<Record>| read(shown, stored, record);
-    let found: Vec<Option<Value>> = match &reference.selector {
+    let records: Vec<Arc<Record>> = match &reference.selector {
         None => {
             let record = snapshot.get(document::key(stored, namespace, &reference.name).as_str());
-            record.map(read).transpose()?.map(Some).into_iter().collect()
+            record.cloned().into_iter().collect()
         }
         Some(selector) => {
             let selector = LabelSelector::from_object(selector).map_err(|error| error.message)?;
-            let mut found = Vec::new();
-            for record in snapshot.range(&document::prefix_in(stored, namespace), None) {
-                let value = read(record)?;
-                if selector.matches_object(&value) {
-                    found.push(Some(value));
-                }
-            }
-            found
+            let chosen = |record: &&Arc<Record>| {
+                let labels = &record.header.labels;
+                selector.matches(|key| {
+                    let found = labels.iter().find(|(own, _)| own == key);
+                    found.map(|(_, value)| value.as_str())
+                })
+            };
+            let prefix = document::prefix_in(stored, namespace);
+            snapshot.range(&prefix, None).filter(chosen).cloned().collect()
         }
     };
+    let records = custom::present(asked.core, stored, records).await;
+    let records = records.map_err(|error| error.message)?;
+    let read: Result<Vec<_>, String> = records.iter().map(|record| read(shown, record).map(Some)).collect();
+    let found = read?;
     if found.is_empty() && reference.needed {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
     Ok(found)
 }
 
-fn read(shown: &Kind, stored: &Arc<Kind>, record: &Arc<Record>) -> Result<Value, String> {
-    let record = custom::present_here(stored, record).map_err(|error| error.message)?;
-    let mut value = document::tree(&record).map_err(|error| error.message)?;
+fn read(shown: &Kind, record: &Record) -> Result<Value, String> {
+    let mut value = document::tree(record).map_err(|error| error.message)?;
     if let Some(conversion) = shown.conversion {
         (conversion.from_stored)(&mut value);
     }

@@ -32,8 +32,8 @@ pub(super) fn of(asked: &Asked<'_>, snapshot: &Snapshot) -> Arc<dyn Rights> {
 /// The question that a write itself is.
 pub(super) fn request(asked: &Asked<'_>) -> Question {
     Question {
-        group: asked.kind.group.to_string(),
-        resource: asked.kind.plural.to_string(),
+        group: asked.shown.group.to_string(),
+        resource: asked.shown.plural.to_string(),
         subresource: asked.subresource.to_owned(),
         namespace: asked.namespace.unwrap_or_default().to_owned(),
         name: asked.name.to_owned(),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::config::{Binding, Policy};
 use super::scene::{Run, Scene};
 use crate::matching;
+use crate::sight::Sight;
 use crate::webhook::Asked;
 
 /// The longest text that is written down about a request, in bytes, as in Kubernetes.
@@ -49,16 +50,21 @@ struct Outcome {
 ///
 /// # Errors
 /// The first refusal.
-pub(crate) fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<String>, ApiError> {
+pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let current = asked.core.admission_policies.current();
     if current.validating.is_empty() || matching::is_exempt(asked.kind) {
         return Ok(Vec::new());
     }
     let snapshot = asked.core.store.snapshot();
-    let mut scene = None;
     let mut outcome = Outcome::default();
     for policy in &current.validating {
-        for (binding, params) in policy.bound(asked, &snapshot, object) {
+        let Some((kind, bound)) = policy.concerns(asked, &snapshot, object).await else {
+            continue;
+        };
+        let sight = Sight::of(asked, kind, object).await?;
+        let (here, object) = (sight.asked(asked), sight.object(object));
+        let scene = Scene::new(&here, &snapshot);
+        for (binding, params) in bound {
             let params = match params {
                 Ok(params) => params,
                 Err(words) => {
@@ -70,9 +76,8 @@ pub(crate) fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Result<Vec<
                     continue;
                 }
             };
-            let scene = scene.get_or_insert_with(|| Scene::new(asked, &snapshot));
             for params in &params {
-                for violation in judge(policy, scene, object, params.as_ref()) {
+                for violation in judge(policy, &scene, object, params.as_ref()) {
                     outcome.take(asked, policy, binding, violation);
                 }
             }

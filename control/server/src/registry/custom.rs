@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use coracle_api::custom::Custom;
 use coracle_api::kinds::Kind;
-use coracle_api::object;
 use coracle_api::status::ApiError;
 use coracle_store::{Expect, Key, Record};
 use serde_json::Value;
@@ -54,29 +53,6 @@ fn shaped(custom: &Custom, record: &Record, mut tree: Value) -> Result<Arc<Recor
     custom.present(&mut tree)?;
     let json = document::bytes(&tree);
     Ok(Arc::new(Record { json, ..record.clone() }))
-}
-
-/// The same for one record, where nobody can wait for a webhook.
-///
-/// # Errors
-/// When the record is stored in another version, which only a webhook can convert.
-pub(crate) fn present_here(kind: &Kind, record: &Arc<Record>) -> Result<Arc<Record>, ApiError> {
-    let Some(custom) = kind
-        .custom
-        .as_ref()
-        .filter(|custom| !custom.is_current(record.revision))
-    else {
-        return Ok(record.clone());
-    };
-    let tree = document::tree(record)?;
-    let stored_as = object::text(&tree, "apiVersion");
-    if custom.webhook.is_some() && stored_as != custom.served_as {
-        return Err(ApiError::internal(format!(
-            "it is stored as {stored_as}, which only the conversion webhook can bring to {}; write it once more to store it anew",
-            custom.served_as
-        )));
-    }
-    shaped(custom, record, tree)
 }
 
 /// The same for one record.

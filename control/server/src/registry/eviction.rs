@@ -34,11 +34,20 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 impl Scope<'_> {
     /// Deletes a pod unless its budget has nothing to spend.
     pub(crate) async fn evict(&self, name: &str, document: Document, query: &Query) -> Result<Value, ApiError> {
-        let (eviction, _) = normalise_lenient(document, EVICTION)?;
-        let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
-        let options = DeleteOptions::parse(&options, query)?;
+        let (mut eviction, _) = normalise_lenient(document, EVICTION)?;
+        let options = |eviction: &Value| {
+            let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
+            DeleteOptions::parse(&options, query)
+        };
+        let dry_run = options(&eviction)?.dry_run;
         let record = self.record(name).await?;
-        let asked = self.asked(Operation::Create, "eviction", name, None, options.dry_run);
+        let asked = self.asked(Operation::Create, "eviction", name, None, dry_run);
+        self.users_change_part(&asked, &mut eviction, EVICTION).await?;
+        // Whether anything happens is not theirs to change.
+        let options = DeleteOptions {
+            dry_run,
+            ..options(&eviction)?
+        };
         self.users_refuse(&asked, Some(&eviction)).await?;
         let pod = document::tree(&record)?;
         if let Some(budget) = self.budget(&pod)? {

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Scope;
-use crate::decode::{self, Document};
+use crate::decode::{self, Document, Expected};
 use crate::policy;
 use crate::query::Query;
 use crate::webhook::{self, Asked, Operation};
@@ -43,6 +43,8 @@ impl<'a> Scope<'a> {
             core: self.core,
             identity: self.identity,
             kind: self.kind,
+            shown: self.shown,
+            seen: self.kind,
             subresource,
             namespace: own.or(self.namespace),
             name,
@@ -54,16 +56,45 @@ impl<'a> Scope<'a> {
 
     /// Lets policies, then webhooks change an object that is about to be written. What they may not change stays.
     pub(crate) async fn users_change(&self, asked: &Asked<'_>, value: &mut Value) -> Result<(), ApiError> {
-        let settle = |before: &Value, changed: &mut Value| self.reform(before, changed);
-        let seen = policy::mutate(asked, value, settle, None)?;
-        let between = |value: &mut Value| policy::mutate(asked, value, settle, Some(&seen)).map(drop);
-        self.warnings.add(webhook::mutate(asked, value, settle, between).await?);
+        let api_version = self.kind.api_version();
+        let expected = decode::expected(self.kind, &api_version);
+        let settle = |before: &Value, changed: &mut Value| {
+            reform(expected, before, changed)?;
+            defaults::apply(self.kind, changed);
+            Ok(())
+        };
+        self.users_change_to(asked, value, settle).await
+    }
+
+    /// The same for a part of an object that is of a kind of its own, such as a scale.
+    pub(crate) async fn users_change_part(
+        &self,
+        asked: &Asked<'_>,
+        part: &mut Value,
+        expected: Expected<'_>,
+    ) -> Result<(), ApiError> {
+        self.users_change_to(asked, part, |before, changed| reform(expected, before, changed))
+            .await
+    }
+
+    async fn users_change_to(
+        &self,
+        asked: &Asked<'_>,
+        value: &mut Value,
+        settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let seen = policy::mutate(asked, value, &settle, None).await?;
+        let mut round = webhook::mutate(asked, value, &settle).await?;
+        self.warnings.add(std::mem::take(&mut round.warnings));
+        policy::mutate(asked, value, &settle, Some(&seen)).await?;
+        self.warnings
+            .add(webhook::mutate_again(asked, value, &settle, round).await?);
         Ok(())
     }
 
     /// Lets policies, then webhooks refuse what is about to happen. `value` is the new state, where there is one.
     pub(crate) async fn users_refuse(&self, asked: &Asked<'_>, value: Option<&Value>) -> Result<(), ApiError> {
-        self.warnings.add(policy::validate(asked, value)?);
+        self.warnings.add(policy::validate(asked, value).await?);
         self.warnings.add(webhook::validate(asked, value).await?);
         Ok(())
     }
@@ -99,32 +130,30 @@ impl<'a> Scope<'a> {
         self.warnings.add(webhook::consult(&asked, Some(&options)).await?);
         self.users_refuse(&asked, Some(&options)).await
     }
+}
 
-    /// Brings an object that a policy or webhook changed into the form in which it is stored.
-    fn reform(&self, before: &Value, patched: &mut Value) -> Result<(), ApiError> {
-        let api_version = self.kind.api_version();
-        let document = Document {
-            value: patched.take(),
-            problems: Vec::new(),
-        };
-        let (mut value, _) = decode::normalise_lenient(document, decode::expected(self.kind, &api_version))?;
-        // Who owns what is the server's own record.
-        for field in [
-            "metadata.name",
-            "metadata.namespace",
-            "metadata.uid",
-            "metadata.creationTimestamp",
-            "metadata.managedFields",
-        ] {
-            match object::get(before, field) {
-                Some(kept) => object::set(&mut value, field, kept.clone()),
-                None => {
-                    object::remove(&mut value, field);
-                }
+/// Brings an object that a policy or webhook changed into the form that its kind has.
+fn reform(expected: Expected<'_>, before: &Value, patched: &mut Value) -> Result<(), ApiError> {
+    let document = Document {
+        value: patched.take(),
+        problems: Vec::new(),
+    };
+    let (mut value, _) = decode::normalise_lenient(document, expected)?;
+    // Who owns what is the server's own record.
+    for field in [
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "metadata.creationTimestamp",
+        "metadata.managedFields",
+    ] {
+        match object::get(before, field) {
+            Some(kept) => object::set(&mut value, field, kept.clone()),
+            None => {
+                object::remove(&mut value, field);
             }
         }
-        defaults::apply(self.kind, &mut value);
-        *patched = value;
-        Ok(())
     }
+    *patched = value;
+    Ok(())
 }

@@ -19,14 +19,15 @@ const BINDING: Expected<'static> = Expected {
 impl Scope<'_> {
     /// Gives a pod its node, once.
     pub(crate) async fn bind(&self, name: &str, document: Document, dry_run: bool) -> Result<Value, ApiError> {
-        let (binding, _) = normalise_lenient(document, BINDING)?;
+        let (mut binding, _) = normalise_lenient(document, BINDING)?;
+        let asked = self.asked(Operation::Create, "binding", name, None, dry_run);
+        self.users_change_part(&asked, &mut binding, BINDING).await?;
         let node = object::text(&binding, "target.name").to_owned();
         let kind = object::text(&binding, "target.kind");
         if node.is_empty() || !matches!(kind, "" | "Node") {
             return Err(ApiError::bad_request("target.name: Required value: a node to bind to"));
         }
         let now = time::format_seconds(self.core.now_micros());
-        let asked = self.asked(Operation::Create, "binding", name, None, dry_run);
         self.users_refuse(&asked, Some(&binding)).await?;
         self.amend(name, dry_run, |pod| self.assign(name, pod, &binding, &node, &now))
             .await?;

@@ -82,23 +82,49 @@ impl Scope<'_> {
         let json: Bytes = match source {
             ScaleSource::Patch(patch) if patch.is_apply() => self.apply(name, Part::Scale, patch, options).await?.json,
             source => {
-                self.ask_about_scale(name, &source, options.dry_run).await?;
+                let admitted = self.ask_about_scale(name, &source, options.dry_run).await?;
                 let owner = Some((Part::Scale, options));
-                let change = |object: &mut Value| self.change_scale(name, object, &source);
+                let change = |object: &mut Value| self.change_scale(name, object, &source, admitted);
                 self.amend_owned(name, options.dry_run, owner, change).await?
             }
         };
         Ok(view(&document::parse(&json)?, places(self.kind)))
     }
 
-    /// Lets users' policies and webhooks refuse a scale, as it is and as it will be.
-    async fn ask_about_scale(&self, name: &str, source: &ScaleSource, dry_run: bool) -> Result<(), ApiError> {
+    /// Lets users' policies and webhooks change and refuse a new scale; the number of replicas that they want instead, if
+    /// they want another.
+    async fn ask_about_scale(&self, name: &str, source: &ScaleSource, dry_run: bool) -> Result<Option<i64>, ApiError> {
+        let old = document::tree(&*self.record(name).await?)?;
+        let mut new = old.clone();
+        self.change_scale(name, &mut new, source, None)?;
+        let requested = object::integer(&new, places(self.kind).wanted);
+        let admitted = self.admit_scale(name, &old, &new, dry_run).await?;
+        Ok(Some(admitted).filter(|admitted| requested != Some(*admitted)))
+    }
+
+    /// How many replicas are wanted when users' policies and webhooks have seen the scale of an object, as it is and as it
+    /// will be.
+    ///
+    /// # Errors
+    /// When one of them refuses it.
+    pub(super) async fn admit_scale(
+        &self,
+        name: &str,
+        old: &Value,
+        new: &Value,
+        dry_run: bool,
+    ) -> Result<i64, ApiError> {
         let places = places(self.kind);
-        let mut object = document::tree(&*self.record(name).await?)?;
-        let old = view(&object, places);
-        self.change_scale(name, &mut object, source)?;
+        let (old, mut new) = (view(old, places), view(new, places));
         let asked = self.asked(Operation::Update, "scale", name, Some(&old), dry_run);
-        self.users_refuse(&asked, Some(&view(&object, places))).await
+        self.users_change_part(&asked, &mut new, SCALE).await?;
+        self.users_refuse(&asked, Some(&new)).await?;
+        wanted(name, &new)
+    }
+
+    /// Sets how many replicas of an object are wanted.
+    pub(super) fn set_scale(&self, object: &mut Value, replicas: i64) {
+        object::set(object, places(self.kind).wanted, json!(replicas));
     }
 
     /// What applying a scale means for the object that is scaled.
@@ -115,7 +141,14 @@ impl Scope<'_> {
         Ok(parent)
     }
 
-    fn change_scale(&self, name: &str, object: &mut Value, source: &ScaleSource) -> Result<(), ApiError> {
+    /// Changes an object as a new scale says, but for the number that was admitted instead.
+    fn change_scale(
+        &self,
+        name: &str,
+        object: &mut Value,
+        source: &ScaleSource,
+        admitted: Option<i64>,
+    ) -> Result<(), ApiError> {
         let places = places(self.kind);
         let old = view(object, places);
         let document = match source {
@@ -130,17 +163,23 @@ impl Scope<'_> {
         if !version.is_empty() && version != object::resource_version(&old) {
             return Err(self.modified(name));
         }
-        let replicas = object::integer(&new, "spec.replicas").unwrap_or_default();
-        if replicas < 0 {
-            let fault = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-            return Err(ApiError::invalid("Scale", "autoscaling", name, vec![fault]));
-        }
+        let replicas = admitted.map_or_else(|| wanted(name, &new), Ok)?;
         if object::integer(object, places.wanted) != Some(replicas) {
             object::set(object, places.wanted, json!(replicas));
             object::set_generation(object, object::generation(object) + 1);
         }
         Ok(())
     }
+}
+
+/// The number of replicas that a scale wants.
+fn wanted(name: &str, scale: &Value) -> Result<i64, ApiError> {
+    let replicas = object::integer(scale, "spec.replicas").unwrap_or_default();
+    if replicas < 0 {
+        let fault = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(ApiError::invalid("Scale", "autoscaling", name, vec![fault]));
+    }
+    Ok(replicas)
 }
 
 fn view(object: &Value, places: Places<'_>) -> Value {

@@ -420,6 +420,10 @@ impl Scope<'_> {
         }
         let name = document::place(record.key.as_str()).1;
         let snapshot = self.core.store.snapshot();
+        if part == Part::Scale {
+            let admitted = self.admit_scale(name, old, &new, dry_run).await;
+            self.set_scale(&mut new, admitted.map_err(Lost::Failed)?);
+        }
         match part {
             Part::Main | Part::Scale => {
                 prepare::update(self.kind, &mut new, old);
@@ -439,7 +443,10 @@ impl Scope<'_> {
             owners = self.next_owners(owners, old, &new, part.subresource(), options);
         }
         let asked = self.asked(Operation::Update, part.subresource(), name, Some(old), dry_run);
-        self.users_change(&asked, &mut new).await.map_err(Lost::Failed)?;
+        // Of a scale they have been asked already: they see it, not what is scaled.
+        if part != Part::Scale {
+            self.users_change(&asked, &mut new).await.map_err(Lost::Failed)?;
+        }
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {
             true => {
@@ -466,7 +473,9 @@ impl Scope<'_> {
         };
         admission::validate(&request, &new, warnings).map_err(Lost::Failed)?;
         admission::certificate::sign(&request, &mut new);
-        self.users_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
+        if part != Part::Scale {
+            self.users_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;
+        }
         let range = reservation.as_ref().and_then(Reservation::needs);
         let json = self.finish(record, old, new, owners, range, dry_run).await?;
         if let Some(reservation) = reservation

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use coracle_api::kinds::Kind;
 use coracle_api::object;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
@@ -77,16 +78,15 @@ pub(super) fn question(asked: &Asked<'_>, object: Option<&Value>, uid: &str) -> 
 impl Asked<'_> {
     /// The request as webhooks and expressions see it, without the objects.
     pub(crate) fn request(&self) -> Value {
-        let kind = self.kind;
-        let subject = kind.subresource(self.subresource).and_then(|part| part.body.as_ref());
         // A part of an object may be of another kind, such as a Binding.
-        let of = match subject {
+        let of = |kind: &Kind| match kind.subresource(self.subresource).and_then(|part| part.body.as_ref()) {
             Some(body) => json!({"group": body.group, "version": body.version, "kind": body.kind}),
             None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
         };
-        let resource = json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
+        let resource = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
         let mut request = json!({
-            "kind": of, "resource": resource, "requestKind": of, "requestResource": resource,
+            "kind": of(self.seen), "resource": resource(self.seen),
+            "requestKind": of(self.shown), "requestResource": resource(self.shown),
             "operation": self.operation.name(), "userInfo": self.identity.user_info(),
             "dryRun": self.dry_run, "options": options(self),
         });

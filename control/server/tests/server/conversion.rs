@@ -16,7 +16,7 @@ use crate::world::{World, condition, send_as, world};
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const NAME: &str = "sails.sea.example.com";
 
-fn sails(version: &str) -> String {
+pub fn sails(version: &str) -> String {
     format!("/apis/sea.example.com/{version}/namespaces/default/sails")
 }
 
@@ -93,7 +93,7 @@ fn webhook(world: &World, change: impl Fn(Value) -> Value + Send + Sync + 'stati
     (authority, asked)
 }
 
-async fn with_sails(change: impl Fn(Value) -> Value + Send + Sync + 'static) -> (World, Asked) {
+pub async fn with_sails(change: impl Fn(Value) -> Value + Send + Sync + 'static) -> (World, Asked) {
     let world = world().await;
     let (authority, asked) = webhook(&world, change);
     world.ok(Method::POST, DEFINITIONS, definition(&authority)).await;
@@ -102,7 +102,7 @@ async fn with_sails(change: impl Fn(Value) -> Value + Send + Sync + 'static) -> 
     (world, asked)
 }
 
-fn second(name: &str) -> Value {
+pub fn second(name: &str) -> Value {
     json!({"apiVersion": "sea.example.com/v2", "kind": "Sail", "metadata": {"name": name}, "spec": {"width": 3, "height": 4}})
 }
 

@@ -16,6 +16,7 @@ mod apply;
 mod conversion;
 mod custom;
 mod encodings;
+mod equivalent;
 mod exec;
 mod forward;
 mod hostile;

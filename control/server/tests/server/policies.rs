@@ -12,12 +12,12 @@ const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
-fn rules(group: &str, resource: &str, operations: &[&str]) -> Value {
+pub fn rules(group: &str, resource: &str, operations: &[&str]) -> Value {
     json!({"resourceRules": [{"apiGroups": [group], "apiVersions": ["v1"], "resources": [resource], "operations": operations}]})
 }
 
 /// A validating policy about deployments, as `spec` says.
-async fn validating(world: &World, name: &str, spec: Value) {
+pub async fn validating(world: &World, name: &str, spec: Value) {
     let mut policy = json!({"metadata": {"name": name}, "spec": spec});
     if policy["spec"].get("matchConstraints").is_none() {
         policy["spec"]["matchConstraints"] = rules("apps", "deployments", &["CREATE", "UPDATE"]);
@@ -28,7 +28,7 @@ async fn validating(world: &World, name: &str, spec: Value) {
 }
 
 /// Puts a policy of the same name in force.
-async fn bind(world: &World, name: &str, spec: Value) {
+pub async fn bind(world: &World, name: &str, spec: Value) {
     let mut binding = json!({"metadata": {"name": format!("{name}-everywhere")}, "spec": spec});
     binding["spec"]["policyName"] = json!(name);
     if binding["spec"].get("validationActions").is_none() {
@@ -39,7 +39,7 @@ async fn bind(world: &World, name: &str, spec: Value) {
 }
 
 /// A mutating policy about ConfigMaps, in force everywhere.
-async fn mutating(world: &World, name: &str, spec: Value) {
+pub async fn mutating(world: &World, name: &str, spec: Value) {
     let mut policy = json!({"metadata": {"name": name}, "spec": spec});
     if policy["spec"].get("matchConstraints").is_none() {
         policy["spec"]["matchConstraints"] = rules("", "configmaps", &["CREATE", "UPDATE"]);
@@ -55,7 +55,7 @@ async fn mutating(world: &World, name: &str, spec: Value) {
     world.ok(Method::POST, &path, binding).await;
 }
 
-fn apply(expression: &str) -> Value {
+pub fn apply(expression: &str) -> Value {
     json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}})
 }
 

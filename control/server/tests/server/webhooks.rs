@@ -17,10 +17,10 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// What a webhook was asked, in order.
-type Asked = Arc<Mutex<Vec<Value>>>;
+pub type Asked = Arc<Mutex<Vec<Value>>>;
 
 /// A webhook at `NAME.default.svc` that answers as `decide` says; its address and authority, as a configuration wants them.
-fn hook(world: &World, name: &str, decide: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (Value, Asked) {
+pub fn hook(world: &World, name: &str, decide: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (Value, Asked) {
     let asked = Asked::default();
     let log = asked.clone();
     let decide = Arc::new(decide);
@@ -45,11 +45,11 @@ fn hook(world: &World, name: &str, decide: impl Fn(&Value) -> Value + Send + Syn
     (client, asked)
 }
 
-fn patch(operations: Value) -> Value {
+pub fn patch(operations: Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(operations.to_string())})
 }
 
-fn webhook(name: &str, client: Value, resources: &[&str], more: Value) -> Value {
+pub fn webhook(name: &str, client: Value, resources: &[&str], more: Value) -> Value {
     let mut webhook = json!({
         "name": format!("{name}.example.com"), "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"],
         "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": resources}],
@@ -60,14 +60,14 @@ fn webhook(name: &str, client: Value, resources: &[&str], more: Value) -> Value 
     webhook
 }
 
-async fn configure(world: &World, kind: &str, name: &str, webhooks: Vec<Value>) {
+pub async fn configure(world: &World, kind: &str, name: &str, webhooks: Vec<Value>) {
     let plural = format!("{}s", kind.to_lowercase());
     let object = json!({"metadata": {"name": name}, "webhooks": webhooks});
     world.ok(Method::POST, &format!("{GROUP}/{plural}"), object).await;
 }
 
-const MUTATING: &str = "MutatingWebhookConfiguration";
-const VALIDATING: &str = "ValidatingWebhookConfiguration";
+pub const MUTATING: &str = "MutatingWebhookConfiguration";
+pub const VALIDATING: &str = "ValidatingWebhookConfiguration";
 
 fn map(name: &str) -> Value {
     json!({"metadata": {"name": name}, "data": {"a": "1"}})
