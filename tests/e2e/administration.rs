@@ -88,12 +88,6 @@ with_kubectl! {
             ("logs deployment/web --since-time=2020-01-01T00:00:00Z --limit-bytes=6", "hello:"),
             ("run tmp --image=toolbox --restart=Never --rm -i --command -- toolbox echo said", "said"),
         ]).await;
-        // For a part of an object, kubectl reads the older OpenAPI document, as protobuf.
-        let script = file(&world, "more.sed", "s/replicas: 1/replicas: 2/");
-        let mut edit = world.kubectl_command(&["edit", "deployment/web", "--subresource=scale"]);
-        let edited = edit.env("KUBE_EDITOR", format!("sed -i -f {script}")).output().await.unwrap();
-        assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
-        lines(&world, &[("get deployment web -o jsonpath={.spec.replicas}", "2")]).await;
         in_vain(&world, &[
             ("get pods --field-selector=spec.nothing=x", "field label not supported: spec.nothing"),
             ("get nothings", "the server doesn't have a resource type \"nothings\""),
