@@ -23,6 +23,7 @@ mod policies;
 mod refused;
 mod restart;
 mod rights;
+mod scheduling;
 mod services;
 mod stories;
 mod streams;
