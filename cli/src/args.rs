@@ -26,7 +26,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print the kubeconfig of the cluster in the data directory.
     Kubeconfig(DataDirArgs),
-    /// Compile a Cargo project and put the program into the local store as an image.
+    /// Make an image in the local store from a Cargo project or a Dockerfile.
     Build(BuildArgs),
     /// Work with the images in the node's local store.
     #[command(subcommand)]
@@ -41,12 +41,23 @@ pub struct DataDirArgs {
     pub data_dir: Option<PathBuf>,
 }
 
+/// How registries of images are reached.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArgs {
+    /// PEM file with the authority of registries whose certificates the system does not trust.
+    #[arg(long, env = "CORACLE_REGISTRY_CA", value_name = "FILE")]
+    pub registry_ca: Option<PathBuf>,
+}
+
 /// How a cluster is started.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterArgs {
     /// Where the state lives.
     #[command(flatten)]
     pub data: DataDirArgs,
+    /// How registries of images are reached.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Keep the state in a temporary directory that is removed at the end.
     #[arg(long, conflicts_with = "data_dir")]
     pub ephemeral: bool,
@@ -96,13 +107,16 @@ pub struct BuildArgs {
     /// Where the state lives.
     #[command(flatten)]
     pub data: DataDirArgs,
-    /// Directory of the Cargo project.
+    /// Directory of the Cargo project, or of the files that a Dockerfile copies.
     #[arg(default_value = ".")]
     pub path: PathBuf,
-    /// Name of the image, as `NAME[:TAG]` [default: the program's name].
+    /// Name of the image, as `NAME[:TAG]` [default: the program's or the directory's name].
     #[arg(short, long, value_name = "NAME")]
     pub tag: Option<String>,
-    /// Which of several programs.
+    /// The Dockerfile [default: the directory's, where it has no Cargo.toml].
+    #[arg(short, long, value_name = "FILE", conflicts_with = "bin")]
+    pub file: Option<PathBuf>,
+    /// Which of several programs of a Cargo project.
     #[arg(long, value_name = "NAME")]
     pub bin: Option<String>,
 }
@@ -112,6 +126,30 @@ pub struct BuildArgs {
 pub enum ImageCommand {
     /// List the images in the local store.
     Ls(DataDirArgs),
+    /// Fetch an image from its registry into the local store.
+    Pull {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// How the registry is reached.
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// The name with its registry, as `HOST[:PORT]/PATH[:TAG|@DIGEST]`.
+        name: String,
+    },
+    /// Put an image from the local store, or a built-in one, into a registry.
+    Push {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// How the registry is reached.
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// The name in the local store.
+        name: String,
+        /// The name in the registry, as `HOST[:PORT]/PATH[:TAG]` [default: the same].
+        target: Option<String>,
+    },
     /// Put a .wasm file into the local store under a name.
     Load {
         /// Where the state lives.

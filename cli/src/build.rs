@@ -1,4 +1,4 @@
-//! `coracle build`: an image in the local store from a Cargo project.
+//! `coracle build`: an image in the local store from a Cargo project or a Dockerfile.
 //!
 //! Cargo says itself which files it made, so nothing is guessed from names or directories.
 
@@ -8,20 +8,58 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use coracle_images::{ImageConfig, ImageStore};
+use coracle_images::{ImageConfig, ImageStore, Reference};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{args::BuildArgs, image, say::say};
+use crate::{args::BuildArgs, context, dockerfile, image, say::say};
 
 /// What programs are compiled for: WASI 0.2.
 const TARGET: &str = "wasm32-wasip2";
 
-/// Compiles a project and puts the program into the store.
+/// Makes an image of a directory: by its Dockerfile where one is named, or where there is one and no Cargo project.
 ///
 /// # Errors
-/// When it does not compile, or makes no program or several to choose from.
+/// When it does not compile, makes no program or several to choose from, or the Dockerfile cannot be followed.
 pub async fn run(args: BuildArgs) -> anyhow::Result<()> {
+    let beside = args.path.join("Dockerfile");
+    let file = match &args.file {
+        Some(file) => Some(file.clone()),
+        None => Some(beside).filter(|file| file.exists() && !args.path.join("Cargo.toml").exists()),
+    };
+    match file {
+        Some(file) => from_dockerfile(&args, &file),
+        None => from_project(&args).await,
+    }
+}
+
+fn from_dockerfile(args: &BuildArgs, file: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let steps = dockerfile::parse(&text).with_context(|| file.display().to_string())?;
+    let files = context::collect(&args.path, &steps.copies).with_context(|| file.display().to_string())?;
+    let name = match &args.tag {
+        Some(name) => name.clone(),
+        None => directory_name(&args.path).context("name the image with --tag")?,
+    };
+    let store = ImageStore::open(image::data_path(&args.data)?.join("images"))?;
+    let built = store.assemble(&name, &files, &steps.config)?;
+    say(format_args!(
+        "{} built ({} files, {})\nTry:  kubectl run {} --image={name}",
+        built.reference,
+        files.len(),
+        built.id,
+        name.split([':', '/']).next_back().unwrap_or(&name),
+    ));
+    Ok(())
+}
+
+fn directory_name(path: &Path) -> Option<String> {
+    let name = path.canonicalize().ok()?.file_name()?.to_str()?.to_ascii_lowercase();
+    Reference::parse(&name).is_ok().then_some(name)
+}
+
+/// Compiles a project and puts the program into the store.
+async fn from_project(args: &BuildArgs) -> anyhow::Result<()> {
     let modules = compile(&args.path, args.bin.as_deref()).await?;
     let (program, file) = match modules.as_slice() {
         [one] => one,

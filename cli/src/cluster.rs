@@ -60,6 +60,8 @@ pub struct ClusterConfig {
     pub host_paths: bool,
     /// Whether pods may name files of this machine as images.
     pub file_images: bool,
+    /// The authority, in PEM, of registries whose certificates the system does not trust.
+    pub registry_authority: Option<String>,
     /// A directory of manifests whose pods the first node runs whatever the API says.
     pub manifests: Option<PathBuf>,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
@@ -81,6 +83,7 @@ impl ClusterConfig {
             delays: Delays::default(),
             host_paths: false,
             file_images: false,
+            registry_authority: None,
             manifests: None,
             cache: None,
         }
@@ -154,6 +157,7 @@ impl Cluster {
             count: config.nodes,
             host_paths: config.host_paths,
             file_images: config.file_images,
+            registry_authority: config.registry_authority,
             manifests: config.manifests,
             cache,
         };
@@ -225,7 +229,9 @@ impl Cluster {
             worker_threads: threads,
             trusted_pem: Some(self.access.ca_pem.clone()),
         })?;
-        let images = ImageStore::open(self.data.join("images"))?.with_files_allowed(wanted.file_images);
+        let images = ImageStore::open(self.data.join("images"))?
+            .with_files_allowed(wanted.file_images)
+            .with_registry_authority(wanted.registry_authority);
         let images = Arc::new(images);
         for index in 0..wanted.count {
             let name = format!("coracle-{}", index + 1);
@@ -327,6 +333,7 @@ struct Wanted {
     count: u16,
     host_paths: bool,
     file_images: bool,
+    registry_authority: Option<String>,
     manifests: Option<PathBuf>,
     cache: PathBuf,
 }

@@ -5,19 +5,26 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use coracle_images::{ImageConfig, ImageStore};
+use coracle_images::{ImageConfig, ImageStore, Keyring};
 
 use crate::{
-    args::{DataDirArgs, ImageCommand},
+    args::{DataDirArgs, ImageCommand, RegistryArgs},
     data_dir,
 };
 
 /// Runs one of the image commands.
 ///
 /// # Errors
-/// When the store cannot be read or written, or the image is not there.
-pub fn run(command: ImageCommand) -> anyhow::Result<()> {
+/// When the store cannot be read or written, the image is not there, or a registry does not give or take it.
+pub async fn run(command: ImageCommand) -> anyhow::Result<()> {
     match command {
+        ImageCommand::Pull { data, registry, name } => pull(&open_with(&data, &registry)?, &name).await,
+        ImageCommand::Push {
+            data,
+            registry,
+            name,
+            target,
+        } => push(&open_with(&data, &registry)?, &name, target.as_deref().unwrap_or(&name)).await,
         ImageCommand::Ls(data) => list(&open(&data)?),
         ImageCommand::Load { data, file, name } => load(&open(&data)?, &file, &name),
         ImageCommand::Inspect { data, name } => inspect(&open(&data)?, &name),
@@ -42,6 +49,35 @@ fn open(data: &DataDirArgs) -> anyhow::Result<ImageStore> {
     ImageStore::open(&path).with_context(|| format!("cannot open {}", path.display()))
 }
 
+fn open_with(data: &DataDirArgs, registry: &RegistryArgs) -> anyhow::Result<ImageStore> {
+    Ok(open(data)?.with_registry_authority(registry_authority(registry)?))
+}
+
+/// The authority of registries that the arguments name, in PEM.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn registry_authority(registry: &RegistryArgs) -> anyhow::Result<Option<String>> {
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    registry.registry_ca.as_ref().map(read).transpose()
+}
+
+async fn pull(store: &ImageStore, name: &str) -> anyhow::Result<()> {
+    let pulled = store.pull(name, &Keyring::default().with_users_own()).await?;
+    match pulled.bytes {
+        0 => println!("{name} is up to date ({})", pulled.image.id),
+        bytes => println!("{name} pulled ({bytes} bytes, {})", pulled.image.id),
+    }
+    Ok(())
+}
+
+async fn push(store: &ImageStore, name: &str, target: &str) -> anyhow::Result<()> {
+    let digest = store.push(name, target, &Keyring::default().with_users_own()).await?;
+    println!("{target} pushed ({digest})");
+    Ok(())
+}
+
 fn list(store: &ImageStore) -> anyhow::Result<()> {
     println!("{:<28} {:<15} {:>12}  ORIGIN", "IMAGE", "ID", "BYTES");
     for image in store.list()? {
@@ -51,7 +87,7 @@ fn list(store: &ImageStore) -> anyhow::Result<()> {
             .get(..12)
             .unwrap_or_default()
             .to_owned();
-        let origin = if image.builtin { "built in" } else { "loaded" };
+        let origin = if image.builtin { "built in" } else { "in store" };
         println!("{:<28} {id:<15} {:>12}  {origin}", image.reference, image.size);
     }
     Ok(())
@@ -63,6 +99,7 @@ fn inspect(store: &ImageStore, name: &str) -> anyhow::Result<()> {
         "reference": image.reference,
         "id": &*image.id,
         "module": {"digest": &*image.digest, "size": image.size},
+        "files": image.files,
         "config": &*image.config,
     });
     println!("{shown:#}");

@@ -5,9 +5,11 @@
 pub mod args;
 pub mod build;
 pub mod cluster;
+mod context;
 pub mod data_dir;
 pub mod demo;
 mod dial;
+mod dockerfile;
 pub mod image;
 pub mod kubeconfig;
 pub mod manifest;

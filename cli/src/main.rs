@@ -36,7 +36,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Demo(args) => demo::run(args).await,
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
             Command::Build(args) => build::run(args).await,
-            Command::Image(command) => image::run(command),
+            Command::Image(command) => image::run(command).await,
         }
     });
     // Whatever still runs in the background has been told to stop; nothing waits for it.

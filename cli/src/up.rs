@@ -59,6 +59,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         delays: delays(args)?,
         host_paths: args.allow_host_paths,
         file_images: args.allow_file_images,
+        registry_authority: image::registry_authority(&args.registry)?,
         manifests: args.manifests.clone(),
         ..ClusterConfig::new(data)
     };

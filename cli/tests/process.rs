@@ -255,3 +255,37 @@ async fn an_image_is_loaded_listed_run_and_removed_and_other_files_are_refused()
     let message = String::from_utf8(again.stderr).unwrap();
     assert!(!again.status.success() && message.contains("mine:v1"), "{message}");
 }
+
+#[tokio::test]
+async fn a_dockerfile_makes_an_image_or_says_which_line_cannot_be_followed() {
+    let (data, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, path) = (data.path().to_str().unwrap(), project.path().to_str().unwrap());
+    let smallest = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    std::fs::write(project.path().join("app.wasm"), smallest).unwrap();
+    let file = project.path().join("Dockerfile");
+    let text =
+        "FROM scratch\nENV MODE=test\nWORKDIR /srv\nCOPY app.wasm /\nCOPY . ./all/\nENTRYPOINT [\"/app.wasm\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let build = async || {
+        let build = ["build", path, "--tag", "site:v1", "--data-dir", dir];
+        coracle(&build).output().await.unwrap()
+    };
+    let built = build().await;
+    assert!(built.status.success(), "{built:?}");
+    let inspected = coracle(&["image", "inspect", "--data-dir", dir, "site:v1"])
+        .output()
+        .await
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(shown["config"]["Env"], json!(["MODE=test"]));
+    let files = Path::new(shown["files"].as_str().unwrap());
+    assert!(files.join("app.wasm").exists() && files.join("srv/all/Dockerfile").exists());
+
+    std::fs::write(&file, "FROM scratch\nCOPY app.wasm /\nRUN make\n").unwrap();
+    let refused = build().await;
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && message.contains("line 3: RUN"),
+        "{message}"
+    );
+}

@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod custom;
 mod examples;
+mod images;
 mod kubectl;
 mod network;
 mod pods;

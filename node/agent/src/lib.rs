@@ -35,6 +35,7 @@ mod pods;
 mod policies;
 mod probe;
 mod proxy;
+mod pull;
 mod quantity;
 mod recover;
 mod register;

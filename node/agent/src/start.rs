@@ -9,15 +9,18 @@ use crate::logs::LogFile;
 use crate::node::{ModuleError, Node};
 use crate::objects::{Kind, Known, Payload, Watched};
 use crate::observed::waiting;
+use crate::pull::{self, NoImage, Policy};
 use crate::quantity;
 use crate::resize::Resources;
 use crate::termination::MessageFile;
 use crate::{spec, volume};
 use coracle_images::{Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
-use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Stdin};
+use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -90,7 +93,7 @@ impl Attempt {
             ));
         };
         self.watch_file(container);
-        let image = self.image(container)?;
+        let (image, pulled) = self.image(container).await?;
         let fuel = self
             .resources
             .limit(FUEL)
@@ -100,15 +103,16 @@ impl Attempt {
             Ok(module) => module,
             Err(error) => return Err(module_failure(&image, &error)),
         };
-        let (spec, message) = self.spec(container, &image.config, fuel)?;
+        let (mut spec, message) = self.spec(container, &image.config, fuel)?;
+        if let Some(files) = image.files.clone() {
+            let root = self.root(container, files, spec.mounts.clone()).await?;
+            spec.mounts.insert(0, root);
+        }
         match self.node.runtime.start(module, spec) {
             Ok(running) => Ok(Started {
                 container: Arc::new(running),
                 image_id: image.id.clone(),
-                pulled: format!(
-                    "Container image {:?} already present on machine",
-                    container.image.as_deref().unwrap_or_default()
-                ),
+                pulled,
                 message,
                 digest: image.digest.clone(),
             }),
@@ -127,13 +131,32 @@ impl Attempt {
         }
     }
 
-    fn image(&self, container: &Container) -> Result<Image, Failure> {
+    async fn image(&self, container: &Container) -> Result<(Image, String), Failure> {
         let name = container.image.as_deref().unwrap_or_default();
-        let never = container.image_pull_policy.as_deref() == Some("Never");
-        self.node
-            .images
-            .resolve(name)
-            .map_err(|error| image_failure(name, &error, never))
+        let policy = Policy::parse(container.image_pull_policy.as_deref());
+        let wanted = pull::Wanted {
+            node: &self.node,
+            pod: &self.pod,
+            objects: &self.objects,
+            field_path: spec::field_path(&self.pod, self.index),
+        };
+        let had = wanted.image(name, policy).await;
+        had.map_err(|error| image_failure(name, &error, policy == Policy::Never))
+    }
+
+    /// The files of the image, as the container's root directory.
+    async fn root(&self, container: &Container, files: PathBuf, mounts: Vec<Mount>) -> Result<Mount, Failure> {
+        let (dir, name) = (pod_dir(&self.node, &self.pod), container.name.clone());
+        let context = container.security_context.as_ref();
+        let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
+        let work = move || volume::root::make(&dir, &name, &files, &mounts, read_only);
+        let made = tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        made.map_err(|error| {
+            let message = format!("Error: cannot prepare the files of the image: {error}");
+            failure(waiting::CREATE, "Failed", message)
+        })
     }
 
     fn spec(
@@ -164,6 +187,10 @@ impl Attempt {
             name: container.name.clone(),
             args: launch.args,
             env: launch.env,
+            work_dir: container
+                .working_dir
+                .clone()
+                .unwrap_or_else(|| image.working_dir.clone()),
             mounts,
             net: self.net.clone(),
             http_port: http_port(container, image),
@@ -244,9 +271,9 @@ fn failure(reason: &'static str, event: &'static str, message: String) -> Failur
     }
 }
 
-fn image_failure(name: &str, error: &ImageError, never: bool) -> Failure {
+fn image_failure(name: &str, error: &NoImage, never: bool) -> Failure {
     match error {
-        ImageError::InvalidReference(_) => Failure {
+        NoImage::Absent(ImageError::InvalidReference(_)) => Failure {
             reason: waiting::IMAGE_NAME,
             message: format!("Failed to apply default image tag {name:?}: {error}"),
             event: "InspectFailed",

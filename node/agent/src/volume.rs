@@ -7,6 +7,7 @@
 mod atomic;
 pub mod place;
 mod projected;
+pub mod root;
 pub mod usage;
 
 use crate::env::Lookup;
@@ -132,6 +133,9 @@ pub fn references(pod: &Pod) -> Vec<Reference> {
                 .for_each(|from| add(Kind::Secret, &from.name));
         }
     }
+    for secret in crate::pull::secrets(pod) {
+        add(Kind::Secret, secret);
+    }
     for volume in volumes(pod) {
         projected::references(volume)
             .into_iter()
@@ -193,6 +197,13 @@ fn take_place(path: &Path, place: &Place) -> io::Result<()> {
         Place::Module(name, bytes) => {
             fs::create_dir_all(path)?;
             return fs::write(path.join(name), bytes);
+        }
+        Place::Files(files) => {
+            // They do not change while the pod lives; once they are here they stay.
+            return match path.exists() {
+                true => Ok(()),
+                false => coracle_images::copy_files(files, path, true),
+            };
         }
         Place::Made(target) => {
             fs::create_dir_all(target)?;

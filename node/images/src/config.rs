@@ -55,7 +55,7 @@ impl ImageConfig {
 }
 
 /// Go programs write an absent list as `null`.
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de> + Default,

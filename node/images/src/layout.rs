@@ -5,7 +5,9 @@
 //! under an advisory lock, because the command line writes to it while a node reads it.
 
 use crate::config::ImageConfig;
+use crate::media;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,13 +15,14 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER_TYPE: &str = "application/wasm";
+/// What the names of unfinished files begin with.
+const TEMPORARY: &str = ".new-";
 /// The annotation under which an OCI layout keeps a manifest's name.
 const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+/// The annotation under which we keep the digest that a registry gave for the name, where it is that of an index.
+const INDEX_ANNOTATION: &str = "dev.coracle.image.index";
 
 /// The names in a layout and what they mean.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -36,7 +39,9 @@ pub struct Index {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    media_type: String,
+    /// What the blob is; names are in [`crate::media`].
+    #[serde(default)]
+    pub media_type: String,
     /// `sha256:...` of the blob.
     pub digest: String,
     /// The length of the blob in bytes.
@@ -45,26 +50,84 @@ pub struct Descriptor {
     annotations: BTreeMap<String, String>,
 }
 
-/// A manifest: which configuration and which module make an image.
+/// A manifest: which configuration and which module or files make an image.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    #[serde(default)]
     schema_version: u32,
-    media_type: String,
+    /// What kind of manifest this is; names are in [`crate::media`].
+    #[serde(default)]
+    pub media_type: String,
     /// The configuration.
     pub config: Descriptor,
-    /// The module, as the only layer.
+    /// The module as the only layer, or archives of files, each over those before.
+    #[serde(default)]
     pub layers: Vec<Descriptor>,
 }
 
-/// The OCI image configuration around ours.
+/// The OCI image configuration around ours. The one of a wasm artifact has other members, which say nothing about containers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigDocument {
-    architecture: String,
-    os: String,
+    /// What the image is for: `wasm`, `amd64`, ...
+    pub architecture: String,
+    /// `wasip1`, `wasip2`, `linux`, ...
+    pub os: String,
+    /// What the layers hold. Only builders look at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rootfs: Option<Value>,
     /// The defaults for containers.
+    #[serde(deserialize_with = "crate::config::nullable")]
     pub config: ImageConfig,
+}
+
+/// What the program of an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// A core module, of WASI 0.1.
+    Module,
+    /// A component, of WASI 0.2.
+    Component,
+}
+
+/// Whether a WebAssembly file is a component: the header says so.
+pub fn is_component(wasm: &[u8]) -> bool {
+    wasm.get(4..8) == Some(&[0x0d, 0, 1, 0])
+}
+
+impl ConfigDocument {
+    /// A configuration with these defaults for containers.
+    pub fn new(platform: Platform, config: ImageConfig) -> Self {
+        let mut document = Self {
+            architecture: "wasm".to_owned(),
+            config,
+            ..Self::default()
+        };
+        document.set_platform(platform);
+        document
+    }
+
+    /// Says what the program is.
+    pub fn set_platform(&mut self, platform: Platform) {
+        let os = match platform {
+            Platform::Module => "wasip1",
+            Platform::Component => "wasip2",
+        };
+        os.clone_into(&mut self.os);
+    }
+
+    /// Says what the layers hold, by the digests of their content.
+    pub fn set_layers(&mut self, content: &[String]) {
+        self.rootfs = Some(json!({"type": "layers", "diff_ids": content}));
+    }
+}
+
+impl Manifest {
+    /// The module, where a layer is one as it is.
+    pub fn module(&self) -> Option<&Descriptor> {
+        self.layers.iter().find(|layer| media::is_module(&layer.media_type))
+    }
 }
 
 impl Index {
@@ -96,18 +159,41 @@ impl Index {
 }
 
 impl Descriptor {
-    fn of(media_type: &str, bytes: &[u8]) -> Self {
+    /// The descriptor of bytes.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::of_blob(media_type, &digest_of(bytes), bytes.len() as u64)
+    }
+
+    /// The descriptor of a blob whose digest is known.
+    pub fn of_blob(media_type: &str, digest: &str, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
-            digest: digest_of(bytes),
-            size: bytes.len() as u64,
+            digest: digest.to_owned(),
+            size,
             annotations: BTreeMap::new(),
         }
     }
 
     /// The descriptor of a manifest.
     pub fn of_manifest(bytes: &[u8]) -> Self {
-        Self::of(MANIFEST_TYPE, bytes)
+        Self::of(media::MANIFEST, bytes)
+    }
+
+    /// Notes that a registry has the manifest as part of this index.
+    #[must_use]
+    pub fn in_index(mut self, digest: &str) -> Self {
+        self.annotations.insert(INDEX_ANNOTATION.to_owned(), digest.to_owned());
+        self
+    }
+
+    /// The index that a registry has it in, if it is in one.
+    pub fn index(&self) -> Option<&str> {
+        self.annotations.get(INDEX_ANNOTATION).map(String::as_str)
+    }
+
+    /// Whether a digest names this manifest, or the index that it was chosen from.
+    pub fn is(&self, digest: &str) -> bool {
+        self.digest == digest || self.index() == Some(digest)
     }
 
     fn name(&self) -> Option<&str> {
@@ -117,34 +203,82 @@ impl Descriptor {
 
 /// The manifest and the configuration blob of a module with these defaults.
 pub fn manifest(config: &ImageConfig, wasm: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let document = ConfigDocument {
-        architecture: "wasm".into(),
-        os: "wasip2".into(),
-        config: config.clone(),
+    let platform = match is_component(wasm) {
+        true => Platform::Component,
+        false => Platform::Module,
     };
-    let config = json(&document);
-    let manifest = Manifest {
+    let config = json(&ConfigDocument::new(platform, config.clone()));
+    let module = Descriptor::of(media::MODULE, wasm);
+    (
+        manifest_of(Descriptor::of(media::CONFIG, &config), vec![module]),
+        config,
+    )
+}
+
+/// A manifest of these blobs.
+pub fn manifest_of(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
+    json(&Manifest {
         schema_version: 2,
-        media_type: MANIFEST_TYPE.to_owned(),
-        config: Descriptor::of(CONFIG_TYPE, &config),
-        layers: vec![Descriptor::of(LAYER_TYPE, wasm)],
-    };
-    (json(&manifest), config)
+        media_type: media::MANIFEST.to_owned(),
+        config,
+        layers,
+    })
 }
 
 /// These documents are plain strings, numbers and maps with string keys: serialising them cannot fail.
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// `sha256:` and the digest in hexadecimal.
 pub fn digest_of(bytes: &[u8]) -> String {
+    digest_text(Sha256::new_with_prefix(bytes))
+}
+
+/// The same of what a hasher was fed.
+pub fn digest_text(hasher: Sha256) -> String {
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in hasher.finalize() {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// Counts and hashes what is written through it.
+pub struct Hashing<W> {
+    inner: W,
+    hasher: Sha256,
+    written: u64,
+}
+
+impl<W> Hashing<W> {
+    /// Nothing yet.
+    pub fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: Sha256::new(),
+            written: 0,
+        }
+    }
+
+    /// Where it went, its digest, and how many bytes it was.
+    pub fn finish(self) -> (W, String, u64) {
+        (self.inner, digest_text(self.hasher), self.written)
+    }
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..taken).unwrap_or_default());
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// The directory of a layout.
@@ -192,7 +326,7 @@ impl Layout {
         let mut index = self.read_index()?;
         let result = change(&mut index);
         index.schema_version = 2;
-        index.media_type = INDEX_TYPE.to_owned();
+        index.media_type = media::INDEX.to_owned();
         self.replace(&self.index_path(), &serde_json::to_vec_pretty(&index)?)?;
         Ok(result)
     }
@@ -201,11 +335,40 @@ impl Layout {
     pub fn write_blob(&self, bytes: &[u8]) -> io::Result<String> {
         let digest = digest_of(bytes);
         if let Some(path) = self.blob_path(&digest)
-            && !path.exists()
+            && !self.keep_blob(&path)
         {
             self.replace(&path, bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Says whether a blob is there, and marks it as wanted now: what nobody names is removed when it has been so for a while.
+    pub fn keep_blob(&self, path: &Path) -> bool {
+        let Ok(file) = fs::File::options().append(true).open(path) else {
+            return false;
+        };
+        // Without the mark it is fetched again at worst.
+        let _ = file.set_modified(SystemTime::now());
+        true
+    }
+
+    /// Makes a file that is whole and on disk the blob of this digest.
+    pub fn move_blob(&self, from: &Path, digest: &str) -> io::Result<()> {
+        let path = self.blob_path(digest).ok_or(io::ErrorKind::InvalidInput)?;
+        fs::rename(from, path)
+    }
+
+    /// Makes a directory the files of an image, unless they are there.
+    pub fn move_files(&self, from: &Path, manifest: &str) -> io::Result<()> {
+        let path = self.files_path(manifest).ok_or(io::ErrorKind::InvalidInput)?;
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        match fs::rename(from, &path) {
+            // Somebody else was as far, with the same content.
+            Err(_) if path.is_dir() => Ok(()),
+            result => result,
+        }
     }
 
     /// Reads a blob; an unusable digest counts as absent.
@@ -224,11 +387,26 @@ impl Layout {
         }
     }
 
+    /// Where the files of an ordinary image lie, by the digest of its manifest; `None` for a digest that is not SHA-256.
+    pub fn files_path(&self, manifest: &str) -> Option<PathBuf> {
+        let blob = self.blob_path(manifest)?;
+        Some(self.dir.join("files").join(blob.file_name()?))
+    }
+
+    /// A path in the layout that nobody else uses, for what is moved to its place when it is whole.
+    pub fn temporary(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let unique = format!(
+            "{TEMPORARY}{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        self.dir.join(unique)
+    }
+
     /// Writes beside the target and renames: readers see the old file or the new one.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let unique = format!(".new-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let temporary = self.dir.join(unique);
+        let temporary = self.temporary();
         let written = fs::File::create(&temporary)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&temporary, path));

@@ -1,19 +1,35 @@
 //! Images on one node: what an `image:` field names, and the bytes behind it.
 //!
-//! The crate answers one question, "which module and which defaults does this reference mean?", from three places: the images that are
-//! part of the binary, the node's own content store, and (where the node allows it) a file. It never runs or compiles a module,
-//! it never asks a network, and a name without a registry never means somebody else's registry.
+//! The crate answers one question, "which module, which files and which defaults does this reference mean?", from three places: the
+//! images that are part of the binary, the node's own content store, and (where the node allows it) a file. What registries have
+//! comes into that store by [`ImageStore::pull`]; resolving never asks a network. It never runs or compiles a module, and a name
+//! without a registry never means somebody else's registry.
 
+mod assemble;
 mod builtin;
 mod config;
+mod credentials;
 mod layout;
+mod media;
+mod platform;
+mod pull;
+mod push;
 mod reference;
+mod registry;
 mod store;
 /// What the toolbox can do: the list is the guest's own.
 #[path = "../../../guests/toolbox/src/commands.rs"]
 mod toolbox;
+mod tree;
+mod unpack;
 
+pub use assemble::{Files, Source};
 pub use config::ImageConfig;
+pub use credentials::{CredentialsError, Keyring};
+pub use pull::{PullError, Pulled};
+pub use push::PushError;
 pub use reference::{Reference, ReferenceError};
+pub use registry::RegistryError;
 pub use store::{Image, ImageError, ImageStore, Listed};
 pub use toolbox::COMMANDS as TOOLBOX_COMMANDS;
+pub use tree::copy as copy_files;

@@ -6,6 +6,7 @@
 use crate::builtin::{self, Builtin};
 use crate::config::ImageConfig;
 use crate::layout::{self, ConfigDocument, Descriptor, Index, Layout, Manifest};
+use crate::pull::{Program, Pulls};
 use crate::reference::{Reference, ReferenceError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use std::time::SystemTime;
 
 /// The largest module that can be loaded: compiling costs more than a CPU second per megabyte, and the largest guests that
 /// people build (a Python interpreter) are a tenth of this.
-const MAX_MODULE_BYTES: u64 = 256 << 20;
+pub const MAX_MODULE_BYTES: u64 = 256 << 20;
 
 /// Descriptions of files are kept for this many paths: a node that runs guests from files has few of them, and one entry is small.
 const MAX_DESCRIBED_FILES: usize = 256;
@@ -36,6 +37,8 @@ pub struct Image {
     pub config: Arc<ImageConfig>,
     /// The size of the module in bytes.
     pub size: u64,
+    /// The directory with the files of an ordinary image, which its containers get at `/`; nobody may write there.
+    pub files: Option<PathBuf>,
     source: Source,
 }
 
@@ -95,9 +98,9 @@ pub enum ImageError {
     },
     /// A name of a registry that the node does not have.
     #[error(
-        "image {reference:?} is not in this node's store, and pulling from registries is not available yet; load a wasm build of it with `coracle image load {reference} FILE.wasm`"
+        "image {reference:?} is not in this node's store; fetch it with `coracle image pull {reference}`, or let the pod's imagePullPolicy be IfNotPresent or Always"
     )]
-    RegistryUnavailable {
+    NotPulled {
         /// The reference in full.
         reference: String,
     },
@@ -154,6 +157,8 @@ pub struct ImageStore {
     files_allowed: bool,
     index: Mutex<Cached>,
     files: Mutex<HashMap<PathBuf, DescribedFile>>,
+    pulls: Pulls,
+    trusted_pem: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -193,7 +198,52 @@ impl ImageStore {
             files_allowed: false,
             index: Mutex::default(),
             files: Mutex::default(),
+            pulls: Pulls::default(),
+            trusted_pem: None,
         })
+    }
+
+    /// Trusts registries whose certificates this authority signed, beside those that the system trusts. In PEM.
+    #[must_use]
+    pub fn with_registry_authority(mut self, pem: Option<String>) -> Self {
+        self.trusted_pem = pem;
+        self
+    }
+
+    pub(crate) fn trusted_pem(&self) -> Option<&str> {
+        self.trusted_pem.as_deref()
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.pulls
+    }
+
+    /// Built-in images are what they are.
+    pub(crate) fn check_name(&self, reference: &Reference) -> Result<(), ImageError> {
+        match find_builtin(reference) {
+            Some(_) => Err(ImageError::Builtin {
+                reference: reference.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// What a name in the store means.
+    pub(crate) fn descriptor(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
+        let index = self.layout.read_index().map_err(|source| self.io(source))?;
+        Ok(wanted_manifest(&index, reference).cloned())
+    }
+
+    /// Gives content that is in the store its name.
+    pub(crate) fn name(&self, reference: &Reference, manifest: &[u8], named: Descriptor) -> Result<Image, ImageError> {
+        let name = reference.to_string();
+        self.write(&name, &[manifest], named)
+            .map_err(|source| self.io(source))?;
+        self.resolve(&name)
     }
 
     /// Lets `file:///...` references name any file that this process can read. Off by default: it lets whoever may
@@ -235,11 +285,7 @@ impl ImageStore {
             }
             .into());
         }
-        if find_builtin(&parsed).is_some() {
-            return Err(ImageError::Builtin {
-                reference: parsed.to_string(),
-            });
-        }
+        self.check_name(&parsed)?;
         check_module(&parsed.to_string(), wasm)?;
         let (manifest, config) = layout::manifest(config, wasm);
         self.write(
@@ -282,11 +328,7 @@ impl ImageStore {
     /// When there is no such name, it is built in, or the store cannot be written.
     pub fn remove(&self, reference: &str) -> Result<(), ImageError> {
         let parsed = Reference::parse(reference)?;
-        if find_builtin(&parsed).is_some() {
-            return Err(ImageError::Builtin {
-                reference: parsed.to_string(),
-            });
-        }
+        self.check_name(&parsed)?;
         let name = parsed.to_string();
         let removed = self
             .layout
@@ -305,7 +347,14 @@ impl ImageStore {
                 self.layout.remove_blob(&blob).map_err(|source| self.io(source))?;
             }
         }
-        Ok(())
+        match self
+            .layout
+            .files_path(&digest)
+            .filter(|files| !kept.contains(&digest) && files.exists())
+        {
+            Some(files) => fs::remove_dir_all(files).map_err(|source| self.io(source)),
+            None => Ok(()),
+        }
     }
 
     fn write(&self, name: &str, blobs: &[&[u8]], manifest: Descriptor) -> io::Result<()> {
@@ -327,7 +376,7 @@ impl ImageStore {
             cached.stamp = stamp;
             cached.resolved.clear();
         }
-        let Some(id) = wanted_manifest(&cached.index, reference) else {
+        let Some(id) = wanted_manifest(&cached.index, reference).map(|found| found.digest.clone()) else {
             return Ok(None);
         };
         let image = match cached.resolved.get(&id) {
@@ -357,20 +406,29 @@ impl ImageStore {
         let manifest: Manifest = serde_json::from_slice(&read(id)?).map_err(|error| damaged(error.to_string()))?;
         let config: ConfigDocument =
             serde_json::from_slice(&read(&manifest.config.digest)?).map_err(|error| damaged(error.to_string()))?;
-        let Some(layer) = manifest.layers.first() else {
-            return Err(damaged("it has no layer".to_owned()));
-        };
-        let Some(path) = self.layout.blob_path(&layer.digest) else {
-            return Err(damaged(format!("{} is no digest", layer.digest)));
-        };
-        Ok(Image {
+        let image = |digest: &str, size, path, files| Image {
             reference: reference.to_string(),
             id: id.into(),
-            digest: layer.digest.as_str().into(),
+            digest: digest.into(),
             config: Arc::new(config.config),
-            size: layer.size,
+            size,
+            files,
             source: Source::File(path),
-        })
+        };
+        if let Some(module) = manifest.module() {
+            let Some(path) = self.layout.blob_path(&module.digest).filter(|path| path.exists()) else {
+                return Err(damaged(format!("{} is missing", module.digest)));
+            };
+            return Ok(image(&module.digest, module.size, path, None));
+        }
+        let Some(files) = self.layout.files_path(id) else {
+            return Err(damaged(format!("{id} is no digest")));
+        };
+        let note = fs::read(files.join(Program::FILE)).map_err(|error| damaged(format!("its files: {error}")))?;
+        let program: Program = serde_json::from_slice(&note).map_err(|error| damaged(error.to_string()))?;
+        let root = files.join("root");
+        let path = root.join(&program.path);
+        Ok(image(&program.digest, program.size, path, Some(root)))
     }
 
     fn resolve_file(&self, path: &Path) -> Result<Image, ImageError> {
@@ -420,6 +478,7 @@ impl ImageStore {
             digest,
             config: Arc::default(),
             size: stamp.len,
+            files: None,
             source: Source::File(path.to_owned()),
         })
     }
@@ -459,18 +518,16 @@ impl ImageStore {
     }
 }
 
-fn wanted_manifest(index: &Index, reference: &Reference) -> Option<String> {
-    if let Some(digest) = reference.digest() {
-        let name = reference.name();
-        let of_name = |stored: &str| stored.rsplit_once(':').is_some_and(|(stored, _)| stored == name);
-        return index
-            .iter()
-            .find(|(stored, manifest)| of_name(stored) && manifest.digest == digest)
-            .map(|_| digest.to_owned());
-    }
-    index
-        .find(&reference.to_string())
-        .map(|manifest| manifest.digest.clone())
+fn wanted_manifest<'a>(index: &'a Index, reference: &Reference) -> Option<&'a Descriptor> {
+    let Some(digest) = reference.digest() else {
+        return index.find(&reference.to_string());
+    };
+    let name = reference.name();
+    let of_name = |stored: &str| Reference::parse(stored).is_ok_and(|stored| stored.name() == name);
+    let found = index
+        .iter()
+        .find(|(stored, manifest)| manifest.is(digest) && of_name(stored));
+    found.map(|(_, manifest)| manifest)
 }
 
 fn find_builtin(reference: &Reference) -> Option<&'static Builtin> {
@@ -495,6 +552,7 @@ fn builtin_image(builtin: &'static Builtin, reference: &Reference) -> Image {
         digest: described.digest.clone(),
         config: described.config.clone(),
         size: builtin.wasm.len() as u64,
+        files: None,
         source: Source::Static(builtin.bytes()),
     }
 }
@@ -502,7 +560,7 @@ fn builtin_image(builtin: &'static Builtin, reference: &Reference) -> Image {
 fn absent(reference: &Reference) -> ImageError {
     let text = reference.to_string();
     match reference {
-        Reference::Registry { .. } => ImageError::RegistryUnavailable { reference: text },
+        Reference::Registry { .. } => ImageError::NotPulled { reference: text },
         Reference::Local { .. } | Reference::File(_) => ImageError::NotFound {
             reference: text,
             builtin: builtin::names(),
@@ -517,7 +575,8 @@ fn stamp_of(metadata: &fs::Metadata) -> Option<Stamp> {
     })
 }
 
-fn check_module(reference: &str, bytes: &[u8]) -> Result<(), ImageError> {
+/// Looks at the first bytes, and at how many there are.
+pub fn check_module(reference: &str, bytes: &[u8]) -> Result<(), ImageError> {
     let size = bytes.len() as u64;
     if size > MAX_MODULE_BYTES {
         return Err(ImageError::TooLarge {
@@ -640,7 +699,7 @@ mod tests {
             text("nope")
         );
         assert!(text("nope").contains("hello"));
-        assert!(text("docker.io/library/nginx").contains("pulling from registries is not available yet"));
+        assert!(text("docker.io/library/nginx").contains("coracle image pull docker.io/library/nginx:latest"));
         assert!(text("file:///etc/passwd").contains("does not run modules from files"));
         assert!(text("No Such").contains("couldn't parse image name"));
     }

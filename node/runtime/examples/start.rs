@@ -24,6 +24,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         name: "measured".into(),
         args: args.iter().map(|arg| arg.to_string()).collect(),
         env: Vec::new(),
+        work_dir: String::new(),
         mounts: Vec::new(),
         net,
         http_port: 8080,

@@ -148,6 +148,9 @@ pub(crate) fn store(
     if let Some(reader) = io.stdin {
         wasi.stdin(Input { reader, terminal });
     }
+    if !spec.work_dir.is_empty() {
+        wasi.initial_cwd(&spec.work_dir);
+    }
     files::mount(&mut wasi, &spec.mounts)?;
 
     let mut table = ResourceTable::new();

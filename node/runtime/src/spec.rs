@@ -18,6 +18,8 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// Environment variables, in order. A later entry with the same name wins.
     pub env: Vec<(String, String)>,
+    /// The directory that relative paths begin at, for guests that ask; empty means `/`.
+    pub work_dir: String,
     /// Host directories that the guest sees.
     pub mounts: Vec<Mount>,
     /// The pod's network, shared with the other containers of the pod.

@@ -170,7 +170,7 @@ impl PodTask {
                 Ok(tokens) => tokens,
                 Err(error) => return Done::Mounted(Err(format!("MountVolume.SetUp failed: {error}"))),
             };
-            let places = match volume::place::places(&node, &pod).await {
+            let places = match volume::place::places(&node, &pod, &objects).await {
                 Ok(places) => places,
                 Err(error) => return Done::Mounted(Err(error.to_string())),
             };

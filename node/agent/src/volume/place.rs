@@ -5,12 +5,16 @@
 
 use super::volumes;
 use crate::node::Node;
+use crate::objects::Watched;
+use crate::pull::{NoImage, Policy, Wanted};
 use bytes::Bytes;
-use coracle_images::ImageError;
-use k8s_openapi::api::core::v1::{HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    HostPathVolumeSource, ImageVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
+};
 use kube::Api;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// What the paths of persistent volumes on this node begin with.
 const LOCAL: &str = "/volumes/";
@@ -24,6 +28,8 @@ pub enum Place {
     Existing(PathBuf),
     /// The module of an image, as a file with this name.
     Module(String, Bytes),
+    /// The files of an image.
+    Files(PathBuf),
 }
 
 /// Places by the name of their volume.
@@ -85,8 +91,8 @@ pub enum PlaceError {
     Image {
         /// The volume.
         volume: String,
-        /// What the store says.
-        source: ImageError,
+        /// What the store or the registry says.
+        source: NoImage,
     },
 }
 
@@ -94,13 +100,19 @@ pub enum PlaceError {
 ///
 /// # Errors
 /// At the first volume that has none.
-pub async fn places(node: &Node, pod: &Pod) -> Result<Places, PlaceError> {
+pub async fn places(node: &Node, pod: &Pod, objects: &[Arc<Watched>]) -> Result<Places, PlaceError> {
     let mut places = Places::new();
     for volume in volumes(pod) {
         let place = if let Some(path) = &volume.host_path {
             Some(host_path(node.host_paths, volume, path)?)
         } else if let Some(image) = &volume.image {
-            Some(module(node, volume, image.reference.as_deref().unwrap_or_default())?)
+            let wanted = Wanted {
+                node,
+                pod,
+                objects,
+                field_path: None,
+            };
+            Some(of_image(wanted, volume, image).await?)
         } else {
             match claim_of(pod, volume) {
                 Some(claim) => Some(claimed(node, pod, volume, &claim).await?),
@@ -187,15 +199,21 @@ fn host_path(allowed: bool, volume: &Volume, path: &HostPathVolumeSource) -> Res
     }
 }
 
-fn module(node: &Node, volume: &Volume, reference: &str) -> Result<Place, PlaceError> {
+async fn of_image(wanted: Wanted<'_>, volume: &Volume, image: &ImageVolumeSource) -> Result<Place, PlaceError> {
     let failed = |source| PlaceError::Image {
         volume: volume.name.clone(),
         source,
     };
-    let image = node.images.resolve(reference).map_err(failed)?;
+    let (name, policy) = (image.reference.as_deref(), image.pull_policy.as_deref());
+    let had = wanted.image(name.unwrap_or_default(), Policy::parse(policy)).await;
+    let (image, _) = had.map_err(failed)?;
+    if let Some(files) = image.files {
+        return Ok(Place::Files(files));
+    }
     let program = image.config.entrypoint.first().map_or("module", String::as_str);
     let name = program.rsplit('/').next().unwrap_or(program).trim_end_matches(".wasm");
-    Ok(Place::Module(format!("{name}.wasm"), image.wasm().map_err(failed)?))
+    let bytes = image.wasm().map_err(|error| failed(error.into()))?;
+    Ok(Place::Module(format!("{name}.wasm"), bytes))
 }
 
 #[cfg(test)]

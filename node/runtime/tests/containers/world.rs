@@ -115,6 +115,7 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         name: "guest".into(),
         args: ["guest"].iter().chain(args).map(|arg| arg.to_string()).collect(),
         env: vec![("HOSTNAME".into(), pod.net.identity().name.clone())],
+        work_dir: String::new(),
         mounts: Vec::new(),
         net: pod.net.clone(),
         http_port: 8080,
