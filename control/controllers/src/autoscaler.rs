@@ -159,15 +159,24 @@ fn by_metrics(
     plan: &mut Plan,
 ) -> Option<Wanted> {
     let behaviour = Behaviour::of(autoscaler);
+    let place = measure::Place {
+        autoscaler,
+        scaled,
+        tolerance: behaviour.tolerance(),
+        world,
+    };
+    let rivals = target::rivals(autoscaler, &place.pods(), world);
+    if !rivals.is_empty() {
+        let names: Vec<String> = rivals.iter().map(ToString::to_string).collect();
+        let (selector, names) = (&scaled.selector, names.join(" "));
+        let message = format!("pods by selector {selector} are controlled by multiple HPAs: [{names}]");
+        draft.set(ACTIVE, false, "AmbiguousSelector", &message);
+        warn(autoscaler, "AmbiguousSelector", message, plan);
+        return None;
+    }
     let metrics = autoscaler.spec.metrics.as_deref().unwrap_or_default();
     let mut measured: Vec<Result<Measured, measure::Unknown>> = Vec::new();
     for metric in metrics {
-        let place = measure::Place {
-            autoscaler,
-            scaled,
-            tolerance: behaviour.tolerance(),
-            world,
-        };
         measured.extend(measure::measure(metric, &place, turn, plan));
     }
     if !plan.asks.is_empty() {

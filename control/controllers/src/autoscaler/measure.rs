@@ -72,7 +72,7 @@ impl Place<'_> {
     }
 
     /// The pods of the target.
-    fn pods(&self) -> Vec<Arc<Pod>> {
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
         let Ok(selector) = LabelSelector::parse(&self.scaled.selector) else {
             return Vec::new();
         };

@@ -1,9 +1,12 @@
 //! What an autoscaler scales: any kind that has a scale, found by what the server says of its kinds.
 
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use std::sync::Arc;
+
+use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
+use kube::core::Selector;
 use serde_json::Value;
 
-use crate::{ask::Ask, driver::Turn, plan::Plan, resource::Resource};
+use crate::{ask::Ask, driver::Turn, key::Key, owner, plan::Plan, resource::Resource, world::World};
 
 /// The target, with its scale.
 pub struct Scaled {
@@ -73,4 +76,36 @@ pub fn kind(api_version: &str, kind: &str, turn: &Turn<'_>, plan: &mut Plan) -> 
         plural: plural.to_owned().into(),
         namespaced: true,
     }))
+}
+
+/// All autoscalers that scale some of these pods, this one among them, in order; empty if it is the only one. Of others
+/// the selectors are known where they scale a kind of apps/v1, or the same target.
+pub fn rivals(autoscaler: &HorizontalPodAutoscaler, pods: &[Arc<Pod>], world: &World) -> Vec<Key> {
+    let own = Key::of(&autoscaler.metadata);
+    let scales = |other: &HorizontalPodAutoscaler| {
+        let (mine, theirs) = (&autoscaler.spec.scale_target_ref, &other.spec.scale_target_ref);
+        let same = mine.kind == theirs.kind && mine.name == theirs.name;
+        let selects = || selector(&theirs.kind, &Key::new(&own.namespace, &theirs.name), world);
+        same || selects().is_some_and(|selector| pods.iter().any(|pod| owner::selects(&selector, &pod.metadata)))
+    };
+    let all = world.horizontal_pod_autoscalers.in_namespace(&own.namespace);
+    let others = all.iter().filter(|other| Key::of(&other.metadata) != own);
+    let mut rivals: Vec<Key> = others
+        .filter(|other| scales(other))
+        .map(|other| Key::of(&other.metadata))
+        .collect();
+    if !rivals.is_empty() {
+        rivals.push(own);
+        rivals.sort();
+    }
+    rivals
+}
+
+fn selector(kind: &str, key: &Key, world: &World) -> Option<Selector> {
+    match kind {
+        "Deployment" => owner::selector(&world.deployments.get(key)?.spec.as_ref()?.selector),
+        "ReplicaSet" => owner::selector(&world.replica_sets.get(key)?.spec.as_ref()?.selector),
+        "StatefulSet" => owner::selector(&world.stateful_sets.get(key)?.spec.as_ref()?.selector),
+        _ => None,
+    }
 }
