@@ -31,7 +31,7 @@ use tokio::{
 
 const STARTS: usize = 11;
 const PODS: usize = 200;
-const MANY: usize = 500;
+const MANY: usize = 1000;
 const GETS: usize = 5_000;
 /// Config maps of the measurements of the API, and requests at once.
 const MAPS: usize = 10_000;
@@ -273,7 +273,7 @@ async fn memory() -> anyhow::Result<()> {
         let status = deployment.and_then(|deployment| deployment.status.as_ref());
         status.is_some_and(|status| status.available_replicas == Some(all))
     };
-    await_condition(deployments, "many", available).await?;
+    await_condition(deployments.clone(), "many", available).await?;
     let took = began.elapsed();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let loaded = up.resident()?;
@@ -286,8 +286,26 @@ async fn memory() -> anyhow::Result<()> {
     );
     row(
         &format!("a Deployment of {MANY} pods, until all are available"),
-        "",
+        "< 3 s",
         &format!("{:.2} s", took.as_secs_f64()),
+    );
+
+    let mut changes = up
+        .pods()
+        .watch(&WatchParams::default().timeout(290), "0")
+        .await?
+        .boxed();
+    let began = Instant::now();
+    deployments.delete("many", &DeleteParams::background()).await?;
+    let mut gone = 0;
+    while gone < MANY {
+        let change = changes.try_next().await?.context("the watch ended")?;
+        gone += usize::from(matches!(change, WatchEvent::Deleted(_)));
+    }
+    row(
+        &format!("the Deployment deleted, until its {MANY} pods are gone"),
+        "< 2 s",
+        &format!("{:.2} s", began.elapsed().as_secs_f64()),
     );
     up.stop().await
 }
