@@ -85,6 +85,9 @@ pub struct ClusterArgs {
     /// Run the pods of the manifests in this directory, whatever the API says; the API shows them.
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// Add a line to this file for every request to the API: who asked for what, and what came of it; see docs/audit-log.md.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,

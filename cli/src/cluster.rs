@@ -17,7 +17,7 @@ use coracle_controllers::{node_ipam::Network, world::Facts};
 use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
-use coracle_server::{Pki, Server};
+use coracle_server::{AuditLog, Pki, ReadyCheck, Server};
 use coracle_simulated::Delays;
 use coracle_store::{SledEngine, Store};
 use jiff::SignedDuration;
@@ -64,6 +64,8 @@ pub struct ClusterConfig {
     pub registry_authority: Option<String>,
     /// A directory of manifests whose pods the first node runs whatever the API says.
     pub manifests: Option<PathBuf>,
+    /// A file to which the API server adds a line for every request; nothing is written without it.
+    pub audit_log: Option<PathBuf>,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
     pub cache: Option<PathBuf>,
 }
@@ -85,6 +87,7 @@ impl ClusterConfig {
             file_images: false,
             registry_authority: None,
             manifests: None,
+            audit_log: None,
             cache: None,
         }
     }
@@ -106,6 +109,14 @@ pub struct Cluster {
     /// Stops the server, last.
     stop_server: CancellationToken,
     servers: TaskTracker,
+}
+
+/// Runs a part of the control plane and says while it does.
+async fn told<T>(check: ReadyCheck, part: impl Future<Output = T>) -> T {
+    check.set(true);
+    let ended = part.await;
+    check.set(false);
+    ended
 }
 
 impl Cluster {
@@ -130,6 +141,10 @@ impl Cluster {
         server_config.cluster = Arc::new(crate::dial::PodNetwork(fabric.clone()));
         let in_network = in_network(&fabric, address);
         server_config.advertise = Some((in_network.ip(), in_network.port()));
+        server_config.audit = match &config.audit_log {
+            Some(path) => Some(AuditLog::open(path).with_context(|| format!("cannot write {}", path.display()))?),
+            None => None,
+        };
         let server = Server::build(server_config)
             .await
             .context("cannot start the API server")?;
@@ -189,10 +204,11 @@ impl Cluster {
         };
         let mut scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
         scheduler.informers = Some(controllers.informers.clone());
+        let controllers = coracle_controllers::run(controllers, self.stop_clients.clone());
+        let scheduler = coracle_scheduler::run(scheduler, self.stop_clients.clone());
         self.clients
-            .spawn(coracle_controllers::run(controllers, self.stop_clients.clone()));
-        self.clients
-            .spawn(coracle_scheduler::run(scheduler, self.stop_clients.clone()));
+            .spawn(told(server.component("controller-manager"), controllers));
+        self.clients.spawn(told(server.component("scheduler"), scheduler));
     }
 
     fn start_network(&self, udp: UdpSocket, tcp: TcpListener) {

@@ -61,6 +61,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         file_images: args.allow_file_images,
         registry_authority: image::registry_authority(&args.registry)?,
         manifests: args.manifests.clone(),
+        audit_log: args.audit_log.clone(),
         ..ClusterConfig::new(data)
     };
     Cluster::start(config).await

@@ -81,6 +81,8 @@ with_kubectl! {
             ("get deployment web --subresource=status -o name", "deployment.apps/web"),
             ("explain hpa --api-version=autoscaling/v1", "VERSION:    v1"),
             ("explain pod.spec.containers --recursive", "imagePullPolicy"),
+            ("get cs", "controller-manager   Healthy"),
+            ("get cs", "Warning: v1 ComponentStatus is deprecated in v1.19+"),
             ("explain pod.spec.containers.image -o plaintext-openapiv2", "Container image name. More info:"),
             ("explain deployment.spec -o plaintext-openapiv2", "progressDeadlineSeconds"),
             ("api-resources --categories=all --sort-by=name", "deployments"),
@@ -88,6 +90,13 @@ with_kubectl! {
             ("logs deployment/web --since-time=2020-01-01T00:00:00Z --limit-bytes=6", "hello:"),
             ("run tmp --image=toolbox --restart=Never --rm -i --command -- toolbox echo said", "said"),
         ]).await;
+        // For a part of an object, kubectl reads the older OpenAPI document, as protobuf.
+        lines(&world, &[("create ingress web --class=none --rule=example.com/=web:80", "created")]).await;
+        let script = file(&world, "address.sed", "s/loadBalancer: {}/loadBalancer: {ingress: [{ip: 192.0.2.7}]}/");
+        let mut edit = world.kubectl_command(&["edit", "ingress/web", "--subresource=status"]);
+        let edited = edit.env("KUBE_EDITOR", format!("sed -i -f {script}")).output().await.unwrap();
+        assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
+        lines(&world, &[("get ingress web", "192.0.2.7")]).await;
         in_vain(&world, &[
             ("get pods --field-selector=spec.nothing=x", "field label not supported: spec.nothing"),
             ("get nothings", "the server doesn't have a resource type \"nothings\""),

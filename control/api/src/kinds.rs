@@ -102,6 +102,8 @@ pub struct Kind {
     pub strategy: Strategy,
     /// Set when objects are stored as those of another row; this one then only says how they are shown and taken.
     pub conversion: Option<Conversion>,
+    /// What is said to those who use a built-in kind that is on its way out.
+    pub deprecated: Option<&'static str>,
     /// What is particular to a kind that a user defined; nothing for built-in kinds.
     pub custom: Option<Arc<Custom>>,
 }
@@ -280,6 +282,7 @@ impl Kind {
             propagation: Propagation::Background,
             strategy: Strategy::NONE,
             conversion: None,
+            deprecated: None,
             custom: None,
         }
     }
@@ -366,6 +369,11 @@ impl Kind {
         self
     }
 
+    fn deprecated(mut self, words: &'static str) -> Self {
+        self.deprecated = Some(words);
+        self
+    }
+
     fn with(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self
@@ -417,6 +425,12 @@ impl Kind {
     /// Whether objects are made when they are read, and nothing is stored.
     pub fn is_made_on_reading(&self) -> bool {
         self.allows("get") && !self.is_stored()
+    }
+
+    /// What is said to those who use the kind, if it is on its way out.
+    pub fn deprecation(&self) -> Option<&str> {
+        let custom = self.custom.as_ref().and_then(|custom| custom.deprecation.as_deref());
+        custom.or(self.deprecated)
     }
 
     /// A path below an object.

@@ -19,6 +19,21 @@ use crate::identity::Identity;
 
 pub(crate) use bearer::{AUDIENCE, Verified, verify};
 
+/// Who makes a request.
+pub(crate) struct Asking<'a> {
+    /// Who proved to be somebody.
+    pub(crate) own: Cow<'a, Identity>,
+    /// As whom they act, if as somebody else.
+    pub(crate) other: Option<Identity>,
+}
+
+impl Asking<'_> {
+    /// Who the request acts as.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.other.as_ref().unwrap_or(&self.own)
+    }
+}
+
 /// Settles who a request acts as, and takes the credentials out of its headers, so that nothing behind sees them.
 ///
 /// A certificate wins over a token, as in Kubernetes; a request with neither acts as nobody in particular.
@@ -26,7 +41,7 @@ pub(crate) fn authenticate<'a>(
     core: &Core,
     connection: &'a Identity,
     headers: &mut HeaderMap,
-) -> Result<Cow<'a, Identity>, ApiError> {
+) -> Result<Asking<'a>, ApiError> {
     let credentials = headers.remove(AUTHORIZATION);
     let own = match (credentials, bearer::from_protocols(headers)) {
         (credentials, protocol) if connection.is_anonymous() => {
@@ -43,5 +58,5 @@ pub(crate) fn authenticate<'a>(
         _ => Cow::Borrowed(connection),
     };
     let other = impersonate::act_as(core, &own, headers)?;
-    Ok(other.map_or(own, Cow::Owned))
+    Ok(Asking { own, other })
 }

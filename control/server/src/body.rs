@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_store::Record;
-use futures::stream::{BoxStream, Stream};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyStream;
 
 /// How much of a list is copied together before it is handed to the connection. Larger pieces save few calls and cost
 /// memory per slow reader.
@@ -49,6 +50,17 @@ impl ResponseBody {
     /// A body that ends when `stream` does.
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
         Self(Inner::Stream(Box::pin(stream)))
+    }
+
+    /// The same body, which keeps something until it ends or is given up.
+    pub(crate) fn holding(self, kept: impl Send + 'static) -> Self {
+        Self::stream(BodyStream::new(self).filter_map(move |frame| {
+            let _kept = &kept;
+            std::future::ready(match frame {
+                Ok(frame) => frame.into_data().ok().map(Ok),
+                Err(error) => Some(Err(error)),
+            })
+        }))
     }
 
     /// The stored bytes of `records` between `head` and `tail`, separated by commas.

@@ -25,7 +25,7 @@ use crate::core::Core;
 use crate::identity::{Identity, MASTERS};
 use crate::pki::FRONT_PROXY;
 use crate::server::BuildError;
-use crate::{aggregate, chain, document, service_ranges};
+use crate::{aggregate, chain, document, presence, service_ranges};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
@@ -65,6 +65,10 @@ pub(crate) async fn run(core: &Arc<Core>) -> Result<(), BuildError> {
     storage_class(core).await?;
     authentication(core).await?;
     service_range(core).await?;
+    presence::announce(core).await.map_err(|source| BuildError::Bootstrap {
+        object: "the lease of the server".to_owned(),
+        source,
+    })?;
     api_service(core).await
 }
 

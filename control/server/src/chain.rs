@@ -17,6 +17,7 @@ use http::{Method, Request, StatusCode};
 use tracing::{Instrument, debug_span};
 
 use crate::aggregate::backend::Backend;
+use crate::audit::{self, Noted, Received};
 use crate::core::{Core, new_uid};
 use crate::decode::{self, RequestBody};
 use crate::identity::Identity;
@@ -30,8 +31,8 @@ use crate::registry::update::{Part, Patch};
 use crate::request::{RequestInfo, ResourcePath};
 use crate::respond::{self, Answer};
 use crate::{
-    admission, aggregate, authn, authz, compress, discovery, document, logs, negotiate, oidc, proxy, review, stream,
-    transcode, usage, view,
+    admission, aggregate, authn, authz, component_status, compress, discovery, document, logs, negotiate, oidc, proxy,
+    review, stream, transcode, usage, view,
 };
 
 /// How long a request may take that is not a stream, as in Kubernetes.
@@ -46,6 +47,8 @@ pub(crate) struct Call<'a> {
     pub(crate) parts: &'a mut Parts,
     /// Who answers, if it is another server.
     pub(crate) backend: Option<Arc<Backend>>,
+    /// Takes what the audit log is to say.
+    pub(crate) noted: &'a Noted,
 }
 
 /// Answers a request. Errors become Status objects here and nowhere else.
@@ -67,8 +70,12 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     let long = info.long_running() || backend.is_some();
     let gzip = !long && compress::is_wanted(&parts.headers);
     let protobuf = !long && transcode::ask_for_json(&mut parts.headers);
+    let received = core.audit.as_ref();
+    let received = received.map(|_| Received::of(&parts, &info, core.now_micros()));
+    let noted = Noted::default();
     let call = Call {
         core,
+        noted: &noted,
         identity,
         info: &info,
         query: &query,
@@ -87,10 +94,10 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
             },
         }
     };
-    let mut answer = answered
-        .instrument(span.clone())
-        .await
-        .unwrap_or_else(|error| respond::error(&error));
+    let (mut answer, failure) = match answered.instrument(span.clone()).await {
+        Ok(answer) => (answer, None),
+        Err(error) => (respond::error(&error), Some(error)),
+    };
     if protobuf {
         let encoded = transcode::to_protobuf(answer).await;
         answer = encoded.unwrap_or_else(|error| respond::error(&error));
@@ -98,8 +105,12 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
     if gzip {
         answer = compress::compress(answer);
     }
-    if let Ok(audit) = HeaderValue::try_from(new_uid()) {
+    let id = new_uid();
+    if let Ok(audit) = HeaderValue::try_from(id.as_str()) {
         answer.headers_mut().insert("audit-id", audit);
+    }
+    if let Some(received) = received {
+        answer = audit::complete(core, &id, received, &info, noted, answer, failure.as_ref());
     }
     let resource = info.resource.as_ref().map_or("", |resource| resource.resource.as_str());
     core.metrics.count(info.verb, resource, answer.status().as_u16());
@@ -113,12 +124,21 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
 }
 
 async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
-    let identity = authn::authenticate(call.core, call.identity, &mut call.parts.headers)?;
+    let asking = authn::authenticate(call.core, call.identity, &mut call.parts.headers)?;
     let mut call = Call {
-        identity: &identity,
+        identity: asking.identity(),
         ..call
     };
-    authz::authorise(call.core, call.identity, call.info)?;
+    let authorised = authz::authorise(call.core, call.identity, call.info);
+    if call.core.audit.is_some() {
+        // Nobody has set them before.
+        let _ = call
+            .noted
+            .users
+            .set((asking.own.clone().into_owned(), asking.other.clone()));
+        let _ = call.noted.allowed.set(authorised.is_ok());
+    }
+    authorised?;
     if let Some(backend) = call.backend.take() {
         return aggregate::pass::answer(&mut call, &backend, body).await;
     }
@@ -196,17 +216,20 @@ impl Call<'_> {
             identity: self.identity,
             warnings: &warnings,
         };
-        let mut answer = match (path.name.as_deref(), path.subresource.as_deref()) {
+        let answered = match (path.name.as_deref(), path.subresource.as_deref()) {
+            (name, _) if admission::is(kind, "", "ComponentStatus") => component_status::answer(&self, scope, name),
             (name, _) if kind.is_made_on_reading() => usage::answer(&self, scope, name).await,
             (None, _) if admission::is(kind, "", "Binding") => self.bind(scope, body).await,
             (None, _) if !kind.is_stored() => review::answer(&self, kind, body).await,
             (None, _) => self.collection(scope, body).await,
             (Some(name), None) => self.object(scope, name, body).await,
             (Some(name), Some(subresource)) => self.subresource(scope, name, subresource, body).await,
-        }?;
+        };
+        self.noted.annotations.lock().extend(warnings.take_annotations());
+        let mut answer = answered?;
         respond::warn(&mut answer, &warnings.take());
-        if let Some(warning) = kind.custom.as_ref().and_then(|custom| custom.deprecation.as_ref()) {
-            respond::warn(&mut answer, std::slice::from_ref(warning));
+        if let Some(warning) = kind.deprecation() {
+            respond::warn(&mut answer, &[warning.to_owned()]);
         }
         Ok(answer)
     }
@@ -251,6 +274,11 @@ impl Call<'_> {
                 let document = self.document(body).await?;
                 let options = self.write_options("CreateOptions")?;
                 let written = scope.create(document, options).await?;
+                if self.core.audit.is_some() {
+                    let made = document::parse(&written.json)?;
+                    // Nobody has set it before.
+                    let _ = self.noted.name.set(object::name(&made).to_owned());
+                }
                 view::written(scope, view, self.query, written)
             }
             "list" => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_store::Store;
 
-use crate::{ClusterDialer, NodeDialer, Pki, Unconnected};
+use crate::{AuditLog, ClusterDialer, NodeDialer, Pki, Unconnected};
 
 /// Everything a [`crate::Server`] needs.
 pub struct Config {
@@ -29,6 +29,8 @@ pub struct Config {
     /// The address and port at which this server is reached, for the endpoints of the `kubernetes` service.
     /// Without it the service has none.
     pub advertise: Option<(std::net::IpAddr, u16)>,
+    /// Where a line is written for every request; nowhere without it.
+    pub audit: Option<AuditLog>,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             service_cidr_prefix: 12,
             node_ports: 30000..=32767,
             advertise: None,
+            audit: None,
         }
     }
 }

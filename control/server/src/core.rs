@@ -19,7 +19,7 @@ use crate::served::Serving;
 use crate::tokens::Tokens;
 use crate::turns::Turns;
 use crate::webhook::{self, Webhooks};
-use crate::{ClusterDialer, Config, NodeDialer, Pki, Version};
+use crate::{AuditLog, ClusterDialer, Config, NodeDialer, Pki, Version};
 
 /// The state of one server. Nothing in it is held locked across an await, but for the turns of those who charge quotas.
 pub(crate) struct Core {
@@ -42,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) advertise: Option<(std::net::IpAddr, u16)>,
+    pub(crate) audit: Option<AuditLog>,
     /// Cancelled when the server drains: streams that would go on for ever end.
     pub(crate) closing: CancellationToken,
 }
@@ -67,6 +68,7 @@ impl Core {
             health: Health::default(),
             metrics: Metrics::default(),
             advertise: config.advertise,
+            audit: config.audit,
             closing: CancellationToken::new(),
             store: config.store,
         }

@@ -13,6 +13,8 @@ use crate::respond::{self, Answer};
 #[derive(Default)]
 pub(crate) struct Health {
     checks: RwLock<Vec<(String, Arc<AtomicBool>)>>,
+    /// The parts of the control plane, by their names, and whether they work.
+    components: RwLock<Vec<(String, Arc<AtomicBool>)>>,
 }
 
 /// One condition of readiness. It fails until it is set.
@@ -32,6 +34,21 @@ impl Health {
         let state = Arc::new(AtomicBool::new(false));
         self.checks.write().push((name.to_owned(), state.clone()));
         ReadyCheck(state)
+    }
+
+    /// Adds a part of the control plane that does not work yet.
+    pub(crate) fn component(&self, name: &str) -> ReadyCheck {
+        let state = Arc::new(AtomicBool::new(false));
+        self.components.write().push((name.to_owned(), state.clone()));
+        ReadyCheck(state)
+    }
+
+    /// The parts of the control plane, and whether they work.
+    pub(crate) fn components(&self) -> Vec<(String, bool)> {
+        let components = self.components.read();
+        let read = components.iter();
+        read.map(|(name, state)| (name.clone(), state.load(Ordering::Acquire)))
+            .collect()
     }
 
     /// Answers a health path; `None` when it is none.

@@ -8,11 +8,13 @@
 mod admission;
 mod aggregate;
 mod allocate;
+mod audit;
 mod authn;
 mod authz;
 mod body;
 mod bootstrap;
 mod chain;
+mod component_status;
 mod compress;
 mod config;
 mod core;
@@ -40,6 +42,7 @@ mod openapi;
 mod outbound;
 pub mod pki;
 mod policy;
+mod presence;
 mod proxy;
 mod query;
 mod registry;
@@ -60,6 +63,7 @@ mod usage;
 mod view;
 mod webhook;
 
+pub use audit::AuditLog;
 pub use body::ResponseBody;
 pub use config::{Config, Version};
 pub use dial::{

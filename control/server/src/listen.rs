@@ -1,6 +1,7 @@
 //! Connections: accepted, unwrapped from TLS, given an identity, and drained at the end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::audit::Peer;
 use crate::chain;
 use crate::core::Core;
 use crate::identity::Identity;
@@ -57,7 +59,7 @@ pub(crate) async fn serve(
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -67,7 +69,7 @@ pub(crate) async fn serve(
         };
         let (core, acceptor, shutdown) = (core.clone(), acceptor.clone(), shutdown.clone());
         connections.spawn(async move {
-            connection(core, acceptor, stream, shutdown).await;
+            connection(core, acceptor, stream, Some(peer), shutdown).await;
             drop(place);
         });
     }
@@ -83,18 +85,23 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, Option<tokio::sync::OwnedSemaphorePermit>)> {
+) -> std::io::Result<(TcpStream, IpAddr, Option<tokio::sync::OwnedSemaphorePermit>)> {
     // The semaphore is never closed, so a permit always comes.
     let place = places.clone().acquire_owned().await.ok();
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     // Small frames of watches must not wait for each other.
     let _ = stream.set_nodelay(true);
-    Ok((stream, place))
+    Ok((stream, peer.ip(), place))
 }
 
-/// Serves one connection, wherever it comes from, to its end.
-pub(crate) async fn connection<S>(core: Arc<Core>, acceptor: TlsAcceptor, stream: S, shutdown: CancellationToken)
-where
+/// Serves one connection, wherever it comes from, to its end. `peer` is its other end's address, where it has one.
+pub(crate) async fn connection<S>(
+    core: Arc<Core>,
+    acceptor: TlsAcceptor,
+    stream: S,
+    peer: Option<IpAddr>,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -109,7 +116,10 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, identity) = (core.clone(), identity.clone());
         async move {
-            let request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
+            if let (Some(peer), Some(_)) = (peer, &core.audit) {
+                request.extensions_mut().insert(Peer(peer));
+            }
             Ok::<_, Infallible>(chain::serve(core, identity, request).await)
         }
     });

@@ -251,7 +251,7 @@ fn schemas(kinds: &[&Kind], publish: fn(&Kind, &Custom) -> Value) -> Map<String,
             }
             None => mark(&mut schemas, kind),
         }
-        if kind.is_stored() {
+        if kind.allows("list") && (kind.custom.is_some() || !kind.go_type.is_empty()) {
             let (name, list) = list_schema(kind);
             schemas.insert(name, list);
         }

@@ -5,8 +5,8 @@
 //! and a snapshot, and every policy has a budget; nothing waits, but for the webhook of a custom kind whose objects have to be
 //! converted.
 //!
-//! Expressions see an object in the version that the policy's rule names, see [`crate::sight`]. There is no audit log: what
-//! a policy wants to have written down stands in the server's own log.
+//! Expressions see an object in the version that the policy's rule names, see [`crate::sight`]. What a policy wants to
+//! have written down stands in the audit log, where there is one.
 //!
 //! Like webhooks, policies are never asked about what they are set up by, so a wrong one can always be taken away.
 

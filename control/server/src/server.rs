@@ -14,7 +14,7 @@ use crate::identity::{Identity, MASTERS};
 use crate::local::LocalService;
 use crate::tls::{self, TlsError};
 use crate::tokens::{TokenError, Tokens};
-use crate::{Config, aggregate, bootstrap, flow, ip_addresses, keeper, listen, service_ranges};
+use crate::{Config, aggregate, bootstrap, flow, ip_addresses, keeper, listen, presence, service_ranges};
 
 /// Why a server could not be built.
 #[derive(Debug, Error)]
@@ -53,6 +53,7 @@ impl Server {
         tokio::spawn(keeper::keep(Arc::downgrade(&core)));
         tokio::spawn(ip_addresses::keep(Arc::downgrade(&core)));
         tokio::spawn(service_ranges::keep(Arc::downgrade(&core)));
+        tokio::spawn(presence::keep(Arc::downgrade(&core)));
         tokio::spawn(flow::keep(Arc::downgrade(&core)));
         tokio::spawn(aggregate::keep(Arc::downgrade(&core)));
         Ok(Self { core, tls })
@@ -78,6 +79,11 @@ impl Server {
         self.core.health.check(name)
     }
 
+    /// Adds a part of the control plane to those of which `componentstatuses` tells; it works once the check is set.
+    pub fn component(&self, name: &str) -> ReadyCheck {
+        self.core.health.component(name)
+    }
+
     /// Serves one connection that came by another way than a listener, such as the pod network: with TLS, as any other.
     pub async fn serve<S>(&self, stream: S)
     where
@@ -85,7 +91,7 @@ impl Server {
     {
         let (core, acceptor) = (self.core.clone(), TlsAcceptor::from(self.tls.clone()));
         let closing = core.closing.clone();
-        listen::connection(core, acceptor, stream, closing).await;
+        listen::connection(core, acceptor, stream, None, closing).await;
     }
 
     /// Serves a listener until `shutdown`; then takes no more connections, ends the streams and lets the other requests

@@ -44,7 +44,8 @@ pub(crate) async fn answer(call: &Call<'_>, scope: Scope<'_>, name: Option<&str>
     }
 }
 
-fn shown(view: View, scope: Scope<'_>, measured: &[Value], one: bool) -> Value {
+/// Measured objects in the form that is wanted: the one that was named, or a list.
+pub(crate) fn shown(view: View, scope: Scope<'_>, measured: &[Value], one: bool) -> Value {
     let kind = scope.kind;
     let (api_version, metadata) = (kind.api_version(), json!({}));
     let items: Vec<&Value> = measured.iter().collect();

@@ -24,6 +24,7 @@ use crate::core::{Core, new_uid};
 use crate::identity::Identity;
 use crate::matching;
 use crate::policy::Scene;
+use crate::registry::hooks::Warnings;
 use crate::registry::ownership;
 use crate::sight::Sight;
 use call::Question;
@@ -43,6 +44,8 @@ pub(crate) struct Asked<'a> {
     /// The kind in the version that the rule names by which this is asked.
     pub(crate) seen: &'a Arc<Kind>,
     /// The part of the object that is written; empty for the whole.
+    /// Takes what is to be known of the request.
+    pub(crate) said: &'a Warnings,
     pub(crate) subresource: &'a str,
     pub(crate) namespace: Option<&'a str>,
     pub(crate) name: &'a str,
@@ -250,10 +253,15 @@ async fn ask(hook: &Hook, asked: &Asked<'_>, object: Option<&Value>) -> Result<O
         )),
     };
     match answered {
-        Ok(answer) => match answer.denial(&hook.name) {
-            Some(denial) => Err(denial),
-            None => Ok(Some(answer)),
-        },
+        Ok(mut answer) => {
+            for (key, text) in answer.annotations.drain(..) {
+                asked.said.annotate(format!("{}/{key}", hook.name), text);
+            }
+            match answer.denial(&hook.name) {
+                Some(denial) => Err(denial),
+                None => Ok(Some(answer)),
+            }
+        }
         Err(why) if hook.ignore_failure => {
             tracing::warn!(webhook = hook.name, %why, "a failing webhook is ignored");
             Ok(None)

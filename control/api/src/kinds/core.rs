@@ -1,6 +1,6 @@
 //! The rows of the core group.
 
-use super::{Body, CHANGE, CREATE, Kind, NO_COLLECTION, NameRule, Propagation, Strategy};
+use super::{Body, CHANGE, CREATE, Kind, NO_COLLECTION, NameRule, Propagation, READ, Strategy};
 use crate::{defaults, prepare, table, validate};
 
 const GET: &[&str] = &["get"];
@@ -31,7 +31,22 @@ pub fn kinds() -> Vec<Kind> {
         replication_controller(),
         resource_quota(),
         binding(),
+        component_status(),
     ]
+}
+
+/// The parts of the control plane; made when it is read.
+fn component_status() -> Kind {
+    row(
+        "ComponentStatus",
+        "componentstatuses",
+        "k8s.io/api/core/v1.ComponentStatus",
+    )
+    .cluster()
+    .short(&["cs"])
+    .with_verbs(READ)
+    .printed(table::core::COMPONENT_STATUS, table::core::component_status)
+    .deprecated("v1 ComponentStatus is deprecated in v1.19+")
 }
 
 /// A pod gets its node by a collection of its own, as old schedulers do it, or by the pod's `binding`.
@@ -264,6 +279,7 @@ fn service() -> Kind {
 fn endpoints() -> Kind {
     row("Endpoints", "endpoints", "k8s.io/api/core/v1.Endpoints")
         .short(&["ep"])
+        .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .created_on_update()
         .printed(table::service::ENDPOINTS, table::service::endpoints)
         .with(Strategy {

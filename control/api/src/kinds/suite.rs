@@ -133,9 +133,7 @@ fn selectable_fields_read_with_their_defaults() {
 const SAMPLES: &str = "CORACLE_K8S_TESTDATA";
 
 /// Objects in versions that are generally available and that no path serves by itself. This list may only shrink.
-const UNSERVED: [&str; 5] = [
-    // Deprecated for long, and about components that Coracle does not have apart.
-    "core.v1.ComponentStatus",
+const UNSERVED: [&str; 4] = [
     // What Kubernetes stores for itself, or only sends to webhooks and nodes.
     "core.v1.PodStatusResult",
     "core.v1.RangeAllocation",

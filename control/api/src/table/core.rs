@@ -17,6 +17,31 @@ pub fn namespace(namespace: &Value, now: i64) -> Vec<Value> {
     ]
 }
 
+/// Columns of the parts of the control plane.
+pub const COMPONENT_STATUS: &[Column] = &[NAME, text("Status"), text("Message"), text("Error")];
+
+/// Cells of a part of the control plane.
+pub fn component_status(component: &Value, _: i64) -> Vec<Value> {
+    let healthy = |condition: &&Value| object::text(condition, "type") == "Healthy";
+    let condition = object::list(component, "conditions").iter().find(healthy);
+    let told = |field: &str| {
+        condition
+            .map_or("", |condition| object::text(condition, field))
+            .to_owned()
+    };
+    let status = match told("status").as_str() {
+        "True" => "Healthy",
+        "False" => "Unhealthy",
+        _ => "Unknown",
+    };
+    vec![
+        name(component),
+        Value::from(status),
+        Value::from(told("message")),
+        Value::from(told("error")),
+    ]
+}
+
 /// Columns of config maps.
 pub const CONFIG_MAP: &[Column] = &[NAME, number("Data"), text("Age")];
 

@@ -50,7 +50,7 @@ struct Operation<'a> {
 
 /// Adds all paths of a kind.
 pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
-    if kind.is_made_on_reading() {
+    if kind.go_type.is_empty() && kind.custom.is_none() {
         return; // its schema is nowhere written down
     }
     let root = format!("/{}", path(&kind.group, &kind.version));
@@ -89,7 +89,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, form: &Form) {
         );
     }
     paths.insert(collection.clone(), Value::Object(item));
-    if !kind.is_stored() {
+    if !kind.is_stored() && !kind.is_made_on_reading() {
         return;
     }
     let named: Vec<&str> = scope.into_iter().chain(["name"]).collect();

@@ -3,7 +3,7 @@
 use coracle_api::policy::{MESSAGE_LIMIT_BYTES, Validation};
 use coracle_api::status::{ApiError, Cause};
 use coracle_cel::Val;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::config::{Binding, Policy};
 use super::scene::{Run, Scene};
@@ -14,10 +14,15 @@ use crate::webhook::Asked;
 /// The longest text that is written down about a request, in bytes, as in Kubernetes.
 const ANNOTATION_LIMIT_BYTES: usize = 10 * 1024;
 
+/// Under which name the audit log has the violations that a binding wants to have written down, as in Kubernetes.
+const FAILURES: &str = "validation.policy.admission.k8s.io/validation_failure";
+
 /// A violation.
 struct Violation {
     message: String,
     reason: &'static str,
+    /// Which of the policy's validations it is of.
+    index: usize,
     /// It refuses the request whatever the binding says.
     certain: bool,
 }
@@ -27,6 +32,7 @@ impl Violation {
         Self {
             message,
             reason: "Invalid",
+            index: 0,
             certain: false,
         }
     }
@@ -44,6 +50,8 @@ impl Violation {
 struct Outcome {
     denial: Option<ApiError>,
     warnings: Vec<String>,
+    /// Violations for the audit log.
+    failures: Vec<Value>,
 }
 
 /// Evaluates the validating policies about a write and answers with their warnings.
@@ -77,11 +85,15 @@ pub(crate) async fn validate(asked: &Asked<'_>, object: Option<&Value>) -> Resul
                 }
             };
             for params in &params {
-                for violation in judge(policy, &scene, object, params.as_ref()) {
+                for violation in judge(policy, &scene, object, params.as_ref(), asked) {
                     outcome.take(asked, policy, binding, violation);
                 }
             }
         }
+    }
+    if !outcome.failures.is_empty() {
+        let failures = Value::Array(outcome.failures).to_string();
+        asked.said.annotate(FAILURES.to_owned(), failures);
     }
     match outcome.denial {
         Some(denial) => Err(denial),
@@ -109,8 +121,11 @@ impl Outcome {
             self.warnings.push(format!("Validation failed for {who}: {message}"));
         }
         if does("Audit") {
-            let user = &*asked.identity.user;
-            tracing::info!(user, name = asked.name, kind = %asked.kind.kind, "validation failed for {who}: {message}");
+            let binding = binding.map(|binding| binding.name.as_str());
+            self.failures.push(json!({
+                "message": message, "policy": policy.name, "binding": binding,
+                "expressionIndex": violation.index, "validationActions": actions,
+            }));
         }
     }
 }
@@ -128,7 +143,13 @@ fn denial(asked: &Asked<'_>, message: String, reason: &'static str) -> ApiError 
 }
 
 /// What a policy finds wrong with a write, for one parameter.
-fn judge(policy: &Policy, scene: &Scene<'_>, object: Option<&Value>, params: Option<&Value>) -> Vec<Violation> {
+fn judge(
+    policy: &Policy,
+    scene: &Scene<'_>,
+    object: Option<&Value>,
+    params: Option<&Value>,
+    asked: &Asked<'_>,
+) -> Vec<Violation> {
     let programs = &policy.programs;
     let mut found = Vec::new();
     match scene.holds(&programs.conditions, object, params) {
@@ -140,30 +161,31 @@ fn judge(policy: &Policy, scene: &Scene<'_>, object: Option<&Value>, params: Opt
         }
     }
     let mut run = scene.run(programs, object, params);
-    for validation in &programs.validations {
+    for (index, validation) in programs.validations.iter().enumerate() {
         match run.eval(&validation.program) {
             Ok(Val::Bool(true)) => {}
             Ok(_) => found.push(Violation {
+                index,
                 reason: reason(&validation.reason),
                 ..Violation::new(message(validation, &mut run))
             }),
             Err(words) => found.extend(policy.fail.then(|| Violation::new(words))),
         }
     }
-    annotate(policy, &mut run, &mut found);
+    annotate(policy, &mut run, asked, &mut found);
     found
 }
 
 /// Writes down what the policy wants to be known about the request.
-fn annotate(policy: &Policy, run: &mut Run<'_, '_>, found: &mut Vec<Violation>) {
+fn annotate(policy: &Policy, run: &mut Run<'_, '_>, asked: &Asked<'_>, found: &mut Vec<Violation>) {
     for annotation in &policy.programs.annotations {
         match run.eval(&annotation.program) {
             Ok(Val::Null) => {}
             Ok(value) => match value.as_text().map(str::trim) {
                 Some(text) => {
                     let length = text.floor_char_boundary(ANNOTATION_LIMIT_BYTES);
-                    let text = text.get(..length).unwrap_or_default();
-                    tracing::info!("{}/{}: {text}", policy.name, annotation.key);
+                    let text = text.get(..length).unwrap_or_default().to_owned();
+                    asked.said.annotate(format!("{}/{}", policy.name, annotation.key), text);
                 }
                 None => found.push(Violation::certain(format!(
                     "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",

@@ -11,20 +11,34 @@ use crate::policy;
 use crate::query::Query;
 use crate::webhook::{self, Asked, Operation};
 
-/// What a request's client is to be warned of, collected wherever it is found out.
+/// What a request's client is to be warned of and what is to be known of the request, collected wherever it is found out.
 #[derive(Default)]
-pub(crate) struct Warnings(Mutex<Vec<String>>);
+pub(crate) struct Warnings {
+    warnings: Mutex<Vec<String>>,
+    /// For the audit log: texts under names.
+    annotations: Mutex<Vec<(String, String)>>,
+}
 
 impl Warnings {
     fn add(&self, warnings: Vec<String>) {
         if !warnings.is_empty() {
-            self.0.lock().extend(warnings);
+            self.warnings.lock().extend(warnings);
         }
+    }
+
+    /// Adds what is to be known of the request.
+    pub(crate) fn annotate(&self, key: String, text: String) {
+        self.annotations.lock().push((key, text));
+    }
+
+    /// All that is to be known; nothing is left.
+    pub(crate) fn take_annotations(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.annotations.lock())
     }
 
     /// All of them; none are left.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+        std::mem::take(&mut self.warnings.lock())
     }
 }
 
@@ -45,6 +59,7 @@ impl<'a> Scope<'a> {
             kind: self.kind,
             shown: self.shown,
             seen: self.kind,
+            said: self.warnings,
             subresource,
             namespace: own.or(self.namespace),
             name,

@@ -62,6 +62,8 @@ pub(super) struct Answer {
     pub(super) allowed: bool,
     pub(super) patch: Option<Value>,
     pub(super) warnings: Vec<String>,
+    /// What is to be known of the request.
+    pub(super) annotations: Vec<(String, String)>,
     status: Value,
 }
 
@@ -142,6 +144,11 @@ pub(super) fn parse(bytes: &[u8], uid: &str) -> Result<Answer, ReviewError> {
         patch: patch(response)?,
         warnings: warnings
             .map(|text| text.chars().take(WARNING_CHARS).collect())
+            .collect(),
+        annotations: object::map(response, "auditAnnotations")
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, text)| Some((key.clone(), text.as_str()?.to_owned())))
             .collect(),
         status: response.get("status").cloned().unwrap_or_default(),
     })

@@ -23,7 +23,11 @@ pub struct Running {
 }
 
 pub async fn running() -> Running {
-    let world = world().await;
+    running_in(world().await).await
+}
+
+/// The same for a world of its own.
+pub async fn running_in(world: World) -> Running {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
