@@ -67,6 +67,9 @@ pub struct ClusterArgs {
     /// Address of the DNS server on the host (UDP and TCP); port 0 takes any free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub dns_listen: SocketAddr,
+    /// Addresses of the ingress for HTTP and HTTPS, as `ADDR:PORT[,TLSPORT]` or `off`; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT[,TLSPORT]", default_value = "127.0.0.1:0,0")]
+    pub ingress: IngressListen,
     /// How many virtual nodes run in this process.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_NODES)))]
     pub nodes: u16,
@@ -91,6 +94,25 @@ pub struct ClusterArgs {
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,
+}
+
+/// Where the ingress listens, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngressListen(pub Option<(SocketAddr, SocketAddr)>);
+
+impl std::str::FromStr for IngressListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let wrong = || format!("{text:?} is neither ADDR:PORT[,TLSPORT], such as 127.0.0.1:8080,8443, nor off");
+        let (plain, tls) = text.split_once(',').unwrap_or((text, "0"));
+        let plain: SocketAddr = plain.parse().map_err(|_| wrong())?;
+        let tls: u16 = tls.parse().map_err(|_| wrong())?;
+        Ok(Self(Some((plain, SocketAddr::new(plain.ip(), tls)))))
+    }
 }
 
 /// How the demo runs.
@@ -179,4 +201,22 @@ pub enum ImageCommand {
         /// The name that pods use, as `NAME[:TAG]`.
         name: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_ingress_listens() {
+        let parsed = |text: &str| text.parse::<IngressListen>().map(|listen| listen.0);
+        let at = |text: &str| text.parse::<SocketAddr>().ok();
+        assert_eq!(parsed("off"), Ok(None));
+        let both = at("127.0.0.1:8080").zip(at("127.0.0.1:8443"));
+        assert_eq!(parsed("127.0.0.1:8080,8443"), Ok(both));
+        assert_eq!(parsed("[::1]:80"), Ok(at("[::1]:80").zip(at("[::1]:0"))));
+        for text in ["", "on", "127.0.0.1", "127.0.0.1:80,x", "127.0.0.1:80,127.0.0.1:81"] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
 }

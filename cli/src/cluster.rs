@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context;
 use coracle_agent::{Agent, Identity};
 use coracle_controllers::{node_ipam::Network, world::Facts};
+use coracle_edge::ingress::Sockets;
 use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
@@ -48,6 +49,8 @@ pub struct ClusterConfig {
     pub listen: SocketAddr,
     /// Address of the DNS server on the host, UDP and TCP; port 0 takes any free one.
     pub dns_listen: SocketAddr,
+    /// Addresses of the ingress for HTTP and for HTTPS, port 0 takes any free one; `None` starts no ingress.
+    pub ingress_listen: Option<(SocketAddr, SocketAddr)>,
     /// How many virtual nodes run.
     pub nodes: u16,
     /// How often autoscalers look at their metrics.
@@ -79,6 +82,7 @@ impl ClusterConfig {
             data,
             listen: any,
             dns_listen: any,
+            ingress_listen: Some((any, any)),
             nodes: 1,
             autoscaler_period: Facts::default().autoscaler_period,
             simulated: 0,
@@ -99,6 +103,7 @@ pub struct Cluster {
     access: kubeconfig::Access,
     client: kube::Client,
     dns: SocketAddr,
+    ingress: Option<(SocketAddr, SocketAddr)>,
     fabric: Fabric,
     /// The way from the pod network to the API server.
     api_in_network: HostService,
@@ -131,6 +136,9 @@ impl Cluster {
         let address = listener.local_addr()?;
         let (dns_udp, dns_tcp) = listen_dns(config.dns_listen)?;
         let dns = dns_udp.local_addr()?;
+        let sockets = config.ingress_listen.map(listen_ingress).transpose()?;
+        let at = |sockets: &Sockets| Ok::<_, std::io::Error>((sockets.plain.local_addr()?, sockets.tls.local_addr()?));
+        let ingress = sockets.as_ref().map(at).transpose()?;
 
         let store = open_store(config.data.join("store")).await?;
         let pki = Pki::load_or_create(&config.data.join("pki"), &[&address.ip().to_string()])?;
@@ -155,6 +163,7 @@ impl Cluster {
             client: kube::Client::new(server.local_admin(), "default"),
             data: config.data,
             dns,
+            ingress,
             api_in_network: serve_in_network(&server, &fabric, in_network)?,
             fabric,
             store,
@@ -166,7 +175,7 @@ impl Cluster {
         cluster.serve(&server, listener);
         cluster.start_control_plane(&server, &pki, config.autoscaler_period);
         cluster.start_network(dns_udp, dns_tcp);
-        cluster.start_edge(&server);
+        cluster.start_edge(&server, sockets);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
         let wanted = Wanted {
             count: config.nodes,
@@ -221,8 +230,9 @@ impl Cluster {
         });
     }
 
-    /// What the host's side shows of the cluster: node ports and load balancers, which say in the API what came of them.
-    fn start_edge(&self, server: &Server) {
+    /// What the host's side shows of the cluster: node ports, load balancers and the ingress, which say in the API what came
+    /// of them.
+    fn start_edge(&self, server: &Server, ingress: Option<Sockets>) {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let ports = ExposedPorts::new(self.fabric.clone(), ip);
         let edge = coracle_edge::Config {
@@ -230,9 +240,15 @@ impl Cluster {
             fabric: self.fabric.clone(),
             exposed: ports.state(),
             exposed_ip: ip,
+            ingress,
         };
         self.clients.spawn(ports.run(self.stop_clients.clone()));
-        self.clients.spawn(coracle_edge::run(edge, self.stop_clients.clone()));
+        let stop = self.stop_clients.clone();
+        self.clients.spawn(async move {
+            if let Err(error) = coracle_edge::run(edge, stop).await {
+                tracing::error!(%error, "the ingress ended");
+            }
+        });
     }
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {
@@ -323,6 +339,12 @@ impl Cluster {
         self.dns
     }
 
+    /// Where the ingress listens on the host, for HTTP and for HTTPS.
+    #[must_use]
+    pub fn ingress(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ingress
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> &DataDir {
@@ -370,6 +392,18 @@ async fn open_store(path: PathBuf) -> anyhow::Result<Store> {
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0")
+    })
+}
+
+/// Both sockets of the ingress.
+fn listen_ingress((plain, tls): (SocketAddr, SocketAddr)) -> anyhow::Result<Sockets> {
+    let listen = |address: SocketAddr| {
+        TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on {address} for the ingress; choose another with --ingress"))
+    };
+    Ok(Sockets {
+        plain: listen(plain)?,
+        tls: listen(tls)?,
     })
 }
 

@@ -54,6 +54,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
     let config = ClusterConfig {
         listen: args.listen,
         dns_listen: args.dns_listen,
+        ingress_listen: args.ingress.0,
         nodes: args.nodes,
         simulated: args.simulated_nodes,
         delays: delays(args)?,
@@ -82,6 +83,9 @@ fn delays(args: &ClusterArgs) -> anyhow::Result<Delays> {
 pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
     say(format_args!("API         {}", cluster.access().server));
     say(format_args!("DNS         {} (UDP and TCP)", cluster.dns()));
+    if let Some((plain, tls)) = cluster.ingress() {
+        say(format_args!("ingress     http://{plain} and https://{tls}"));
+    }
     say(format_args!("data        {}", cluster.data().path().display()));
     if args.no_merge {
         say(format_args!("kubeconfig  {}", cluster.kubeconfig_path().display()));

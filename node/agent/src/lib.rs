@@ -25,6 +25,7 @@ mod handle;
 mod hooks;
 mod image_files;
 mod lease;
+mod listing;
 mod logs;
 mod node;
 mod objects;

@@ -3,6 +3,7 @@
 //! As with services, the network is told nothing and no pod starts before both lists are known: a pod that starts sooner
 //! would be open for a moment. What policies see of a pod itself its own task tells, before its first container starts.
 
+use crate::listing::{Key, Listing};
 use crate::proxy::{Event, watch_all};
 use crate::spec;
 use coracle_net::{
@@ -15,8 +16,6 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Client;
-use kube::runtime::watcher;
-use std::collections::BTreeMap;
 use std::pin::pin;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,10 +23,8 @@ use tokio_util::sync::CancellationToken;
 /// Policies and namespaces as they are known.
 #[derive(Default)]
 struct World {
-    policies: BTreeMap<(String, String), NetworkPolicy>,
-    namespaces: BTreeMap<String, Labels>,
-    policies_listed: bool,
-    namespaces_listed: bool,
+    policies: Listing<NetworkPolicy>,
+    namespaces: Listing<Labels>,
 }
 
 /// Watches until the shutdown; `synced` turns true when the network knows all policies.
@@ -50,7 +47,7 @@ pub async fn run(client: Client, fabric: Fabric, synced: watch::Sender<bool>, sh
         while let Some(Some(event)) = namespaces.next().now_or_never() {
             world.namespace_event(event);
         }
-        if world.policies_listed && world.namespaces_listed {
+        if world.policies.is_complete() && world.namespaces.is_complete() {
             fabric.update_policies(&world.told());
             synced.send_replace(true);
         }
@@ -60,17 +57,7 @@ pub async fn run(client: Client, fabric: Fabric, synced: watch::Sender<bool>, sh
 impl World {
     fn policy_event(&mut self, event: Event<networking::NetworkPolicy>) {
         match event {
-            Ok(watcher::Event::Init) => self.policies.clear(),
-            Ok(watcher::Event::InitApply(policy) | watcher::Event::Apply(policy)) => {
-                let policy = policy_of(&policy);
-                self.policies
-                    .insert((policy.namespace.clone(), policy.name.clone()), policy);
-            }
-            Ok(watcher::Event::InitDone) => self.policies_listed = true,
-            Ok(watcher::Event::Delete(policy)) => {
-                let policy = policy_of(&policy);
-                self.policies.remove(&(policy.namespace, policy.name));
-            }
+            Ok(event) => self.policies.take(event, |policy| Some(policy_of(policy))),
             Err(error) => {
                 tracing::warn!(%error, "network policies cannot be watched; no pod starts before they are known")
             }
@@ -78,29 +65,23 @@ impl World {
     }
 
     fn namespace_event(&mut self, event: Event<Namespace>) {
+        let labels = |namespace: &Namespace| Some(namespace.metadata.labels.clone().unwrap_or_default());
         match event {
-            Ok(watcher::Event::Init) => self.namespaces.clear(),
-            Ok(watcher::Event::InitApply(namespace) | watcher::Event::Apply(namespace)) => {
-                let metadata = namespace.metadata;
-                let labels = metadata.labels.unwrap_or_default();
-                self.namespaces.insert(metadata.name.unwrap_or_default(), labels);
-            }
-            Ok(watcher::Event::InitDone) => self.namespaces_listed = true,
-            Ok(watcher::Event::Delete(namespace)) => {
-                self.namespaces.remove(&namespace.metadata.name.unwrap_or_default());
-            }
+            Ok(event) => self.namespaces.take(event, labels),
             Err(error) => tracing::warn!(%error, "namespaces cannot be watched; no pod starts before they are known"),
         }
     }
 
     fn told(&self) -> Policies {
+        let policies: Vec<NetworkPolicy> = self.policies.all().values().cloned().collect();
+        let named = |((_, name), labels): (&Key, &Labels)| (name.clone(), labels.clone());
         Policies {
-            policies: self.policies.values().cloned().collect(),
             // Without a policy nobody asks for namespaces.
-            namespaces: match self.policies.is_empty() {
+            namespaces: match policies.is_empty() {
                 true => Vec::new(),
-                false => self.namespaces.clone().into_iter().collect(),
+                false => self.namespaces.all().iter().map(named).collect(),
             },
+            policies,
         }
     }
 }

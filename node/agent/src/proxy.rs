@@ -4,13 +4,13 @@
 //! together. Until both lists are known the network is told nothing, and no pod starts: it would miss services in its
 //! environment.
 
+use crate::listing::{Key, Listing};
 use coracle_net::{Balancer, Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot};
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,15 +23,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The class of load balancers that this network is, besides those of no class.
 const BALANCER_CLASS: &str = "coracle.dev/host";
 
-type Key = (String, String);
-
 /// The cluster's services as they are known.
 #[derive(Default)]
 struct World {
-    services: BTreeMap<Key, Service>,
-    slices: HashMap<Key, (Key, Vec<Endpoint>)>,
-    services_listed: bool,
-    slices_listed: bool,
+    services: Listing<Service>,
+    /// The service of each slice, with its endpoints.
+    slices: Listing<(Key, Vec<Endpoint>)>,
 }
 
 /// Watches until the shutdown; `synced` turns true when the network knows all services.
@@ -54,7 +51,7 @@ pub async fn run(client: Client, fabric: Fabric, synced: watch::Sender<bool>, sh
         while let Some(Some(event)) = slices.next().now_or_never() {
             world.slice_event(event);
         }
-        if world.services_listed && world.slices_listed {
+        if world.services.is_complete() && world.slices.is_complete() {
             fabric.update(Arc::new(world.snapshot()));
             synced.send_replace(true);
         }
@@ -76,44 +73,19 @@ where
 impl World {
     fn service_event(&mut self, event: Event<core::Service>) {
         match event {
-            Ok(watcher::Event::Init) => self.services.clear(),
-            Ok(watcher::Event::InitApply(service) | watcher::Event::Apply(service)) => {
-                let service = service_of(&service);
-                self.services
-                    .insert((service.namespace.clone(), service.name.clone()), service);
-            }
-            Ok(watcher::Event::InitDone) => self.services_listed = true,
-            Ok(watcher::Event::Delete(service)) => {
-                self.services.remove(&key(&service.metadata));
-            }
+            Ok(event) => self.services.take(event, |service| Some(service_of(service))),
             Err(error) => tracing::warn!(%error, "services cannot be watched; no pod starts before they are known"),
         }
     }
 
     fn slice_event(&mut self, event: Event<EndpointSlice>) {
+        let made = |slice: &EndpointSlice| {
+            let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+            let service = (slice.metadata.namespace.clone().unwrap_or_default(), service.clone());
+            Some((service, endpoints_of(slice)))
+        };
         match event {
-            Ok(watcher::Event::Init) => self.slices.clear(),
-            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
-                let key = key(&slice.metadata);
-                match slice
-                    .metadata
-                    .labels
-                    .as_ref()
-                    .and_then(|labels| labels.get(SERVICE_NAME))
-                {
-                    Some(service) => {
-                        let service = (key.0.clone(), service.clone());
-                        self.slices.insert(key, (service, endpoints_of(&slice)));
-                    }
-                    None => {
-                        self.slices.remove(&key);
-                    }
-                }
-            }
-            Ok(watcher::Event::InitDone) => self.slices_listed = true,
-            Ok(watcher::Event::Delete(slice)) => {
-                self.slices.remove(&key(&slice.metadata));
-            }
+            Ok(event) => self.slices.take(event, made),
             Err(error) => {
                 tracing::warn!(%error, "endpoint slices cannot be watched; no pod starts before they are known")
             }
@@ -121,8 +93,8 @@ impl World {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut services = self.services.clone();
-        for (service, endpoints) in self.slices.values() {
+        let mut services = self.services.all().clone();
+        for (service, endpoints) in self.slices.all().values() {
             if let Some(service) = services.get_mut(service) {
                 service.endpoints.extend(endpoints.iter().cloned());
             }
@@ -133,15 +105,9 @@ impl World {
     }
 }
 
-fn key(metadata: &kube::core::ObjectMeta) -> Key {
-    (
-        metadata.namespace.clone().unwrap_or_default(),
-        metadata.name.clone().unwrap_or_default(),
-    )
-}
-
 fn service_of(service: &core::Service) -> Service {
-    let (namespace, name) = key(&service.metadata);
+    let namespace = service.metadata.namespace.clone().unwrap_or_default();
+    let name = service.metadata.name.clone().unwrap_or_default();
     let Some(spec) = &service.spec else {
         return Service {
             namespace,

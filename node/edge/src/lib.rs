@@ -4,11 +4,13 @@
 //! balancers are the pod network's.
 
 mod balancer;
+pub mod ingress;
 mod report;
 
 use std::net::IpAddr;
 
 use coracle_net::{Exposed, Fabric};
+use ingress::{Controller, IngressError, Sockets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +24,31 @@ pub struct Config {
     pub exposed: watch::Receiver<Exposed>,
     /// The address of the host at which those ports are.
     pub exposed_ip: IpAddr,
+    /// The sockets of the ingress, where there is to be one.
+    pub ingress: Option<Sockets>,
 }
 
 /// Runs until the shutdown.
-pub async fn run(config: Config, shutdown: CancellationToken) {
-    let balancers = balancer::run(config.client, config.fabric, config.exposed, config.exposed_ip);
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = balancers => {}
+///
+/// # Errors
+/// When the ingress cannot be set up.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), IngressError> {
+    let (client, fabric) = (config.client, config.fabric);
+    let balancers = balancer::run(client.clone(), fabric.clone(), config.exposed, config.exposed_ip);
+    let balancers = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = balancers => {}
+        }
+    };
+    match config.ingress {
+        None => {
+            balancers.await;
+            Ok(())
+        }
+        Some(sockets) => {
+            let controller = Controller::new(client, fabric, sockets)?;
+            tokio::join!(balancers, controller.run(shutdown.clone())).1
+        }
     }
 }

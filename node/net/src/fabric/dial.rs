@@ -100,6 +100,14 @@ impl Fabric {
         connecting.stream().await
     }
 
+    /// The number of a TCP port of a service by its name.
+    pub fn port_named(&self, namespace: &str, name: &str, port: &str) -> Option<u16> {
+        let index = self.0.index.load();
+        let mut ports = index.service(namespace, name)?.ports.iter();
+        let found = ports.find(|named| named.name == port && named.protocol == Protocol::Tcp)?;
+        Some(found.port)
+    }
+
     /// Connects from the host to the service behind one of its ports, for a client at `client`.
     pub(crate) async fn dial_exposed(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Stream, NetError> {
         let connecting = {
