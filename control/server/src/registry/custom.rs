@@ -9,8 +9,10 @@ use coracle_store::{Expect, Key, Record};
 use serde_json::Value;
 
 use super::Scope;
+use super::list::matches;
 use crate::core::Core;
 use crate::document;
+use crate::query::ListOptions;
 use crate::served::DEFINITIONS;
 use crate::webhook::convert::convert;
 
@@ -60,6 +62,44 @@ pub(crate) async fn present_one(core: &Core, kind: &Kind, record: Arc<Record>) -
     let shown = present(core, kind, vec![record]).await?;
     let shown = shown.into_iter().next();
     shown.ok_or_else(|| ApiError::internal("a record was lost on its way to a client"))
+}
+
+/// The records that meet the selectors, in the version of their kind.
+pub(super) async fn chosen<'r>(
+    core: &Core,
+    kind: &Kind,
+    records: impl Iterator<Item = &'r Arc<Record>>,
+    options: &ListOptions,
+) -> Result<Vec<Arc<Record>>, ApiError> {
+    if !selects_converted(kind, options) {
+        let chosen = records.filter(|record| matches(kind, record, options));
+        return present(core, kind, chosen.cloned().collect()).await;
+    }
+    let mut shown = present(core, kind, records.cloned().collect()).await?;
+    shown.retain(|record| meets(kind, record, options));
+    Ok(shown)
+}
+
+/// Whether objects are selected by fields that only their conversion tells: what a header has was read in the version of
+/// whoever wrote, and what is stored may be another one still.
+pub(super) fn selects_converted(kind: &Kind, options: &ListOptions) -> bool {
+    let webhook = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref());
+    webhook.is_some() && !options.fields.is_everything() && options.single_name().is_none()
+}
+
+/// Whether a record in the version of its kind meets the selectors.
+pub(super) fn meets(kind: &Kind, shown: &Record, options: &ListOptions) -> bool {
+    let tree = document::tree(shown).unwrap_or_default();
+    let fields: Vec<_> = kind
+        .selectable
+        .iter()
+        .map(|field| (&field.label, field.value(&tree)))
+        .collect();
+    let field = |path: &str| {
+        let found = fields.iter().find(|(label, _)| *label == path);
+        found.map(|(_, value)| value.as_ref())
+    };
+    options.labels.matches_object(&tree) && options.fields.matches(field)
 }
 
 /// The selectable fields that a record's header lacks, read from the object.

@@ -35,7 +35,15 @@ impl Scope<'_> {
             Some(token) => self.resume(token, &prefix)?,
             None => (self.state(options).await?, None),
         };
-        let mut page = page(&snapshot, self.kind, &prefix, after.as_deref(), options);
+        let revision = snapshot.revision();
+        let all = snapshot.range(&prefix, after.as_deref());
+        if custom::selects_converted(self.kind, options) {
+            let chosen = custom::chosen(self.core, self.kind, all, options).await?;
+            return Ok(page(revision, chosen.iter(), &prefix, options));
+        }
+        let every = options.wants_all();
+        let matching = all.filter(|record| every || matches(self.kind, record, options));
+        let mut page = page(revision, matching, &prefix, options);
         if self.kind.custom.is_some() {
             page.records = custom::present(self.core, self.kind, page.records).await?;
         }
@@ -82,12 +90,14 @@ impl Scope<'_> {
     }
 }
 
-fn page(snapshot: &Snapshot, kind: &Kind, prefix: &str, after: Option<&str>, options: &ListOptions) -> Page {
-    let all = options.wants_all();
+/// The first page of those that match, at a revision.
+fn page<'r>(
+    revision: u64,
+    mut matching: impl Iterator<Item = &'r Arc<Record>>,
+    prefix: &str,
+    options: &ListOptions,
+) -> Page {
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    let mut matching = snapshot
-        .range(prefix, after)
-        .filter(|record| all || matches(kind, record, options));
     let records: Vec<Arc<Record>> = matching.by_ref().take(limit).cloned().collect();
     let more = if records.len() < limit {
         0
@@ -97,14 +107,14 @@ fn page(snapshot: &Snapshot, kind: &Kind, prefix: &str, after: Option<&str>, opt
     let next = records.last().filter(|_| more > 0).map(|last| {
         let after = last.key.as_str().strip_prefix(prefix).unwrap_or_default().to_owned();
         Token {
-            revision: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
+            revision: i64::try_from(revision).unwrap_or(i64::MAX),
             after,
         }
         .encode()
     });
-    let remaining = (all && more > 0).then(|| 1 + matching.count());
+    let remaining = (options.wants_all() && more > 0).then(|| 1 + matching.count());
     Page {
-        revision: snapshot.revision(),
+        revision,
         records,
         next,
         remaining,

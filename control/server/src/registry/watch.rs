@@ -120,12 +120,8 @@ impl Scope<'_> {
                 None | Some(0) => self.core.store.snapshot(),
                 Some(wanted) => self.wait_for(wanted).await?,
             };
-            let records = snapshot
-                .range(&prefix, None)
-                .filter(|record| matches(self.kind, record, &options))
-                .cloned()
-                .collect();
-            let records = custom::present(self.core, self.kind, records).await?;
+            let records = snapshot.range(&prefix, None);
+            let records = custom::chosen(self.core, self.kind, records, &options).await?;
             (VecDeque::from(records), snapshot.revision())
         } else {
             let current = self.core.store.snapshot().revision();
@@ -266,11 +262,30 @@ impl Served {
 
     /// What is sent of an event, if it concerns the watcher.
     async fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, ApiError> {
+        if custom::selects_converted(&self.kind, &self.options) {
+            return self.converted_event(event).await;
+        }
         let Some(concern) = self.concern(event) else {
             return Ok(None);
         };
         let record = custom::present_one(&self.core, &self.kind, concern.record().clone()).await?;
         Ok(Some(self.told(&concern, &record)))
+    }
+
+    /// The same where only its conversion tells whether an object is selected.
+    async fn converted_event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, ApiError> {
+        let both = std::iter::once(&event.record).chain(&event.previous);
+        let both = custom::present(&self.core, &self.kind, both.cloned().collect()).await?;
+        let meets = |record: &Arc<Record>| custom::meets(&self.kind, record, &self.options);
+        let (is, was) = (both.first().is_some_and(meets), both.get(1).is_some_and(meets));
+        let mut both = both.iter();
+        Ok(match (shown(event.kind, was, is), both.next(), both.next()) {
+            (Some(Shown::Stored(change)), Some(record), _) => Some(self.stored(change, record, None)),
+            (Some(Shown::Left), _, Some(previous)) => {
+                Some(self.told(&Concern::Left(previous, event.revision), previous))
+            }
+            _ => None,
+        })
     }
 
     /// How an event concerns the watcher.

@@ -39,8 +39,14 @@ fn definition(authority: &str) -> Value {
                 },
             }},
             "versions": [
-                {"name": "v1", "served": true, "storage": true, "schema": first},
-                {"name": "v2", "served": true, "storage": false, "schema": second},
+                {
+                    "name": "v1", "served": true, "storage": true, "schema": first,
+                    "selectableFields": [{"jsonPath": ".spec.size"}],
+                },
+                {
+                    "name": "v2", "served": true, "storage": false, "schema": second,
+                    "selectableFields": [{"jsonPath": ".spec.width"}],
+                },
             ],
         },
     })
@@ -196,6 +202,56 @@ async fn a_watch_shows_the_version_that_is_watched() {
         world.ok(Method::PATCH, &written, wider),
     );
     assert_eq!(changed["apiVersion"], "sea.example.com/v2");
+}
+
+#[tokio::test]
+async fn each_version_is_selected_by_its_own_fields() {
+    let (world, _) = with_sails(|sail| sail).await;
+    let first = json!({"metadata": {"name": "a"}, "spec": {"size": "3x9"}});
+    world.ok(Method::POST, &sails("v1"), first).await;
+    world.ok(Method::POST, &sails("v2"), second("b")).await;
+    let mut wide = second("c");
+    wide["spec"]["width"] = json!(5);
+    let last = world.ok(Method::POST, &sails("v2"), wide).await;
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|sail| sail["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let narrow = format!("{}?fieldSelector=spec.width%3D3", sails("v2"));
+    assert_eq!(names(&world.get(&narrow).await), ["a", "b"]);
+    let by_size = world
+        .get(&format!("{}?fieldSelector=spec.size%3D5x4", sails("v1")))
+        .await;
+    assert_eq!(names(&by_size), ["c"]);
+    let page = world.get(&format!("{narrow}&limit=1")).await;
+    assert_eq!(names(&page), ["a"]);
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(
+        names(&world.get(&format!("{narrow}&limit=1&continue={token}")).await),
+        ["b"]
+    );
+    // Who watches the second version sees what changes of the first mean for it.
+    for size in ["7x9", "3x1"] {
+        let resized = json!([{"op": "replace", "path": "/spec/size", "value": size}]);
+        world.ok(Method::PATCH, &format!("{}/a", sails("v1")), resized).await;
+    }
+    let since = last["metadata"]["resourceVersion"].as_str().unwrap();
+    let events = world
+        .get(&format!("{narrow}&watch=1&timeoutSeconds=0&resourceVersion={since}"))
+        .await;
+    let events: Vec<Value> = events
+        .as_str()
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event["type"].as_str().unwrap(), &event["object"]["spec"]["height"]))
+        .collect();
+    assert_eq!(told, [("DELETED", &json!(9)), ("ADDED", &json!(1))]);
 }
 
 #[tokio::test]
