@@ -184,6 +184,7 @@ fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
             .node_port
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0),
+        app_protocol: port.app_protocol.clone(),
     })
 }
 

@@ -7,6 +7,7 @@
 mod certificates;
 mod headers;
 mod listen;
+mod patience;
 mod proxy;
 mod routes;
 mod world;

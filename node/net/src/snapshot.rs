@@ -67,6 +67,8 @@ pub struct ServicePort {
     pub port: u16,
     /// Port on the host, for NodePort and LoadBalancer services.
     pub node_port: Option<u16>,
+    /// `appProtocol`: what is spoken there, for who passes requests on.
+    pub app_protocol: Option<String>,
 }
 
 /// One endpoint of a service: an address with the ports that it serves.

@@ -3,6 +3,7 @@
 //! A request that has begun to go out is never sent a second time; only a connection that was not made is tried again, and
 //! then at another endpoint if there is one. Bodies flow through with the back-pressure of both connections.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +11,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use coracle_net::{Fabric, NetError, Stream};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio_util::sync::CancellationToken;
 
 use super::headers::{self, Came};
+use super::patience::{Moved, Noted};
 use super::routes::{Port, Table, Target};
 
 /// The body of an answer.
@@ -31,6 +34,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How often a connection is tried: the first endpoint may be ending just now, and the second may.
 const ATTEMPTS: usize = 3;
+
+/// What a port of a service declares (`appProtocol`) where HTTP/2 is spoken without TLS.
+const HTTP2: [&str; 2] = ["kubernetes.io/h2c", "grpc"];
 
 /// How long a service may think before the head of its answer comes: what nginx grants.
 const RESPONSE: Duration = Duration::from_secs(60);
@@ -70,23 +76,23 @@ impl Proxy {
             let found = table.find(name, request.uri().path()).cloned();
             found.ok_or((StatusCode::NOT_FOUND, "no ingress has a rule for this host and path"))?
         };
-        let stream = self.connect(&target).await.map_err(failure)?;
-        let (mut service, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| (StatusCode::BAD_GATEWAY, "the service ended the connection"))?;
-        tokio::spawn(async move {
-            // Both ends see their own part of a failure.
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to a service ended");
+        let (stream, http2) = self.connect(&target).await.map_err(failure)?;
+        let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+        let moved = Moved::now();
+        let mut request = request.map(|body| Noted {
+            body,
+            moved: moved.clone(),
+        });
+        headers::to_service(request.headers_mut(), host.clone(), came);
+        let answer = moved.within(RESPONSE, async move {
+            match http2 {
+                true => send_http2(stream, request, &host).await,
+                false => send_http1(stream, request).await,
             }
         });
-        let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
-        headers::to_service(request.headers_mut(), host, came);
-        *request.uri_mut() = origin_form(request.uri());
-        *request.version_mut() = Version::HTTP_11;
-        let answer = tokio::time::timeout(RESPONSE, service.send_request(request))
+        let answer = answer
             .await
-            .map_err(|_| (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"))?;
+            .ok_or((StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"))?;
         let mut answer = answer.map_err(|error| {
             tracing::debug!(%error, service = %target.service, "a request failed");
             (StatusCode::BAD_GATEWAY, "the service did not answer")
@@ -100,20 +106,24 @@ impl Proxy {
         Ok(answer.map(BodyExt::boxed_unsync))
     }
 
-    async fn connect(&self, target: &Target) -> Result<Stream, NetError> {
+    /// A connection to an endpoint, and whether HTTP/2 is spoken there.
+    async fn connect(&self, target: &Target) -> Result<(Stream, bool), NetError> {
         let (namespace, name) = (&target.namespace, &target.service);
-        let port = match &target.port {
-            Port::Number(number) => *number,
-            Port::Name(port) => self
-                .fabric
-                .port_named(namespace, name, port)
-                .ok_or(NetError::NameNotFound)?,
-        };
+        let port = self.fabric.service_port(namespace, name, |port| match &target.port {
+            Port::Number(number) => port.port == *number,
+            Port::Name(named) => port.name == *named,
+        });
+        let port = port.ok_or(NetError::NameNotFound)?;
+        let http2 = port
+            .app_protocol
+            .as_deref()
+            .is_some_and(|spoken| HTTP2.contains(&spoken));
+        let port = port.port;
         let mut last = NetError::TimedOut;
         for _ in 0..ATTEMPTS {
             let dial = self.fabric.dial_service(namespace, name, port);
             match tokio::time::timeout(CONNECT, dial).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => return Ok((stream, http2)),
                 Ok(Err(NetError::NameNotFound)) => return Err(NetError::NameNotFound),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = NetError::TimedOut,
@@ -123,11 +133,49 @@ impl Proxy {
     }
 }
 
+/// Sends a request over HTTP/1.1, which may change its protocol.
+async fn send_http1(stream: Stream, mut request: Request<Noted<Incoming>>) -> hyper::Result<Response<Incoming>> {
+    *request.uri_mut() = origin_form(request.uri());
+    *request.version_mut() = Version::HTTP_11;
+    let (mut service, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(ended(connection.with_upgrades()));
+    service.send_request(request).await
+}
+
+/// Sends a request over HTTP/2, as gRPC needs it, to a server that knows without TLS that it is asked so.
+async fn send_http2(
+    stream: Stream,
+    mut request: Request<Noted<Incoming>>,
+    host: &HeaderValue,
+) -> hyper::Result<Response<Incoming>> {
+    // The host stands in the target here.
+    request.headers_mut().remove(HOST);
+    let whole = Uri::builder().scheme("http").authority(host.as_bytes());
+    let path = request.uri().path_and_query().cloned();
+    if let Ok(uri) = whole
+        .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+        .build()
+    {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let (mut service, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(ended(connection));
+    service.send_request(request).await
+}
+
+/// Drives a connection to its end. Both ends see their own part of a failure.
+async fn ended(connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to a service ended");
+    }
+}
+
 fn failure(error: NetError) -> (StatusCode, &'static str) {
     match error {
         NetError::NameNotFound => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the service of this rule does not exist",
+            "there is no such service, or it has no such port",
         ),
         NetError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "no endpoint took the connection in time"),
         _ => (

@@ -10,7 +10,7 @@ use crate::connect::Connecting;
 use crate::listener::Incoming;
 use crate::service::{Backend, ExposedAs, ExposedPort};
 use crate::stream::{Conn, Link, Side};
-use crate::{NetError, Protocol, Stream};
+use crate::{NetError, Protocol, ServicePort, Stream};
 
 impl Inner {
     pub(super) fn host_addr(&self, ip: IpAddr) -> SocketAddr {
@@ -100,12 +100,18 @@ impl Fabric {
         connecting.stream().await
     }
 
-    /// The number of a TCP port of a service by its name.
-    pub fn port_named(&self, namespace: &str, name: &str, port: &str) -> Option<u16> {
+    /// The TCP port of a service that `is_it` chooses.
+    pub fn service_port(
+        &self,
+        namespace: &str,
+        name: &str,
+        is_it: impl Fn(&ServicePort) -> bool,
+    ) -> Option<ServicePort> {
         let index = self.0.index.load();
         let mut ports = index.service(namespace, name)?.ports.iter();
-        let found = ports.find(|named| named.name == port && named.protocol == Protocol::Tcp)?;
-        Some(found.port)
+        ports
+            .find(|port| port.protocol == Protocol::Tcp && is_it(port))
+            .cloned()
     }
 
     /// Connects from the host to the service behind one of its ports, for a client at `client`.

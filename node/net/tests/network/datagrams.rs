@@ -108,7 +108,7 @@ fn udp_service(endpoints: &[u8]) -> Service {
             name: "dns".into(),
             protocol: Protocol::Udp,
             port: 53,
-            node_port: None,
+            ..ServicePort::default()
         }],
         endpoints: endpoints
             .iter()

@@ -232,6 +232,7 @@ async fn datagrams_find_the_service_and_the_way_back() {
         protocol: Protocol::Udp,
         port: 53,
         node_port: Some(port),
+        app_protocol: None,
     }];
     let mut at = endpoint(3, 53);
     at.ports = vec![EndpointPort {

@@ -15,7 +15,7 @@ fn services() -> Vec<Service> {
         name: "metrics".into(),
         protocol: Protocol::Udp,
         port: 9125,
-        node_port: None,
+        ..ServicePort::default()
     };
     let mut web = service("web", "10.96.0.20");
     web.cluster_ips.push(ip("fd00:96::20"));

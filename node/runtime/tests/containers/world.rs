@@ -227,7 +227,7 @@ impl World {
                 name: String::new(),
                 protocol: Protocol::Tcp,
                 port,
-                node_port: None,
+                ..ServicePort::default()
             }],
             endpoints: endpoints.collect(),
             ..Service::default()

@@ -84,10 +84,12 @@ impl World {
         tokio::spawn(async move {
             while let Ok(stream) = binding.accept_stream().await {
                 let service = service_fn(move |request| async move { Ok::<_, io::Error>(answer(last, request)) });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
-                tokio::spawn(connection);
+                tokio::spawn(async move {
+                    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let _ = builder
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                        .await;
+                });
             }
         });
     }
@@ -112,6 +114,7 @@ impl World {
             ports: vec![ServicePort {
                 name: "http".into(),
                 port: 80,
+                app_protocol: name.starts_with("grpc").then(|| "kubernetes.io/h2c".to_owned()),
                 ..ServicePort::default()
             }],
             endpoints: endpoints.iter().map(endpoint).collect(),
@@ -188,6 +191,21 @@ async fn the_service_gets_the_request_and_learns_who_asked() {
     ] {
         assert!(said.contains(line), "{line} of\n{said}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_speaks_http_2_is_asked_so() {
+    let mut world = World::new(None).await;
+    world.pod(3, true);
+    world.tell(&[("grpc-web", &[3])]);
+    world.rules(&[("/", "grpc-web")]);
+    let (status, said) = soon(world.get("/x?q=1", &[("te", "trailers")])).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        said.starts_with("pod-3 http://web.test:8080/x?q=1 HTTP/2.0\n"),
+        "{said}"
+    );
+    assert!(said.contains("te: trailers\n") && !said.contains("\nhost:"), "{said}");
 }
 
 #[tokio::test]
