@@ -4,7 +4,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
 use crate::cluster::MAX_NODES;
 
@@ -24,6 +25,12 @@ pub enum Command {
     Up(ClusterArgs),
     /// Start a cluster, apply the sidecar example, call it and show what came back.
     Demo(DemoArgs),
+    /// Serve the Kubernetes API alone; controllers, scheduler and nodes are other processes.
+    Server(ServerArgs),
+    /// Run the controllers against an API server.
+    Controllers(ControllersArgs),
+    /// Run the scheduler against an API server.
+    Scheduler(ApartArgs),
     /// Print the kubeconfig of the cluster in the data directory.
     Kubeconfig(DataDirArgs),
     /// Make an image in the local store from a Cargo project or a Dockerfile.
@@ -113,6 +120,66 @@ impl std::str::FromStr for IngressListen {
         let tls: u16 = tls.parse().map_err(|_| wrong())?;
         Ok(Self(Some((plain, SocketAddr::new(plain.ip(), tls)))))
     }
+}
+
+/// How an API server is started.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Where the state lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Keep the state in a temporary directory that is removed at the end.
+    #[arg(long, conflicts_with = "data_dir")]
+    pub ephemeral: bool,
+    /// Address of the API server; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Run the controllers in this process too. They hold no lease: run none besides.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub controllers: bool,
+    /// Run the scheduler in this process too. It holds no lease: run none besides.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    pub scheduler: bool,
+    /// Add a line to this file for every request to the API: who asked for what, and what came of it; see docs/audit-log.md.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+}
+
+/// How a part of the control plane finds its server, and who works where several are started.
+#[derive(Debug, Clone, Args)]
+pub struct ApartArgs {
+    /// The kubeconfig that says where the API server is and who this is.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+    /// Work only while holding the lease that Kubernetes' own component would hold.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub leader_elect: bool,
+    /// How long others leave a lease alone that its holder does not renew.
+    #[arg(long, value_name = "DURATION", default_value = "15s")]
+    pub leader_elect_lease_duration: SignedDuration,
+    /// How long the holder tries to renew its lease before it gives up and ends.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub leader_elect_renew_deadline: SignedDuration,
+    /// The pause between looks at the lease.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub leader_elect_retry_period: SignedDuration,
+}
+
+/// How the controllers run.
+#[derive(Debug, Clone, Args)]
+pub struct ControllersArgs {
+    /// Which server, and who leads.
+    #[command(flatten)]
+    pub apart: ApartArgs,
+    /// PEM file of the authority that pods trust for the API server [default: the kubeconfig's].
+    #[arg(long, value_name = "FILE")]
+    pub root_ca_file: Option<PathBuf>,
+    /// Give nodes that have no pod network a part of this one.
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Option<String>,
+    /// Length of the prefix of a node's part, in bits.
+    #[arg(long, value_name = "BITS", default_value_t = 24, requires = "cluster_cidr")]
+    pub node_cidr_mask_size: u8,
 }
 
 /// How the demo runs.

@@ -13,32 +13,28 @@ use std::{
 
 use anyhow::Context;
 use coracle_agent::{Agent, Identity};
-use coracle_controllers::{node_ipam::Network, world::Facts};
+use coracle_controllers::world::Facts;
 use coracle_edge::ingress::Sockets;
 use coracle_images::ImageStore;
 use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
-use coracle_server::{AuditLog, Pki, ReadyCheck, Server};
+use coracle_server::Server;
 use coracle_simulated::Delays;
-use coracle_store::{SledEngine, Store};
 use jiff::SignedDuration;
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{data_dir::DataDir, dial::Nodes, kubeconfig, static_pods};
+use crate::{
+    control_plane::{ControlPlane, Surroundings, listen},
+    data_dir::DataDir,
+    dial::Nodes,
+    kubeconfig, static_pods,
+};
 
 /// The largest number of virtual nodes: each has a pod network of its own in 10.0.0.0/8, below 10.245.0.0.
 pub const MAX_NODES: u16 = 100;
 
 /// The second octet of the first node's pod network, 10.244.0.0/16 as in most clusters; further nodes count down.
 const FIRST_POD_NETWORK: u8 = 244;
-
-/// From where nodes that join without a pod network get one: clear of the services' addresses and of the networks above.
-const JOINING_NODES: Network = Network {
-    base: Ipv4Addr::new(10, 0, 0, 0),
-    prefix: 10,
-    node_prefix: 24,
-};
 
 /// How a cluster is started.
 #[derive(Debug)]
@@ -107,21 +103,7 @@ pub struct Cluster {
     fabric: Fabric,
     /// The way from the pod network to the API server.
     api_in_network: HostService,
-    store: Store,
-    /// Stops nodes, controllers and scheduler, which write through the server.
-    stop_clients: CancellationToken,
-    clients: TaskTracker,
-    /// Stops the server, last.
-    stop_server: CancellationToken,
-    servers: TaskTracker,
-}
-
-/// Runs a part of the control plane and says while it does.
-async fn told<T>(check: ReadyCheck, part: impl Future<Output = T>) -> T {
-    check.set(true);
-    let ended = part.await;
-    check.set(false);
-    ended
+    plane: ControlPlane,
 }
 
 impl Cluster {
@@ -140,40 +122,32 @@ impl Cluster {
         let at = |sockets: &Sockets| Ok::<_, std::io::Error>((sockets.plain.local_addr()?, sockets.tls.local_addr()?));
         let ingress = sockets.as_ref().map(at).transpose()?;
 
-        let store = open_store(config.data.join("store")).await?;
-        let pki = Pki::load_or_create(&config.data.join("pki"), &[&address.ip().to_string()])?;
         let nodes = Nodes::default();
         let fabric = Fabric::new(fabric_config(config.nodes));
-        let mut server_config = coracle_server::Config::new(store.clone(), pki.clone());
-        server_config.nodes = Arc::new(nodes.clone());
-        server_config.cluster = Arc::new(crate::dial::PodNetwork(fabric.clone()));
         let in_network = in_network(&fabric, address);
-        server_config.advertise = Some((in_network.ip(), in_network.port()));
-        server_config.audit = match &config.audit_log {
-            Some(path) => Some(AuditLog::open(path).with_context(|| format!("cannot write {}", path.display()))?),
-            None => None,
+        let surroundings = Surroundings {
+            nodes: Arc::new(nodes.clone()),
+            cluster: Arc::new(crate::dial::PodNetwork(fabric.clone())),
+            advertise: Some(in_network),
+            audit_log: config.audit_log,
         };
-        let server = Server::build(server_config)
-            .await
-            .context("cannot start the API server")?;
+        let plane = ControlPlane::build(&config.data, address, surroundings).await?;
+        let server = plane.server.clone();
         let ready = server.ready_check("nodes");
 
         let cluster = Self {
-            access: access(&pki, address),
+            access: plane.access(),
             client: kube::Client::new(server.local_admin(), "default"),
             data: config.data,
             dns,
             ingress,
             api_in_network: serve_in_network(&server, &fabric, in_network)?,
             fabric,
-            store,
-            stop_clients: CancellationToken::new(),
-            clients: TaskTracker::new(),
-            stop_server: CancellationToken::new(),
-            servers: TaskTracker::new(),
+            plane,
         };
-        cluster.serve(&server, listener);
-        cluster.start_control_plane(&server, &pki, config.autoscaler_period);
+        cluster.plane.serve(listener);
+        let informers = cluster.plane.start_controllers(config.autoscaler_period);
+        cluster.plane.start_scheduler(Some(informers));
         cluster.start_network(dns_udp, dns_tcp);
         cluster.start_edge(&server, sockets);
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
@@ -194,36 +168,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn serve(&self, server: &Server, listener: TcpListener) {
-        let (server, stop) = (server.clone(), self.stop_server.clone());
-        self.servers.spawn(async move {
-            if let Err(error) = server.run(listener, stop).await {
-                tracing::error!(%error, "the API server ended");
-            }
-        });
-    }
-
-    fn start_control_plane(&self, server: &Server, pki: &Pki, autoscaler_period: SignedDuration) {
-        let client = |user: &str| kube::Client::new(server.local(user, &[]), "default");
-        let mut controllers = coracle_controllers::Config::new(client("system:kube-controller-manager"));
-        controllers.facts = Facts {
-            root_ca_pem: Some(pki.ca_pem().to_owned()),
-            autoscaler_period,
-            node_networks: Some(JOINING_NODES),
-        };
-        let mut scheduler = coracle_scheduler::Config::new(client("system:kube-scheduler"));
-        scheduler.informers = Some(controllers.informers.clone());
-        let controllers = coracle_controllers::run(controllers, self.stop_clients.clone());
-        let scheduler = coracle_scheduler::run(scheduler, self.stop_clients.clone());
-        self.clients
-            .spawn(told(server.component("controller-manager"), controllers));
-        self.clients.spawn(told(server.component("scheduler"), scheduler));
-    }
-
     fn start_network(&self, udp: UdpSocket, tcp: TcpListener) {
         let dns = Dns::bind(self.fabric.clone(), vec![udp], vec![tcp]);
-        let stop = self.stop_clients.clone();
-        self.clients.spawn(async move {
+        let stop = self.plane.stop_clients.clone();
+        self.plane.clients.spawn(async move {
             if let Err(error) = dns.run(stop).await {
                 tracing::error!(%error, "the DNS server ended");
             }
@@ -242,9 +190,9 @@ impl Cluster {
             exposed_ip: ip,
             ingress,
         };
-        self.clients.spawn(ports.run(self.stop_clients.clone()));
-        let stop = self.stop_clients.clone();
-        self.clients.spawn(async move {
+        self.plane.clients.spawn(ports.run(self.plane.stop_clients.clone()));
+        let stop = self.plane.stop_clients.clone();
+        self.plane.clients.spawn(async move {
             if let Err(error) = coracle_edge::run(edge, stop).await {
                 tracing::error!(%error, "the ingress ended");
             }
@@ -252,7 +200,7 @@ impl Cluster {
     }
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {
-        let stop = self.stop_clients.child_token();
+        let stop = self.plane.stop_clients.child_token();
         let follow = |dir: PathBuf| static_pods::follow(&dir, stop);
         let mut manifests = wanted.manifests.map(follow).transpose()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -290,7 +238,7 @@ impl Cluster {
             let agent = Agent::build(config)?;
             nodes.add(name, agent.handle());
             let mut registered = agent.registered();
-            self.clients.spawn(agent.run(self.stop_clients.clone()));
+            self.plane.clients.spawn(agent.run(self.plane.stop_clients.clone()));
             registered
                 .wait_for(|done| *done)
                 .await
@@ -307,8 +255,11 @@ impl Cluster {
         let client = kube::Client::new(server.local("coracle:simulated-nodes", &["system:masters"]), "default");
         let (registered, mut done) = watch::channel(false);
         let config = coracle_simulated::Config { client, count, delays };
-        self.clients
-            .spawn(coracle_simulated::run(config, registered, self.stop_clients.clone()));
+        self.plane.clients.spawn(coracle_simulated::run(
+            config,
+            registered,
+            self.plane.stop_clients.clone(),
+        ));
         done.wait_for(|done| *done)
             .await
             .context("a simulated node could not register")?;
@@ -354,14 +305,9 @@ impl Cluster {
     /// Stops everything in order: nodes and controllers first, then the server, then the store. Objects stay as they
     /// are; pods run again at the next start. Returns the data directory.
     pub async fn shutdown(self) -> DataDir {
-        self.stop_clients.cancel();
-        self.clients.close();
-        self.clients.wait().await;
-        self.stop_server.cancel();
-        self.servers.close();
-        self.servers.wait().await;
+        self.plane.stop().await;
         drop(self.api_in_network);
-        self.store.close().await;
+        self.plane.close().await;
         self.data
     }
 }
@@ -374,25 +320,6 @@ struct Wanted {
     registry_authority: Option<String>,
     manifests: Option<PathBuf>,
     cache: PathBuf,
-}
-
-/// The store's engine does file I/O when it opens, so it opens off the async threads.
-async fn open_store(path: PathBuf) -> anyhow::Result<Store> {
-    let opened = tokio::task::spawn_blocking(move || {
-        let engine = SledEngine::open(&path)?;
-        Store::open(
-            Arc::new(engine),
-            coracle_server::header_of,
-            coracle_store::Config::default(),
-        )
-    });
-    Ok(opened.await.context("opening the store was interrupted")??)
-}
-
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}; choose another with --listen, such as --listen 127.0.0.1:0")
-    })
 }
 
 /// Both sockets of the ingress.
@@ -442,22 +369,6 @@ fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
     }
     let error = last.map_or_else(String::new, |error| error.to_string());
     anyhow::bail!("cannot listen on {address} for DNS over TCP: {error}; choose another with --dns-listen")
-}
-
-fn access(pki: &Pki, address: SocketAddr) -> kubeconfig::Access {
-    // A listener on all addresses is reached through the loopback.
-    let host = if address.ip().is_unspecified() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
-    } else {
-        address.ip()
-    };
-    let (cert_pem, key_pem) = pki.admin();
-    kubeconfig::Access {
-        server: format!("https://{}", SocketAddr::new(host, address.port())),
-        ca_pem: pki.ca_pem().to_owned(),
-        cert_pem: cert_pem.to_owned(),
-        key_pem: key_pem.to_owned(),
-    }
 }
 
 fn fabric_config(nodes: u16) -> FabricConfig {

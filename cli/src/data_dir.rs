@@ -12,6 +12,8 @@ use anyhow::{Context, bail};
 use etcetera::BaseStrategy;
 use fs4::FileExt;
 
+use crate::{args::DataDirArgs, image};
+
 /// A data directory that this process owns for as long as the value lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -29,6 +31,17 @@ impl DataDir {
     /// When the directory cannot be made or another process holds it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         Self::lock(path.to_path_buf(), None)
+    }
+
+    /// The directory that the arguments mean.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`] and [`DataDir::ephemeral`].
+    pub fn of(args: &DataDirArgs, ephemeral: bool) -> anyhow::Result<Self> {
+        match ephemeral {
+            true => Self::ephemeral(),
+            false => Self::open(&image::data_path(args)?),
+        }
     }
 
     /// A fresh directory that is removed with the value.

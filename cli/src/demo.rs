@@ -20,7 +20,7 @@ use kube::{
     runtime::wait::{Condition, await_condition},
 };
 
-use crate::{args::DemoArgs, manifest, say::say, up};
+use crate::{args::DemoArgs, end, manifest, say::say, up};
 
 /// The example that the demo applies; part of the binary, so that an installed one needs no repository.
 const EXAMPLE: &str = include_str!("../../examples/sidecar.yaml");
@@ -44,7 +44,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let client = cluster.client();
     let shown = tokio::select! {
         shown = show(&client) => shown,
-        interrupted = up::wait_for_end() => interrupted.and_then(|()| bail!("interrupted")),
+        interrupted = end::told() => interrupted.and_then(|()| bail!("interrupted")),
     };
     if shown.is_ok() {
         say("");
@@ -56,10 +56,10 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
             say(format_args!(
                 "\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
             ));
-            up::wait_for_end().await?;
+            end::told().await?;
         }
     }
-    up::stop(cluster).await?;
+    end::stop(cluster.shutdown()).await?;
     shown
 }
 

@@ -2,17 +2,21 @@
 //!
 //! This is the only crate that sees both the control plane and the node; it wires them and decides nothing else.
 
+pub mod apart;
 pub mod args;
 pub mod build;
 pub mod cluster;
 mod context;
+pub mod control_plane;
 pub mod data_dir;
 pub mod demo;
 mod dial;
 mod dockerfile;
+pub mod end;
 pub mod image;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod say;
+pub mod server;
 mod static_pods;
 pub mod up;

@@ -5,15 +5,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use coracle::{
+    apart,
     args::{Cli, Command},
-    build, demo, image, up,
+    build, demo, image, server, up,
 };
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| "error".into()))
+        .with_env_filter(EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| usual_log(&cli.command).into()))
         .with_writer(std::io::stderr)
         .init();
     match run(cli.command) {
@@ -22,6 +23,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What goes to standard error if the user does not say. Nobody sees what parts of a control plane do elsewhere, so they
+/// tell of what fails.
+fn usual_log(command: &Command) -> &'static str {
+    match command {
+        Command::Controllers(_) | Command::Scheduler(_) => "warn",
+        _ => "error",
     }
 }
 
@@ -34,6 +44,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Up(args) => up::run(args).await,
             Command::Demo(args) => demo::run(args).await,
+            Command::Server(args) => server::run(args).await,
+            Command::Controllers(args) => apart::controllers(args).await,
+            Command::Scheduler(args) => apart::scheduler(args).await,
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
             Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command).await,

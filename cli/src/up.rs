@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use coracle_simulated::Delays;
 
 use crate::{
     args::{ClusterArgs, DataDirArgs},
     cluster::{Cluster, ClusterConfig},
     data_dir::DataDir,
-    image, kubeconfig,
+    end, image, kubeconfig,
     say::say,
 };
 
@@ -25,20 +25,8 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     say(format_args!(
         "\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
     ));
-    wait_for_end().await?;
-    say(format_args!("stopping; Ctrl-C again stops at once"));
-    stop(cluster).await
-}
-
-/// Stops a cluster in order, or at once when the user asks again. What was acknowledged is on disk either way.
-///
-/// # Errors
-/// When signals cannot be awaited, or the user asked again.
-pub async fn stop(cluster: Cluster) -> anyhow::Result<()> {
-    tokio::select! {
-        _ = cluster.shutdown() => Ok(()),
-        again = wait_for_end() => again.and_then(|()| bail!("stopped at once")),
-    }
+    end::asked().await?;
+    end::stop(cluster.shutdown()).await
 }
 
 /// Starts a cluster as the arguments say.
@@ -46,11 +34,7 @@ pub async fn stop(cluster: Cluster) -> anyhow::Result<()> {
 /// # Errors
 /// When the data directory is in use, an address is taken, or state cannot be read.
 pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
-    let data = if args.ephemeral {
-        DataDir::ephemeral()?
-    } else {
-        DataDir::open(&image::data_path(&args.data)?)?
-    };
+    let data = DataDir::of(&args.data, args.ephemeral)?;
     let config = ClusterConfig {
         listen: args.listen,
         dns_listen: args.dns_listen,
@@ -113,30 +97,5 @@ pub fn print_kubeconfig(args: &DataDirArgs) -> anyhow::Result<()> {
         )
     })?;
     print!("{text}");
-    Ok(())
-}
-
-/// Ends at Ctrl-C, or when the process is asked to terminate.
-///
-/// # Errors
-/// When signals cannot be awaited.
-#[cfg(unix)]
-pub async fn wait_for_end() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
-    Ok(())
-}
-
-/// Ends at Ctrl-C.
-///
-/// # Errors
-/// When signals cannot be awaited.
-#[cfg(not(unix))]
-pub async fn wait_for_end() -> anyhow::Result<()> {
-    tokio::signal::ctrl_c().await?;
     Ok(())
 }

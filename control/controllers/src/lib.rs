@@ -30,6 +30,7 @@ pub mod history;
 pub mod informer;
 pub mod job;
 pub mod key;
+pub mod leader;
 pub mod merge;
 pub mod namespace;
 pub mod node_ipam;

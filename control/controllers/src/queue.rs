@@ -3,6 +3,9 @@
 //! A key is in it at most once, is never handed out while it is being worked on, and comes back at a deadline or after
 //! a pause of its own when its work failed. The core is a plain value that is told the time; [`Queue`] adds the lock
 //! and the waking.
+//!
+//! Deadlines are times of a clock that people set. When it is set forward what is due by it is due; when it is set back
+//! nobody knows what a deadline from before still means, and each such key is worked on once, which is never wrong.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -13,7 +16,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, key::Key};
+use crate::{
+    clock::{Clock, is_set_back},
+    key::Key,
+};
 
 /// The pause after a key's first failure: most first failures are conflicts, and the winning write is seen in about
 /// that time.
@@ -53,6 +59,8 @@ struct Core {
     deadlines: BTreeSet<(Timestamp, Key)>,
     due: HashMap<Key, Timestamp>,
     failures: HashMap<Key, u32>,
+    /// What the clock read last.
+    read: Timestamp,
 }
 
 impl Core {
@@ -80,8 +88,9 @@ impl Core {
     }
 
     fn next(&mut self, now: Timestamp) -> Next {
+        let set_back = is_set_back(std::mem::replace(&mut self.read, now), now);
         while let Some((when, _)) = self.deadlines.first() {
-            if *when > now {
+            if *when > now && !set_back {
                 break;
             }
             if let Some((_, key)) = self.deadlines.pop_first() {
@@ -152,7 +161,7 @@ impl Queue {
                 Next::Wait(None) => self.added.notified().await,
                 Next::Wait(Some(when)) => tokio::select! {
                     () = self.added.notified() => {}
-                    () = self.clock.sleep_until(when) => {}
+                    () = self.clock.nap_until(when) => {}
                 },
             }
         }
@@ -179,6 +188,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -228,6 +239,48 @@ mod tests {
         core.done(&key(1));
         core.failed(&key(1), at(5));
         assert!(matches!(core.next(at(5)), Next::Wait(Some(when)) if when > at(5) && when < at(6)));
+    }
+
+    /// Waits for the next key while the clock, which stood at 10,000 s, is set to `then`; tells how long that took.
+    async fn set(then: i64, ask: impl FnOnce(&Queue)) -> Duration {
+        let shown = Arc::new(Mutex::new(at(10_000)));
+        let clock = Clock::new({
+            let shown = shown.clone();
+            move || *shown.lock()
+        });
+        let queue = Arc::new(Queue::new(clock));
+        // Whoever takes keys has looked at the clock before.
+        queue.add(key(0));
+        queue.done(&queue.next().await);
+        ask(&queue);
+        let (waiting, began) = (queue.clone(), tokio::time::Instant::now());
+        let next = tokio::spawn(async move { waiting.next().await });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished(), "it has to wait");
+        *shown.lock() = at(then);
+        assert_eq!(next.await.unwrap(), key(1));
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_holds_nothing_up() {
+        // A pause of milliseconds and a deadline, an hour from now by the new clock; and a deadline that is past by it.
+        let soon = Duration::from_secs(10);
+        let back = set(6_400, |queue| queue.failed(&key(1))).await;
+        assert!(back <= soon, "{back:?}");
+        let back = set(6_400, |queue| queue.add_at(key(1), at(10_060))).await;
+        assert!(back <= soon, "{back:?}");
+        let forward = set(13_600, |queue| queue.add_at(key(1), at(13_000))).await;
+        assert!(forward <= soon, "{forward:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_kept_right_makes_no_work() {
+        let mut core = Core::default();
+        core.add_at(key(1), at(200));
+        assert_eq!(core.next(at(100)), Next::Wait(Some(at(200))));
+        assert_eq!(core.next(at(99)), Next::Wait(Some(at(200))));
+        assert_eq!(core.next(at(97)), Next::Key(key(1)), "set back");
     }
 
     proptest! {

@@ -3,7 +3,11 @@
 //! The table at the end of this file is the one place that names a kind that controllers follow; stores, informers and
 //! the ways to watch are derived from it. A world is only ever read by reconcilers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use k8s_openapi::api::{
@@ -58,6 +62,16 @@ impl Default for Facts {
 
 /// How often autoscalers look, as in Kubernetes.
 const AUTOSCALER_PERIOD: SignedDuration = SignedDuration::from_secs(15);
+
+/// The keys that a mapping finds. One that panics over a change must not end the informer, which serves all controllers; it
+/// is as if the change concerned those alone that were found before.
+fn mapped(concerns: impl FnOnce(&mut Vec<Key>)) -> Vec<Key> {
+    let mut keys = Vec::new();
+    if catch_unwind(AssertUnwindSafe(|| concerns(&mut keys))).is_err() {
+        tracing::error!("a controller panicked over a change of an object");
+    }
+    keys
+}
 
 macro_rules! kinds {
     ($($field:ident: $kind:ident in $scope:expr;)*) => {
@@ -135,16 +149,12 @@ macro_rules! kinds {
                 let world = world.clone();
                 match *watch {
                     $(Watch::$kind(concerns) => self.$field.subscribe(move |change| {
-                        let mut keys = Vec::new();
-                        concerns(change, &world, &mut keys);
-                        keys.into_iter().for_each(&enqueue);
+                        mapped(|keys| concerns(change, &world, keys)).into_iter().for_each(&enqueue);
                     }),)*
                     Watch::Graph(concerns) => {
                         let graph = world.graph.clone();
                         graph.subscribe(move |change| {
-                            let mut keys = Vec::new();
-                            concerns(change, &world, &mut keys);
-                            keys.into_iter().for_each(&enqueue);
+                            mapped(|keys| concerns(change, &world, keys)).into_iter().for_each(&enqueue);
                         });
                     }
                 }
@@ -227,4 +237,39 @@ kinds! {
     services: Service in Scope::all(resource::SERVICES);
     stateful_sets: StatefulSet in Scope::all(resource::STATEFUL_SETS);
     storage_classes: StorageClass in Scope::all(resource::STORAGE_CLASSES);
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_mapping_that_panics_leaves_its_informer_and_the_others_working() {
+        let (informers, found) = (Informers::new(), Arc::new(Mutex::new(Vec::new())));
+        let world = informers.world(Facts::default());
+        let fragile = Watch::Pod(|change, _, keys| {
+            let pod = change.latest().unwrap();
+            assert!(
+                pod.metadata.name.as_deref() != Some("bad"),
+                "met the object it cannot handle"
+            );
+            keys.push(Key::of(&pod.metadata));
+        });
+        let sturdy = Watch::Pod(|change, _, keys| keys.extend(change.latest().map(|pod| Key::of(&pod.metadata))));
+        for (who, watch) in [("fragile", fragile), ("sturdy", sturdy)] {
+            let found = found.clone();
+            informers.subscribe(&watch, &world, move |key| {
+                found.lock().push((who, key.name.to_string()))
+            });
+        }
+        for name in ["bad", "good"] {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(name.to_owned());
+            informers.pods.see(pod);
+        }
+        let all = [("sturdy", "bad"), ("fragile", "good"), ("sturdy", "good")];
+        assert_eq!(*found.lock(), all.map(|(who, name)| (who, name.to_owned())));
+    }
 }

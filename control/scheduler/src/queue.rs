@@ -2,7 +2,7 @@
 //!
 //! Active ones are tried at once, the highest priority and then the oldest first. One that failed waits for its pause
 //! (1 to 10 seconds); one that fits nowhere waits until something happens that may help it, or five minutes. A plain
-//! value that is told the time.
+//! value that is told the time, by a clock that people set: when it is set back, all that wait are tried once.
 
 use std::{
     cmp::Reverse,
@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use coracle_controllers::clock::after_seconds;
+use coracle_controllers::clock::{after_seconds, is_set_back};
 use jiff::Timestamp;
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct Queue {
     /// Those that wait for the same together, so that a happening finds whom it helps without looking at others.
     waiting: HashMap<Happenings, BTreeMap<(Timestamp, u64), Arc<str>>>,
     serial: u64,
+    /// What the clock read last.
+    read: Timestamp,
 }
 
 impl Queue {
@@ -149,6 +151,14 @@ impl Queue {
     }
 
     fn promote(&mut self, now: Timestamp) {
+        if is_set_back(std::mem::replace(&mut self.read, now), now) {
+            let all = self
+                .entries
+                .values()
+                .filter(|entry| !matches!(entry.place, Place::Active(_) | Place::Taken));
+            let all: Vec<Arc<str>> = all.map(|entry| entry.candidate.uid.clone()).collect();
+            all.iter().for_each(|uid| self.activate(uid));
+        }
         while let Some(((when, _), uid)) = self.paused.first_key_value()
             && *when <= now
         {
@@ -275,6 +285,31 @@ mod tests {
         queue.unfit("p", Happenings::NONE, at(6));
         assert_eq!(queue.deadline(), Some(at(6 + FLUSH_SECONDS)));
         assert_eq!(take(&mut queue, 6 + FLUSH_SECONDS).as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_holds_no_pod_up() {
+        let mut queue = Queue::default();
+        for name in ["paused", "waits"] {
+            queue.put(pod(name, 0, 0, "i"));
+            take(&mut queue, 10_000).unwrap();
+        }
+        queue.failed("paused", at(10_000));
+        queue.unfit("waits", Happenings::NONE, at(10_000));
+        assert_eq!(take(&mut queue, 10_000), None);
+        let mut tried = [take(&mut queue, 6_400), take(&mut queue, 6_400)];
+        tried.sort();
+        assert_eq!(tried, [Some("paused".to_owned()), Some("waits".to_owned())], "set back");
+        queue.failed("paused", at(6_400));
+        queue.unfit("waits", Happenings::NONE, at(6_400));
+        assert_eq!(take(&mut queue, 6_400), None, "they are tried once");
+        let mut tried = [take(&mut queue, 20_000), take(&mut queue, 20_000)];
+        tried.sort();
+        assert_eq!(
+            tried,
+            [Some("paused".to_owned()), Some("waits".to_owned())],
+            "set forward"
+        );
     }
 
     #[test]

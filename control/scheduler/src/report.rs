@@ -39,6 +39,20 @@ pub struct Report {
     pub outdone: Vec<Arc<Candidate>>,
 }
 
+impl Report {
+    /// That pod fits nowhere, and nobody has to do anything about it.
+    #[must_use]
+    pub fn of(pod: Arc<Candidate>, message: String) -> Self {
+        Self {
+            pod,
+            message,
+            nominated: None,
+            victims: Vec::new(),
+            outdone: Vec::new(),
+        }
+    }
+}
+
 impl Scheduler {
     /// Tells all.
     pub(crate) async fn tell(self: Arc<Self>, report: Report) {

@@ -4,7 +4,10 @@
 //! made under the same lock and holds no await, so it sees a world that stands still. Binding runs beside the next
 //! decision: the chosen node counts the pod from the moment of the decision.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use coracle_controllers::{clock::Clock, events::Recorder, key::Key, pods, store::Change, writer::Writer};
 use jiff::Timestamp;
@@ -21,7 +24,7 @@ use crate::{
     binding::{BindError, Binding},
     candidate::Candidate,
     cluster::Cluster,
-    cycle::{self, Unfit},
+    cycle::{self, Attempt, Unfit},
     happening::{Happening, Happenings},
     nominations::Nominations,
     preemption::{self, NoRoom, Room},
@@ -36,6 +39,12 @@ const WRITES_LIMIT: usize = 128;
 
 /// Who tells the events.
 pub const COMPONENT: &str = "default-scheduler";
+
+/// What is told of a pod over which this scheduler panicked.
+const BUG: &str = "the scheduler met a bug in itself; it will try again";
+
+/// Finds a node: [`cycle::decide`], but in tests of what surrounds it.
+type Decide = fn(&Candidate, &mut Cluster, &Nominations, usize, u64) -> Attempt;
 
 #[derive(Default)]
 struct State {
@@ -64,6 +73,7 @@ pub struct Scheduler {
     /// Told when a claim changes.
     pub(crate) claims_changed: Notify,
     pub(crate) writes: Arc<Semaphore>,
+    decide: Decide,
 }
 
 impl Scheduler {
@@ -79,6 +89,7 @@ impl Scheduler {
             changed: Notify::new(),
             claims_changed: Notify::new(),
             writes: Arc::new(Semaphore::new(WRITES_LIMIT)),
+            decide: cycle::decide,
         }
     }
 
@@ -244,7 +255,7 @@ impl Scheduler {
             () = self.changed.notified() => {}
             () = async {
                 match deadline {
-                    Some(when) => self.clock.sleep_until(when).await,
+                    Some(when) => self.clock.nap_until(when).await,
                     None => std::future::pending().await,
                 }
             } => {}
@@ -257,18 +268,13 @@ impl Scheduler {
         let Some(pod) = state.queue.take(now) else {
             return Step::Wait(state.queue.deadline());
         };
-        let State {
-            cluster, kept, start, ..
-        } = &mut *state;
-        let attempt = cycle::decide(&pod, cluster, kept, *start, rand::random());
-        *start = start
-            .wrapping_add(attempt.looked_at)
-            .checked_rem(cluster.size())
-            .unwrap_or(0);
-        match attempt.outcome {
-            Ok(node) => Step::Bind(state.reserve(pod, node, now)),
-            Err(unfit) => Step::Tell(state.refuse(pod, unfit, now)),
-        }
+        // A pod that this scheduler cannot handle must not take the others along.
+        let attempted = catch_unwind(AssertUnwindSafe(|| state.attempt(self.decide, &pod, now)));
+        attempted.unwrap_or_else(|_| {
+            tracing::error!(pod = %pod.key, "the scheduler panicked");
+            state.queue.failed(&pod.uid, now);
+            Step::Tell(Report::of(pod, BUG.to_owned()))
+        })
     }
 
     /// The uid of the claim, as last seen.
@@ -308,6 +314,21 @@ impl Scheduler {
 }
 
 impl State {
+    fn attempt(&mut self, decide: Decide, pod: &Arc<Candidate>, now: Timestamp) -> Step {
+        let Self {
+            cluster, kept, start, ..
+        } = self;
+        let attempt = decide(pod, cluster, kept, *start, rand::random());
+        *start = start
+            .wrapping_add(attempt.looked_at)
+            .checked_rem(cluster.size())
+            .unwrap_or(0);
+        match attempt.outcome {
+            Ok(node) => Step::Bind(self.reserve(pod.clone(), node, now)),
+            Err(unfit) => Step::Tell(self.refuse(pod.clone(), unfit, now)),
+        }
+    }
+
     /// The pod wants no node any more.
     fn forget(&mut self, uid: &str) {
         self.queue.remove(uid);
@@ -377,13 +398,7 @@ impl State {
 
     /// The pod fits nowhere: it waits, and room is made for it if it matters enough.
     fn refuse(&mut self, pod: Arc<Candidate>, unfit: Unfit, now: Timestamp) -> Report {
-        let mut report = Report {
-            pod: pod.clone(),
-            message: unfit.message.clone(),
-            nominated: None,
-            victims: Vec::new(),
-            outdone: Vec::new(),
-        };
+        let mut report = Report::of(pod.clone(), unfit.message.clone());
         if unfit.nodes > 0 {
             match preemption::preempt(&pod, &mut self.cluster, &self.kept, &unfit, rand::random()) {
                 Ok(Room { node, victims, .. }) => {
@@ -434,4 +449,49 @@ fn differences(old: &Node, new: &Node) -> Vec<Happening> {
         kinds.push(Happening::NodeTaints);
     }
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> Change<Pod> {
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "n", "uid": name},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        });
+        let new = Some(Arc::new(serde_json::from_value(pod).unwrap()));
+        Change { old: None, new }
+    }
+
+    #[tokio::test]
+    async fn a_panic_over_one_pod_pauses_it_alone_and_is_told_in_an_event() {
+        let unused = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+        });
+        let client = kube::Client::new(unused, "default");
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let recorder = Recorder::start(client.clone(), Clock::system(), &tasks, stop);
+        let mut scheduler = Scheduler::new(COMPONENT.to_owned(), Clock::system(), Writer::new(client), recorder);
+        scheduler.decide = |pod, _, _, _, _| {
+            assert!(&*pod.key.name != "bad", "met the pod it cannot handle");
+            Attempt {
+                outcome: Ok("node".into()),
+                looked_at: 1,
+            }
+        };
+        scheduler.saw_pod(&pod("bad"));
+        scheduler.saw_pod(&pod("good"));
+        let Step::Tell(report) = scheduler.step() else {
+            panic!("nothing is told")
+        };
+        assert_eq!((&*report.pod.key.name, report.message.as_str()), ("bad", BUG));
+        let Step::Bind(binding) = scheduler.step() else {
+            panic!("the others have to wait")
+        };
+        assert_eq!(&*binding.pod.key.name, "good");
+        assert!(matches!(scheduler.step(), Step::Wait(Some(_))), "it is tried again");
+    }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::object;
 use coracle_api::status::ApiError;
-use futures::future::{try_join_all, try_join3};
+use futures::future::{try_join, try_join_all, try_join3};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -163,7 +163,18 @@ async fn authentication(core: &Arc<Core>) -> Result<(), BuildError> {
             "resourceNames": ["extension-apiserver-authentication"], "verbs": ["get", "list", "watch"],
         }],
     }));
-    create(core, &format!("{RBAC}/namespaces/kube-system/roles"), role).await
+    let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
+    let binding = roles::labelled(json!({
+        "metadata": {"name": "system::extension-apiserver-authentication-reader"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "extension-apiserver-authentication-reader",
+        },
+        "subjects": [user("system:kube-controller-manager"), user("system:kube-scheduler")],
+    }));
+    let place = format!("{RBAC}/namespaces/kube-system");
+    let role = create_path(core, format!("{place}/roles"), role);
+    let binding = create_path(core, format!("{place}/rolebindings"), binding);
+    try_join(role, binding).await.map(drop)
 }
 
 async fn create_path(core: &Arc<Core>, path: String, object: Value) -> Result<(), BuildError> {

@@ -11,6 +11,7 @@ const LEASES: Rule = Rule(
     &["leases"],
     &["create", "get", "list", "patch", "update", "watch"],
 );
+// What serves a port of its own asks who comes, and what they may.
 const REVIEWS: &[Rule] = &[
     Rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
     Rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
@@ -56,7 +57,6 @@ const CONTROLLERS: &[Rule] = &[
         &["get", "patch", "update"],
     ),
     Rule(&["certificates.k8s.io"], &["signers"], &["approve", "sign"]),
-    Rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
     EVENTS,
     LEASES,
 ];
@@ -239,19 +239,19 @@ const PROBLEM_DETECTOR: &[Rule] = &[
 /// Every role with the bindings that come with it.
 pub(super) fn roles() -> Vec<(Value, Vec<Value>)> {
     let of_user =
-        |name: &str, user: &str, rules: &[Rule]| (role(name, &[rules]), vec![binding(name, name, &[("User", user)])]);
+        |name: &str, user: &str, rules: &[&[Rule]]| (role(name, rules), vec![binding(name, name, &[("User", user)])]);
     let unbound = |name: &str, rules: &[Rule]| (role(name, &[rules]), Vec::new());
     vec![
         of_user(
             "system:kube-controller-manager",
             "system:kube-controller-manager",
-            CONTROLLERS,
+            &[CONTROLLERS, REVIEWS],
         ),
-        of_user("system:kube-scheduler", "system:kube-scheduler", SCHEDULER),
-        of_user("system:volume-scheduler", "system:kube-scheduler", VOLUME_SCHEDULER),
-        of_user("system:node-proxier", "system:kube-proxy", PROXIER),
-        of_user("coracle:network", "system:kube-proxy", NETWORK),
-        of_user("coracle:edge", "coracle:edge", EDGE),
+        of_user("system:kube-scheduler", "system:kube-scheduler", &[SCHEDULER, REVIEWS]),
+        of_user("system:volume-scheduler", "system:kube-scheduler", &[VOLUME_SCHEDULER]),
+        of_user("system:node-proxier", "system:kube-proxy", &[PROXIER]),
+        of_user("coracle:network", "system:kube-proxy", &[NETWORK]),
+        of_user("coracle:edge", "coracle:edge", &[EDGE]),
         (node(), vec![binding("system:node", "system:node", &[])]),
         unbound("system:auth-delegator", REVIEWS),
         unbound("system:kube-aggregator", DNS),

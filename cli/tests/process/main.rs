@@ -9,7 +9,16 @@
     clippy::indexing_slicing
 )]
 
-use std::{path::Path, process::Stdio, time::Duration};
+#[cfg(unix)]
+mod apart;
+#[cfg(unix)]
+mod kills;
+
+use std::{
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -23,8 +32,8 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
 };
 
 /// How long a state may take on a loaded machine.
@@ -41,40 +50,87 @@ fn coracle(args: &[&str]) -> Command {
     command
 }
 
+/// The binary at work, and what it says.
+struct Process {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    complained: Lines<BufReader<ChildStderr>>,
+}
+
+impl Process {
+    fn start(args: &[&str]) -> Self {
+        let mut child = coracle(args).spawn().unwrap();
+        Self {
+            said: BufReader::new(child.stdout.take().unwrap()).lines(),
+            complained: BufReader::new(child.stderr.take().unwrap()).lines(),
+            child,
+        }
+    }
+
+    /// Waits for a line on standard output that begins like this; gives the rest of it.
+    async fn says(&mut self, beginning: &str) -> String {
+        let Some(line) = next(&mut self.said, |line| line.starts_with(beginning)).await else {
+            let mut errors = Vec::new();
+            while let Ok(Some(line)) = self.complained.next_line().await {
+                errors.push(line);
+            }
+            panic!("it ended and did not say {beginning:?}: {errors:?}");
+        };
+        line[beginning.len()..].trim().to_owned()
+    }
+
+    /// Waits for a line on standard error that has this in it.
+    async fn complains(&mut self, part: &str) -> String {
+        let line = next(&mut self.complained, |line| line.contains(part)).await;
+        line.unwrap_or_else(|| panic!("it ended and did not complain of {part:?}"))
+    }
+
+    /// Sends the signal and waits for the end.
+    #[cfg(unix)]
+    async fn end(&mut self, name: &str) -> ExitStatus {
+        signal(&self.child, name).await;
+        self.ended().await
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("it does not end").unwrap()
+    }
+}
+
+/// The next line of that kind; `None` if the lines end before.
+async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    let find = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if wanted(&line) {
+                return Some(line);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(PATIENCE, find).await.expect("no such line")
+}
+
+/// A client of whom that kubeconfig names.
+async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.unwrap()).unwrap()
+}
+
 /// A cluster in a process of its own, on a directory that outlives it.
 struct Up {
-    process: Child,
+    process: Process,
     client: Client,
 }
 
 impl Up {
     async fn start(data: &Path) -> Self {
         let data_dir = data.to_str().unwrap();
-        let mut process = coracle(&["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--no-merge"])
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
-        let ready = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if line.starts_with("ready") {
-                    return true;
-                }
-            }
-            false
-        };
-        assert!(
-            tokio::time::timeout(PATIENCE, ready).await.unwrap(),
-            "it ended: {:?}",
-            process.wait_with_output().await
-        );
-        let kubeconfig = Kubeconfig::read_from(data.join("kubeconfig")).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .unwrap();
-        Self {
-            process,
-            client: Client::try_from(config).unwrap(),
-        }
+        let mut process = Process::start(&["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--no-merge"]);
+        process.says("ready").await;
+        let client = client(&data.join("kubeconfig")).await;
+        Self { process, client }
     }
 
     fn all<K>(&self) -> Api<K>
@@ -144,8 +200,7 @@ async fn interrupted_or_killed_it_comes_back_as_it_was() {
     assert_eq!(pods.items.len(), 2);
 
     for (round, ending) in ["INT", "KILL", "TERM", "KILL"].into_iter().enumerate() {
-        signal(&up.process, ending).await;
-        let ended = up.process.wait().await.unwrap();
+        let ended = up.process.end(ending).await;
         assert_eq!(ended.success(), ending != "KILL", "{ending}: {ended}");
         up = Up::start(data.path()).await;
         assert_eq!(up.all::<ConfigMap>().get("kept").await.unwrap(), map, "after {ending}");
@@ -179,7 +234,7 @@ async fn a_directory_in_use_is_refused_and_its_cluster_goes_on() {
     .unwrap();
     assert_eq!(second.status.code(), Some(1));
     let message = String::from_utf8(second.stderr).unwrap();
-    let id = up.process.id().unwrap();
+    let id = up.process.child.id().unwrap();
     assert!(
         message.contains(&format!("in use by another coracle (process {id})")),
         "{message}"
