@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use coracle_store::Store;
+use coracle_store::{Clock, Store};
 
 use crate::{AuditLog, ClusterDialer, NodeDialer, Pki, Unconnected};
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub advertise: Option<(std::net::IpAddr, u16)>,
     /// Where a line is written for every request; nowhere without it.
     pub audit: Option<AuditLog>,
+    /// What the server takes for the time.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
             node_ports: 30000..=32767,
             advertise: None,
             audit: None,
+            clock: Arc::new(SystemTime::now),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What every request shares: the store, the kinds, the rules, the address pools and the dialers.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use coracle_store::Store;
+use coracle_store::{Clock, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::Aggregation;
@@ -43,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) advertise: Option<(std::net::IpAddr, u16)>,
     pub(crate) audit: Option<AuditLog>,
+    clock: Clock,
     /// Cancelled when the server drains: streams that would go on for ever end.
     pub(crate) closing: CancellationToken,
 }
@@ -69,6 +70,7 @@ impl Core {
             metrics: Metrics::default(),
             advertise: config.advertise,
             audit: config.audit,
+            clock: config.clock,
             closing: CancellationToken::new(),
             store: config.store,
         }
@@ -92,7 +94,7 @@ impl Core {
 
     /// The time, in microseconds since 1970. The one place where the server looks at a clock for what it writes.
     pub(crate) fn now_micros(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 }

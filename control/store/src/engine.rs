@@ -173,7 +173,7 @@ pub enum OpenError {
         /// What went wrong.
         source: EngineError,
     },
-    /// The operating system gave no thread for the writer.
+    /// There is no thread for the writer, or no runtime for its task.
     #[error("the store's writer could not be started: {0}")]
-    Thread(#[source] std::io::Error),
+    Writer(#[source] std::io::Error),
 }

@@ -36,6 +36,6 @@ pub use history::Expired;
 pub use key::{Key, Revision};
 pub use record::{Body, Event, EventKind, Header, Record};
 pub use state::Snapshot;
-pub use store::{Clock, Config, Extract, Store, TooNew};
+pub use store::{Clock, Config, Extract, Store, TooNew, WriterPlace};
 pub use transaction::{Change, CommitError, Committed, Expect, Transaction};
 pub use watch::{Lagged, Watch};

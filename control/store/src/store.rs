@@ -35,6 +35,18 @@ pub struct Config {
     pub history_bytes: usize,
     /// How many transactions may wait for the writer; further callers wait for room.
     pub queue_transactions: usize,
+    /// Where the writer runs.
+    pub writer: WriterPlace,
+}
+
+/// Where a store's writer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriterPlace {
+    /// On a thread of its own, because engines block while they wait for the disk.
+    Thread,
+    /// In a task of the runtime in which the store is opened, for an engine that never blocks: no thread, and in a runtime
+    /// of one thread with paused time nothing that happens at a time of its own.
+    Task,
 }
 
 /// Kubernetes' etcd forgets the past every five minutes; clients and conformance tests expect
@@ -61,6 +73,7 @@ impl Default for Config {
             history_events: HISTORY_EVENTS,
             history_bytes: HISTORY_BYTES,
             queue_transactions: QUEUE_TRANSACTIONS,
+            writer: WriterPlace::Thread,
         }
     }
 }
@@ -72,6 +85,7 @@ impl std::fmt::Debug for Config {
             .field("history_events", &self.history_events)
             .field("history_bytes", &self.history_bytes)
             .field("queue_transactions", &self.queue_transactions)
+            .field("writer", &self.writer)
             .finish_non_exhaustive()
     }
 }
@@ -104,6 +118,7 @@ impl Store {
             history_events,
             history_bytes,
             queue_transactions,
+            writer,
         } = config;
         let limits = Limits {
             events: history_events,
@@ -123,7 +138,7 @@ impl Store {
         let hub = Arc::new(Hub::new(base, floor, limits, clock));
         let forgotten = hub.publish(state, events).wake();
         let (queue, jobs) = mpsc::channel(queue_transactions.max(1));
-        writer::start(engine, hub.clone(), jobs, floor, forgotten).map_err(OpenError::Thread)?;
+        writer::start(writer, engine, hub.clone(), jobs, floor, forgotten).map_err(OpenError::Writer)?;
         Ok(Self { queue, hub })
     }
 

@@ -1,9 +1,9 @@
-//! The one thread that writes.
+//! The one who writes.
 //!
 //! It takes what waits, decides each transaction on a working copy of the records (so a later
 //! one in the group sees what an earlier one did), hands the accepted ones to the engine as
-//! one group, and only then publishes the new state and answers. A thread and not a task,
-//! because engines block while they wait for the disk.
+//! one group, and only then publishes the new state and answers. It has a thread, because engines
+//! block while they wait for the disk, or is a task for an engine that does not.
 //!
 //! After an engine's error nothing more is written: what reached the disk is unknown, and a
 //! later write on top of it could contradict what a restart finds.
@@ -20,6 +20,7 @@ use crate::engine::{Engine, EngineError, FoldedRecord, LogChange, LogEntry};
 use crate::key::{Key, Revision};
 use crate::record::{Event, EventKind};
 use crate::state::{Records, State};
+use crate::store::WriterPlace;
 use crate::transaction::{CommitError, Committed, Transaction};
 use crate::watch::{Hub, Published};
 
@@ -54,9 +55,10 @@ const BACKLOG_EVENTS: usize = 8_192;
 /// later, a millisecond or so, and only while writers queue.
 const WAKE_GROUPS: usize = 4;
 
-/// Starts the thread. `floor` is the engine's; `forgotten` is what the history did not take
+/// Starts the writer. `floor` is the engine's; `forgotten` is what the history did not take
 /// of the engine's log. The engine is dropped before a close is answered.
 pub(crate) fn start(
+    place: WriterPlace,
     engine: Arc<dyn Engine>,
     hub: Arc<Hub>,
     jobs: mpsc::Receiver<Job>,
@@ -71,10 +73,17 @@ pub(crate) fn start(
         unwoken: Unwoken::default(),
         broken: None,
     };
-    std::thread::Builder::new()
-        .name("store-writer".into())
-        .spawn(move || writer.run(jobs))
-        .map(drop)
+    match place {
+        WriterPlace::Thread => std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || futures::executor::block_on(writer.run(jobs)))
+            .map(drop),
+        WriterPlace::Task => {
+            let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
+            runtime.spawn(writer.run(jobs));
+            Ok(())
+        }
+    }
 }
 
 /// Ends the watches when the writer ends, however it ends.
@@ -136,9 +145,9 @@ struct Group {
 }
 
 impl Writer {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut closing = Vec::new();
-        while let Some(job) = self.next(&mut jobs) {
+        while let Some(job) = self.next(&mut jobs).await {
             let mut group = self.begin();
             let mut next = Some(job);
             while let Some(job) = next.take() {
@@ -169,7 +178,7 @@ impl Writer {
     }
 
     /// Waits for the next job; wakes watchers and folds meanwhile.
-    fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    async fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
         loop {
             let waiting = jobs.try_recv();
             if waiting.is_err() || self.unwoken.groups >= WAKE_GROUPS {
@@ -180,7 +189,7 @@ impl Writer {
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
                 Err(mpsc::error::TryRecvError::Empty) => {
                     if !self.fold(FOLD_EVENTS) {
-                        return jobs.blocking_recv();
+                        return jobs.recv().await;
                     }
                 }
             }
