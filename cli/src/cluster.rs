@@ -254,7 +254,10 @@ impl Cluster {
         // One client is all these nodes, and no node may write to another's pods.
         let client = kube::Client::new(server.local("coracle:simulated-nodes", &["system:masters"]), "default");
         let (registered, mut done) = watch::channel(false);
-        let config = coracle_simulated::Config { client, count, delays };
+        let config = coracle_simulated::Config {
+            delays,
+            ..coracle_simulated::Config::new(client, count)
+        };
         self.plane.clients.spawn(coracle_simulated::run(
             config,
             registered,

@@ -12,8 +12,9 @@ mod pods;
 mod status;
 mod timers;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,10 +31,25 @@ pub const MAX_NODES: u16 = 10_000;
 pub struct Config {
     /// Reaches the API server, with the rights of all these nodes.
     pub client: Client,
-    /// How many nodes.
-    pub count: u16,
+    /// Which nodes, by their numbers counted from 0.
+    pub nodes: Range<u16>,
     /// How long pods take.
     pub delays: Delays,
+    /// What the nodes take for the time.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Config {
+    /// The first `count` nodes, whose pods take no time.
+    #[must_use]
+    pub fn new(client: Client, count: u16) -> Self {
+        Self {
+            client,
+            nodes: 0..count,
+            delays: Delays::default(),
+            clock: Arc::new(Timestamp::now),
+        }
+    }
 }
 
 /// Runs the nodes until `shutdown`; `registered` turns true when all are registered.
@@ -41,11 +57,12 @@ pub async fn run(config: Config, registered: watch::Sender<bool>, shutdown: Canc
     let tasks = TaskTracker::new();
     let writes = Arc::new(Semaphore::new(WRITES_LIMIT));
     let work = async {
-        let nodes = node::register_all(&config.client, config.count, &writes).await;
+        let nodes = node::register_all(&config, &writes).await;
         registered.send_replace(true);
         tokio::join!(
             pods::run(&config, &tasks, &writes),
-            lease::keep(&config.client, &nodes, &tasks, &writes),
+            lease::keep(&config, &nodes, &tasks, &writes, &shutdown),
+            node::keep(&config),
         );
     };
     tokio::select! {
