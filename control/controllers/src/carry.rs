@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     ask::Ask,
+    doubt::Doubt,
     driver::Failure,
     events::Recorder,
     graph::Graph,
@@ -27,6 +28,8 @@ const BATCH_MOST: usize = 64;
 pub struct Outcome {
     /// What a cache must have seen before the key's next turn.
     pub written: Vec<Effect>,
+    /// What may have been made or not.
+    pub doubts: Vec<Doubt>,
     /// The first thing that went wrong.
     pub error: Option<CarryError>,
 }
@@ -87,6 +90,14 @@ impl Carrier {
     pub async fn ask(&self, ask: &Ask) -> Result<Value, Failure> {
         let answered = self.writer.ask(ask).await;
         answered.map_err(|error| Failure::of(&error, false))
+    }
+
+    /// The revision that a cache must have reached to settle the doubt.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn settles(&self, doubt: &Doubt) -> Result<u64, WriteError> {
+        doubt.revision(&self.writer).await
     }
 
     /// Does what the plan says.
@@ -177,6 +188,9 @@ impl Carrier {
                 }
                 let what = format!("{} {}", action.target.resource.plural, action.target.key);
                 let creating = matches!(action.verb, Verb::Create(_));
+                if creating && error.is_unsure() {
+                    outcome.doubts.push(Doubt::of(action));
+                }
                 outcome.error.get_or_insert(CarryError::Write { what, creating, error });
             }
         }

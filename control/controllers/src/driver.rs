@@ -2,7 +2,8 @@
 //!
 //! It takes a key from the controller's queue, asks the controller for a plan, carries the plan out and waits until the
 //! cache has seen the writes; then the key may run again. It guarantees, once for all: a key never runs twice at a
-//! time; a controller never decides on a world that lacks its own last write; a conflict or a failure is not retried
+//! time; a controller never decides on a world that lacks its own last write, also where nobody told whether it went
+//! through; a conflict or a failure is not retried
 //! inside but queued again after the key's own pause; a panic is caught, counted, told, and pauses that key alone.
 
 use std::{
@@ -25,6 +26,7 @@ use crate::{
     ask::{Answers, ROUNDS_LIMIT},
     carry::{Carrier, CarryError, Effect, Outcome},
     clock::Clock,
+    doubt::Doubt,
     key::Key,
     plan::{EventDraft, Plan},
     queue::Queue,
@@ -114,6 +116,8 @@ pub struct Driver {
     carrier: Carrier,
     clock: Clock,
     failures: Mutex<HashMap<Key, Failure>>,
+    /// What a key may have made or not.
+    doubts: Mutex<HashMap<Key, Vec<Doubt>>>,
     panics: AtomicU64,
 }
 
@@ -129,6 +133,7 @@ impl Driver {
             carrier,
             clock,
             failures: Mutex::default(),
+            doubts: Mutex::default(),
             panics: AtomicU64::new(0),
         }
     }
@@ -173,6 +178,9 @@ impl Driver {
     }
 
     async fn turn(&self, key: &Key) {
+        if !self.settle_doubts(key).await {
+            return self.queue.failed(key);
+        }
         let failure = self.failures.lock().get(key).cloned();
         let Some(plan) = self.plan(key, failure.as_ref()).await else {
             return self.queue.failed(key);
@@ -183,6 +191,9 @@ impl Driver {
         }
         let outcome = self.carrier.carry_out(plan, &self.world.graph).await;
         self.wait_until_seen(&outcome).await;
+        if !outcome.doubts.is_empty() {
+            self.doubts.lock().insert(key.clone(), outcome.doubts);
+        }
         if let Some(error) = outcome.error {
             self.remember(key, error);
             return;
@@ -195,6 +206,21 @@ impl Driver {
         if let Some(when) = requeue_at {
             self.queue.add_at(key.clone(), when);
         }
+    }
+
+    /// Waits until the cache knows what became of the key's last creations; false if it does not learn it in time.
+    async fn settle_doubts(&self, key: &Key) -> bool {
+        let doubts = self.doubts.lock().get(key).cloned().unwrap_or_default();
+        for doubt in &doubts {
+            let Ok(revision) = self.carrier.settles(doubt).await else {
+                return false;
+            };
+            if !self.world.wait_for(&doubt.resource, revision, SEEN_LIMIT).await {
+                return false;
+            }
+        }
+        self.doubts.lock().remove(key);
+        true
     }
 
     /// A plan that asks nothing more; `None` if the controller panicked or asks without end.
@@ -353,6 +379,69 @@ mod tests {
         let event = event.unwrap();
         assert_eq!(event["involvedObject"]["name"], "bad");
         assert!(driver.panics() > 0);
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    static MAKER: Controller = Controller {
+        name: "maker",
+        resource: PODS,
+        watches: &[],
+        reconcile: |key, world, _| {
+            let mut plan = Plan::default();
+            if world.pods.is_empty() {
+                plan.change(Action::create(
+                    &PODS,
+                    &key.namespace,
+                    json!({"metadata": {"generateName": "a-"}}),
+                ));
+            }
+            plan
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_been_made_is_not_made_again_before_the_cache_knows() {
+        let (told, mut requests) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            told.send(request.method().to_string()).unwrap();
+            async move {
+                match request.method().as_str() {
+                    "POST" => Err(std::io::Error::other("connection reset")),
+                    _ => Ok(Response::new(Body::from(
+                        br#"{"metadata": {}, "items": [{"metadata": {"name": "a-1", "resourceVersion": "7"}}]}"#
+                            .to_vec(),
+                    ))),
+                }
+            }
+        });
+        let client = kube::Client::new(service, "default");
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let recorder = Recorder::start(client.clone(), Clock::system(), &tasks, stop.clone());
+        let informers = Informers::new();
+        let carrier = Carrier::new(Writer::new(client), recorder, MAKER.name);
+        let driver = Arc::new(Driver::new(
+            &MAKER,
+            informers.world(Facts::default()),
+            carrier,
+            Clock::system(),
+        ));
+        let key = Key::new("n", "set");
+        driver.turn(&key).await;
+        assert_eq!(requests.recv().await.as_deref(), Some("POST"));
+
+        // The cache has not seen the pod, so this turn ends without a decision.
+        driver.turn(&key).await;
+        assert_eq!(requests.recv().await.as_deref(), Some("GET"));
+
+        informers.pods.see(
+            serde_json::from_value(json!({"metadata": {"name": "a-1", "namespace": "n", "resourceVersion": "7"}}))
+                .unwrap(),
+        );
+        driver.turn(&key).await;
+        assert_eq!(requests.recv().await.as_deref(), Some("GET"));
+        assert!(requests.try_recv().is_err(), "it was not made twice");
         stop.cancel();
         tasks.close();
         tasks.wait().await;

@@ -31,7 +31,8 @@ const RETRY_LEAST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// The media types asked for where metadata alone is wanted; a server that cannot slim may send whole objects.
-const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+pub(crate) const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
@@ -247,6 +248,7 @@ fn slim<K: Object>(mut object: K) -> K {
     object
 }
 
-fn accept(headers: &mut http::HeaderMap, media_type: &'static str) {
+/// Asks for that form of the answer.
+pub(crate) fn accept(headers: &mut http::HeaderMap, media_type: &'static str) {
     headers.insert(http::header::ACCEPT, http::HeaderValue::from_static(media_type));
 }

@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod discovery;
 pub mod disruption;
 pub mod disruption_target;
+pub mod doubt;
 pub mod driver;
 pub mod endpoints;
 pub mod endpointslice;

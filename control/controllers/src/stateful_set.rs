@@ -110,6 +110,10 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     };
     let mut claimed = claimant().claim(&world.pods, &PODS, &mut plan);
     claimed.retain(|p| pod::ordinal(&set, p).is_some());
+    if set.metadata.deletion_timestamp.is_some() {
+        // What it has is collected or set free; a revision made now would come in the way of that.
+        return plan;
+    }
     let history = History::of(claimant(), world, &mut plan);
     let status = set.status.clone().unwrap_or_default();
     let update = match history.present(&spec.template, status.collision_count.unwrap_or(0), world, &mut plan) {
@@ -137,9 +141,7 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
         world,
     };
     let status = roll.status(&mut plan);
-    if set.metadata.deletion_timestamp.is_none() {
-        roll.act(&status, &mut plan);
-    }
+    roll.act(&status, &mut plan);
     roll.forget(&history, &status, &mut plan);
     let old = set.status.clone().unwrap_or_default();
     if let Some(patch) = merge::status(set.metadata.uid.as_deref(), &old, &status) {

@@ -38,6 +38,15 @@ impl WriteError {
         matches!(self, Self::Api { code: 409, reason, .. } if reason != "AlreadyExists")
     }
 
+    /// Whether it is unknown what became of the write: the answer was lost on its way, or the server could not say.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        match self {
+            Self::Api { code, .. } => *code >= 500,
+            Self::Transport(_) => true,
+        }
+    }
+
     /// Whether the object is not there (any more).
     #[must_use]
     pub fn is_not_found(&self) -> bool {

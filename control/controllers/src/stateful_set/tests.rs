@@ -211,3 +211,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_set_on_its_way_out_makes_no_revision_of_those_that_were_set_free() {
+    let mut world = world(json!({}));
+    run(&mut world, |_| {});
+    let revisions = world.names("ControllerRevision").len();
+    let name = world.names("ControllerRevision")[0].to_owned();
+    world.edit("ControllerRevision", &name, |revision| {
+        revision["metadata"]["ownerReferences"] = json!([]);
+    });
+    world.edit("StatefulSet", "s", |set| {
+        set["metadata"]["finalizers"] = json!(["orphan"]);
+        set["metadata"]["deletionTimestamp"] = set["metadata"]["creationTimestamp"].clone();
+    });
+    assert!(!world.reconcile("StatefulSet", reconcile), "nothing is written");
+    assert_eq!(world.names("ControllerRevision").len(), revisions);
+}
