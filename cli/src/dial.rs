@@ -8,7 +8,9 @@ use coracle_api::status::ApiError;
 use coracle_net::Fabric;
 use coracle_server::{
     ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
+    TerminalSize,
 };
+use futures::StreamExt as _;
 use parking_lot::RwLock;
 
 /// The nodes of this process by name; clones share them.
@@ -87,13 +89,18 @@ fn place(target: &ContainerTarget) -> (&str, &str, &str) {
     (&target.namespace, &target.pod, &target.uid)
 }
 
-/// The node's programs have no use for the size of a terminal: WASI has no way to ask for it.
 fn joined(streams: ProcessStreams) -> coracle_agent::Streams {
     coracle_agent::Streams {
         stdin: streams.stdin,
         stdout: streams.stdout,
         stderr: streams.stderr,
-        terminal: streams.terminal.is_some(),
+        terminal: streams.terminal.map(|sizes| {
+            let next = async |mut sizes: tokio::sync::mpsc::Receiver<TerminalSize>| {
+                let size = sizes.recv().await?;
+                Some(((size.width, size.height), sizes))
+            };
+            futures::stream::unfold(sizes, next).boxed()
+        }),
     }
 }
 

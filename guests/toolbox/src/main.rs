@@ -1,29 +1,41 @@
-//! `toolbox`: the usual commands in one program, for `kubectl exec`. The first argument's last part says which.
+//! `toolbox`: the usual commands in one program, for `kubectl exec` and for containers. The first argument's last part says which.
 //!
 //! ```text
 //! toolbox COMMAND [ARGUMENT...]    or any of COMMAND as its own name
 //! ```
 //!
-//! A command is a function from arguments and streams to an exit code; the shell calls the same functions, because a WASI
-//! program cannot start another.
+//! A command is a function from arguments and streams to an exit code. The shell starts the others as processes of the
+//! container, each in an instance of its own; a few it has built in.
 
+mod awk;
+mod calendar;
 mod commands;
+mod compare;
+mod encode;
+mod excerpts;
+mod expressions;
 mod files;
+mod find;
+mod grep;
+mod listing;
+mod machine;
 mod net;
+mod processes;
+mod sed;
 mod shell;
+mod sorting;
+mod sys;
 mod tar;
 mod text;
 mod values;
 
-use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 
 /// What a command may use.
 pub struct Io<'a> {
     pub input: &'a mut dyn BufRead,
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
-    pub env: &'a BTreeMap<String, String>,
 }
 
 impl Io<'_> {
@@ -38,49 +50,93 @@ impl Io<'_> {
 pub type Outcome = Result<i32, String>;
 type Command = fn(&mut Io, &[String]) -> Outcome;
 
-/// The function of a command, but for the shell.
+/// The function of a command, but for the shell's.
 pub fn find(name: &str) -> Option<Command> {
     Some(match name {
-        "[" | "test" => values::test,
+        "[" | "test" => shell::test,
+        "awk" => awk::awk,
+        "base64" => encode::base64,
         "basename" => values::basename,
         "cat" => text::cat,
+        "chmod" | "chown" => files::chmod,
+        "cmp" => machine::cmp,
         "cp" => files::cp,
+        "curl" => net::curl,
         "cut" => text::cut,
-        "date" => values::date,
+        "date" => calendar::date,
+        "dd" => machine::dd,
+        "df" => listing::df,
+        "diff" => machine::diff,
+        "dig" => net::dig,
         "dirname" => values::dirname,
+        "du" => listing::du,
         "echo" => values::echo,
-        "env" | "printenv" => values::env,
+        "egrep" => grep::egrep,
+        "env" => values::env,
+        "expr" => machine::expr,
         "false" => |_, _| Ok(1),
-        "grep" => text::grep,
-        "head" => text::head,
+        "fgrep" => grep::fgrep,
+        "find" => find::find,
+        "grep" => grep::grep,
+        "gunzip" => encode::gunzip,
+        "gzip" => encode::gzip,
+        "head" => excerpts::head,
+        "hexdump" => encode::hexdump,
         "hostname" => values::hostname,
-        "ls" => files::ls,
+        "id" => machine::id,
+        "kill" => processes::kill_command,
+        "ln" => files::ln,
+        "ls" => listing::ls,
+        "md5sum" => encode::md5sum,
         "mkdir" => files::mkdir,
+        "mktemp" => files::mktemp,
         "mv" => files::mv,
+        "nc" => net::nc,
+        "nl" => text::nl,
+        "nproc" => machine::nproc,
         "nslookup" => net::nslookup,
-        "printf" => values::printf,
+        "od" => encode::od,
+        "paste" => text::paste,
+        "printenv" => values::printenv,
+        "printf" => shell::printf,
+        "ps" => processes::ps,
         "pwd" => values::pwd,
+        "readlink" => files::readlink,
+        "realpath" => files::realpath,
+        "rev" => text::rev,
         "rm" => files::rm,
         "rmdir" => files::rmdir,
+        "sed" => sed::sed,
         "seq" => values::seq,
-        "sh" => shell::sh,
+        "sha1sum" => encode::sha1sum,
+        "sha256sum" => encode::sha256sum,
+        "sha512sum" => encode::sha512sum,
         "sleep" => values::sleep,
-        "sort" => text::sort,
-        "tail" => text::tail,
+        "sort" => sorting::sort,
+        "stat" => listing::stat,
+        "tac" => text::tac,
+        "tail" => excerpts::tail,
         "tar" => tar::tar,
         "tee" => text::tee,
+        "timeout" => processes::timeout,
         "touch" => files::touch,
         "tr" => text::tr,
         "true" => |_, _| Ok(0),
+        "uname" => machine::uname,
         "uniq" => text::uniq,
         "wc" => text::wc,
         "wget" => net::wget,
+        "which" => machine::which,
+        "whoami" => machine::whoami,
+        "xargs" => find::xargs,
+        "yes" => machine::yes,
+        "zcat" => encode::zcat,
         _ => return None,
     })
 }
 
 /// Runs a command by its arguments, name first.
-pub fn run(io: &mut Io, args: &[String]) -> i32 {
+fn run(io: &mut Io, args: &[String]) -> i32 {
     let Some((name, rest)) = args.split_first() else {
         return 0;
     };
@@ -88,6 +144,10 @@ pub fn run(io: &mut Io, args: &[String]) -> i32 {
     let Some(command) = find(name) else {
         io.complain(name, "not found");
         return 127;
+    };
+    let rest = match (name, rest.split_last()) {
+        ("[", Some((last, rest))) if last == "]" => rest,
+        _ => rest,
     };
     match command(io, rest) {
         Ok(code) => code,
@@ -103,27 +163,36 @@ fn main() {
     if args.first().is_some_and(|name| name.ends_with("toolbox")) {
         args.remove(0);
     }
-    if args.is_empty() {
-        println!("{}", commands::COMMANDS.join(" "));
-        return;
-    }
-    let env = std::env::vars().collect();
-    let (mut input, mut out, mut err) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
-    let mut io = Io {
-        input: &mut input,
-        out: &mut out,
-        err: &mut err,
-        env: &env,
+    let code = match args.first().map(|name| name.rsplit('/').next().unwrap_or(name)) {
+        None => {
+            println!("{}", commands::COMMANDS.join(" "));
+            0
+        }
+        Some("sh" | "ash" | "bash" | "dash") => shell::main(&args),
+        Some(_) => with_streams(&args),
     };
-    let code = run(&mut io, &args);
-    let _ = out.flush();
     if code != 0 {
         // std can only say "ok" or "failed" in WASI 0.2; this call carries the code itself.
         wasip2::cli::exit::exit_with_code(code as u8);
     }
 }
 
-/// Whether a person types the input.
-pub fn interactive() -> bool {
-    io::stdin().is_terminal()
+fn with_streams(args: &[String]) -> i32 {
+    let (mut input, mut err) = (io::stdin().lock(), io::stderr());
+    let stdout = io::stdout().lock();
+    // A person sees each line when it is written; another program is served better with larger pieces.
+    let mut out: Box<dyn Write> = match stdout.is_terminal() {
+        true => Box::new(stdout),
+        false => Box::new(BufWriter::new(stdout)),
+    };
+    let mut io = Io {
+        input: &mut input,
+        out: &mut out,
+        err: &mut err,
+    };
+    let code = run(&mut io, args);
+    match out.flush() {
+        Ok(()) => code,
+        Err(_) => code.max(1),
+    }
 }

@@ -1,82 +1,190 @@
 //! Commands about the network: the pod's own.
 
-use crate::files::flags;
+mod fetch;
+mod http;
+
+use crate::files;
 use crate::values::said;
 use crate::{Io, Outcome};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
 
-pub fn nslookup(io: &mut Io, args: &[String]) -> Outcome {
-    let name = args.first().ok_or("a name is needed")?;
-    let found = (name.as_str(), 0)
+pub use fetch::{curl, wget};
+
+/// Bytes that `nc` moves at once.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// How long `nc` waits between two looks at its connection and its input.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
+    let found = (name, 0)
         .to_socket_addrs()
         .map_err(|_| format!("can't resolve '{name}'"))?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.dedup();
+    Ok(addresses)
+}
+
+/// The name server that the pod is told.
+fn server() -> Option<String> {
+    let text = files::read_text("/etc/resolv.conf").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("nameserver "))?;
+    Some(line.trim().to_owned())
+}
+
+pub fn nslookup(io: &mut Io, args: &[String]) -> Outcome {
+    let name = args
+        .iter()
+        .find(|arg| !arg.starts_with('-'))
+        .ok_or("a name is needed")?;
+    if let Some(server) = server() {
+        writeln!(io.out, "Server:    {server}\n").map_err(said)?;
+    }
+    let found = addresses(name)?;
     writeln!(io.out, "Name:      {name}").map_err(said)?;
-    for (index, address) in addresses.iter().enumerate() {
+    for (index, address) in found.iter().enumerate() {
         writeln!(io.out, "Address {}: {address}", index + 1).map_err(said)?;
     }
     Ok(0)
 }
 
-/// `wget [-q] [-O FILE] URL`: an HTTP request. Without `-O` the answer goes to a file that is named as the URL ends.
-pub fn wget(io: &mut Io, args: &[String]) -> Outcome {
-    let mut target = None;
-    let mut url = None;
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        match arg.as_str() {
-            "-O" | "-qO" => target = rest.next().cloned(),
-            "-O-" | "-qO-" => target = Some("-".to_owned()),
-            flag if flag.starts_with('-') => {
-                flags(std::slice::from_ref(arg));
+/// `dig [+short] NAME`: the addresses, as the system's resolver finds them.
+pub fn dig(io: &mut Io, args: &[String]) -> Outcome {
+    let short = args.iter().any(|arg| arg == "+short");
+    let name = args
+        .iter()
+        .find(|arg| !arg.starts_with(['+', '-', '@']) && !matches!(arg.as_str(), "A" | "AAAA" | "ANY" | "IN"))
+        .ok_or("a name is needed")?;
+    let found = addresses(name).unwrap_or_default();
+    if !short {
+        let status = if found.is_empty() { "NXDOMAIN" } else { "NOERROR" };
+        writeln!(io.out, ";; status: {status}\n\n;; ANSWER SECTION:").map_err(said)?;
+    }
+    for address in &found {
+        match short {
+            true => writeln!(io.out, "{address}"),
+            false => {
+                let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+                writeln!(io.out, "{}.\tIN\t{kind}\t{address}", name.trim_end_matches('.'))
             }
-            other => url = Some(other.to_owned()),
         }
+        .map_err(said)?;
     }
-    let url = url.ok_or("a URL is needed")?;
-    let bare = url.strip_prefix("http://").unwrap_or(&url);
-    if bare.starts_with("https://") {
-        return Err("https is not supported".into());
-    }
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) => (name, port.parse::<u16>().map_err(|_| format!("bad port '{port}'"))?),
-        None => (host, 80),
-    };
-    let mut stream =
-        TcpStream::connect((name, port)).map_err(|error| format!("can't connect to {name}:{port}: {error}"))?;
-    write!(
-        stream,
-        "GET /{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: toolbox\r\nConnection: close\r\n\r\n"
-    )
-    .map_err(said)?;
-    let mut answer = BufReader::new(stream);
-    let mut line = String::new();
-    answer.read_line(&mut line).map_err(said)?;
-    let status = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|code| code.parse::<u16>().ok())
-        .unwrap_or(0);
-    let said_status = line.trim_end().to_owned();
-    while answer.read_line(&mut line).map_err(said)? > 2 && !line.ends_with("\r\n\r\n") {}
-    if !(200..300).contains(&status) {
-        return Err(format!("server returned error: {said_status}"));
-    }
-    let mut body = Vec::new();
-    answer.read_to_end(&mut body).map_err(said)?;
-    match target.as_deref() {
-        Some("-") => io.out.write_all(&body).map_err(said)?,
-        other => {
-            let name = path
-                .rsplit('/')
-                .next()
-                .filter(|name| !name.is_empty())
-                .unwrap_or("index.html");
-            std::fs::write(other.unwrap_or(name), body).map_err(said)?;
-        }
+    if let (false, Some(server)) = (short, server()) {
+        writeln!(io.out, "\n;; SERVER: {server}").map_err(said)?;
     }
     Ok(0)
+}
+
+/// `nc [-z] [-v] [-u] [-w SECONDS] HOST PORT`, `nc -l [-p] PORT`
+pub fn nc(io: &mut Io, args: &[String]) -> Outcome {
+    let (mut letters, mut rest, mut limit) = (String::new(), Vec::new(), None);
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        match word.strip_prefix('-') {
+            Some("w") => limit = words.next().and_then(|text| text.parse::<u64>().ok()),
+            Some("p") => rest.extend(words.next().map(String::as_str)),
+            Some(flags) => {
+                letters += flags;
+                if flags.ends_with('p') {
+                    rest.extend(words.next().map(String::as_str));
+                }
+            }
+            None => rest.push(word),
+        }
+    }
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("bad port '{text}'"));
+    let has = |letter: char| letters.contains(letter);
+    if has('l') {
+        let port = port(rest.last().ok_or("a port is needed")?)?;
+        let listener = TcpListener::bind(("0.0.0.0", port)).map_err(said)?;
+        let (stream, _) = listener.accept().map_err(said)?;
+        return talk(io, stream, limit.map(Duration::from_secs));
+    }
+    let [host, number] = rest.as_slice() else {
+        return Err("a host and a port are needed".into());
+    };
+    let number = port(number)?;
+    if has('u') {
+        let socket = UdpSocket::bind("0.0.0.0:0").map_err(said)?;
+        let mut text = Vec::new();
+        io.input.read_to_end(&mut text).map_err(said)?;
+        socket.send_to(&text, (*host, number)).map_err(said)?;
+        return Ok(0);
+    }
+    let stream = match TcpStream::connect((*host, number)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            if has('v') || !has('z') {
+                io.complain("nc", format!("{host} ({number}): {error}"));
+            }
+            return Ok(1);
+        }
+    };
+    if has('v') {
+        writeln!(io.err, "{host} ({number}) open").map_err(said)?;
+    }
+    match has('z') {
+        true => Ok(0),
+        false => talk(io, stream, limit.map(Duration::from_secs)),
+    }
+}
+
+/// Sends the input and shows what comes back, until the other side has ended. Both are looked at in turn: there is one thread.
+fn talk(io: &mut Io, mut stream: TcpStream, limit: Option<Duration>) -> Outcome {
+    let input = match crate::sys::End::inherited(0) {
+        Some(crate::sys::End::Source(source)) => Some(source),
+        _ => None,
+    };
+    stream.set_nonblocking(true).map_err(said)?;
+    let (mut open, mut idle) = (input.is_some(), Duration::ZERO);
+    if !open {
+        stream.shutdown(std::net::Shutdown::Write).map_err(said)?;
+    }
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let mut moved = false;
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(0),
+            Ok(count) => {
+                io.out
+                    .write_all(&piece[..count])
+                    .and_then(|()| io.out.flush())
+                    .map_err(said)?;
+                moved = true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        if let (true, Some(input)) = (open, &input) {
+            match input.try_read(PIECE_BYTES as u32) {
+                Ok(Some(text)) if text.is_empty() => {
+                    open = false;
+                    stream.shutdown(std::net::Shutdown::Write).map_err(said)?;
+                    moved = true;
+                }
+                Ok(Some(text)) => {
+                    stream
+                        .set_nonblocking(false)
+                        .and_then(|()| stream.write_all(&text))
+                        .map_err(said)?;
+                    stream.set_nonblocking(true).map_err(said)?;
+                    moved = true;
+                }
+                Ok(None) => {}
+                Err(_) => open = false,
+            }
+        }
+        if moved {
+            idle = Duration::ZERO;
+            continue;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        idle += LOOK_AGAIN;
+        if limit.is_some_and(|limit| idle >= limit) {
+            return Ok(0);
+        }
+    }
 }

@@ -1,384 +1,369 @@
-//! `sh`: lists of commands with variables, quotes, pipes and redirections, enough for what people type at `kubectl exec`.
+//! `sh`: the shell of POSIX, as dash has it.
 //!
-//! The commands of a pipe run one after the other, each on what the one before it wrote: there is one program and no processes.
-//! There are no functions, loops or substitutions of commands.
+//! Programs are processes of the container; nothing here copies a running instance, as `fork` does. So a subshell in the
+//! foreground works on a copy of the shell's state, and what must run beside the shell (a part of a pipeline, `&`) is sent to
+//! another instance: as text, with the state as a script before it.
 
-use crate::values::said;
-use crate::{Io, Outcome};
+mod arithmetic;
+mod builtins;
+mod edit;
+mod expand;
+mod format;
+mod jobs;
+pub mod parser;
+pub mod pattern;
+mod redirect;
+mod run;
+mod settings;
+mod state;
+mod test;
+mod tokens;
+mod tree;
+mod words;
+
+use crate::sys::{self, End};
+use parser::{Parser, SyntaxError};
+use state::{Slot, State, Variable};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Cursor, Write};
+use std::rc::Rc;
 
-pub fn sh(io: &mut Io, args: &[String]) -> Outcome {
-    let mut shell = Shell {
-        vars: io.env.clone(),
-        last: 0,
-        exit: None,
-    };
-    shell.vars.entry("PWD".into()).or_insert_with(|| "/".into());
-    match args {
-        [flag, script, rest @ ..] if flag == "-c" => {
-            for (index, value) in rest.iter().enumerate() {
-                shell.vars.insert(index.to_string(), value.clone());
-            }
-            shell.run(io, script);
-        }
-        [path, ..] if !path.starts_with('-') => {
-            let script = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-            shell.run(io, &script);
-        }
-        _ => shell.read(io)?,
-    }
-    Ok(shell.exit.unwrap_or(shell.last))
+pub use format::{format_text, general, printf, unescape};
+pub use test::test;
+
+/// Why commands are not carried on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Out of this many loops.
+    Break(usize),
+    /// To the next turn of the loop that is this many out.
+    Continue(usize),
+    /// Out of a function or a script that was read in.
+    Return(i32),
+    /// The shell ends.
+    Exit(i32),
+    /// As `Exit`, for an error: a person at the prompt goes on.
+    Failed(i32),
 }
 
-struct Shell {
-    vars: BTreeMap<String, String>,
-    last: i32,
-    exit: Option<i32>,
+pub struct Shell {
+    pub state: State,
+    /// `$?`
+    pub status: i32,
+    /// `$$`
+    main: u32,
+    /// `$!`
+    last_background: Option<u32>,
+    /// Children in the background that nobody has waited for.
+    jobs: Vec<u32>,
+    /// What such children ended with.
+    finished: BTreeMap<u32, i32>,
+    /// Variables that `local` has hidden, by function.
+    hidden: Vec<Vec<(String, Option<Variable>)>>,
+    /// Above zero: a failure is being looked for, and ends nothing.
+    tested: u32,
+    loops: usize,
+    /// How many functions and scripts `return` could leave.
+    calls: usize,
+    line: usize,
+    interactive: bool,
+    /// A person is at the prompt of this instance, who may interrupt what runs.
+    attended: bool,
+    /// Signals that came and whose traps have not run.
+    signals: Vec<u8>,
+    in_trap: bool,
+    /// The exit code of the last substitution of a command, for assignments.
+    substituted: Option<i32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    /// `;`, `&&`, `||`, `|`, `<`, `>`, `>>`, `2>`.
-    Mark(&'static str),
-}
+/// The highest number of a stream that is looked for at the start.
+const LAST_NUMBER: u32 = 9;
+
+/// How deep functions may call each other; beyond it the stack would end.
+const MAX_CALLS: usize = 200;
 
 impl Shell {
-    /// Reads commands line by line.
-    fn read(&mut self, io: &mut Io) -> Result<(), String> {
-        let prompt = crate::interactive();
-        while self.exit.is_none() {
-            if prompt {
-                write!(io.out, "{} # ", self.vars.get("PWD").map_or("/", String::as_str)).map_err(said)?;
-                io.out.flush().map_err(said)?;
-            }
-            let mut line = String::new();
-            if io.input.read_line(&mut line).map_err(said)? == 0 {
-                return Ok(());
-            }
-            self.run(io, &line);
+    fn new(name: &str) -> Self {
+        let mut variables = BTreeMap::new();
+        for (name, value) in std::env::vars() {
+            let variable = Variable {
+                value: Some(value),
+                exported: true,
+                readonly: false,
+            };
+            variables.insert(name, variable);
         }
-        Ok(())
+        let directory = crate::files::directory();
+        let mut slots: BTreeMap<_, _> = (0..3).map(|number| (number, Slot::Null)).collect();
+        slots.extend((0..=LAST_NUMBER).filter_map(|number| Some((number, Slot::Open(End::inherited(number)?)))));
+        let (pid, parent) = sys::ids();
+        let mut state = State {
+            variables,
+            functions: BTreeMap::new(),
+            name: name.to_owned(),
+            arguments: Vec::new(),
+            options: String::new(),
+            slots,
+            directory: directory.clone(),
+            traps: BTreeMap::new(),
+            mask: 0o022,
+            getopts_at: 0,
+        };
+        for (name, value) in [
+            ("PWD", directory),
+            ("IFS", " \t\n".into()),
+            ("OPTIND", "1".into()),
+            ("PPID", parent.to_string()),
+            ("PS1", "$PWD # ".into()),
+            ("PS2", "> ".into()),
+            ("PS4", "+ ".into()),
+        ] {
+            let exported = state.variables.get(name).is_some_and(|variable| variable.exported);
+            state.variables.insert(
+                name.into(),
+                Variable {
+                    value: Some(value),
+                    exported,
+                    readonly: false,
+                },
+            );
+        }
+        Self {
+            state,
+            status: 0,
+            main: pid,
+            last_background: None,
+            jobs: Vec::new(),
+            finished: BTreeMap::new(),
+            hidden: Vec::new(),
+            tested: 0,
+            loops: 0,
+            calls: 0,
+            line: 1,
+            interactive: false,
+            attended: false,
+            signals: Vec::new(),
+            in_trap: false,
+            substituted: None,
+        }
     }
 
-    fn run(&mut self, io: &mut Io, script: &str) {
-        for line in script.lines() {
-            match self.words(line) {
-                Ok(tokens) => self.list(io, &tokens),
-                Err(what) => {
-                    io.complain("sh", what);
-                    self.last = 2;
-                }
-            }
-            if self.exit.is_some() {
-                return;
-            }
+    /// A path as the system has it.
+    pub fn path(&self, path: &str) -> String {
+        sys::absolute(&self.state.directory, path)
+    }
+
+    /// Says something on standard error.
+    pub fn say(&self, text: &str) {
+        if let Some(Slot::Open(End::Sink(sink))) = self.state.slots.get(&2) {
+            // Where nobody reads there is nobody to tell.
+            let _ = sink.write(text.as_bytes());
         }
     }
 
-    fn list(&mut self, io: &mut Io, tokens: &[RawToken]) {
-        let mut rest = tokens;
-        let mut run = true;
+    /// Says on standard error what went wrong, and where.
+    pub fn complain(&self, what: &str) {
+        match self.interactive {
+            true => self.say(&format!("{}: {what}\n", self.state.name)),
+            false => self.say(&format!("{}: {}: {what}\n", self.state.name, self.line)),
+        }
+    }
+
+    /// Complains, and ends what runs.
+    pub fn fail(&self, what: &str, code: i32) -> Flow {
+        self.complain(what);
+        Flow::Failed(code)
+    }
+
+    fn assign(&mut self, name: &str, value: &str) -> Result<(), Flow> {
+        self.state.set(name, value).map_err(|what| self.fail(&what, 2))
+    }
+
+    /// Runs a script.
+    fn script(&mut self, text: &str) -> Result<(), Flow> {
+        let mut parser = Parser::new(text);
         loop {
-            let end = rest
-                .iter()
-                .position(|token| matches!(token, RawToken::Mark(";" | "&&" | "||")))
-                .unwrap_or(rest.len());
-            let (pipeline, after) = rest.split_at(end);
-            if run && !pipeline.is_empty() {
-                self.pipeline(io, pipeline);
-                if self.exit.is_some() {
-                    return;
+            match parser.next_line() {
+                Ok(None) => return Ok(()),
+                Ok(Some(list)) => self.list(&list)?,
+                Err(error) => return Err(self.refuse(&error)),
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: &SyntaxError) -> Flow {
+        match error {
+            SyntaxError::Incomplete => self.fail("Syntax error: end of file unexpected", 2),
+            SyntaxError::Unexpected(line, what) => {
+                self.line = *line;
+                self.fail(what, 2)
+            }
+        }
+    }
+
+    /// Runs what comes in on standard input, as it comes.
+    fn input(&mut self) -> Result<(), Flow> {
+        let mut editor = edit::Editor::default();
+        let mut text = String::new();
+        let mut line = 1;
+        loop {
+            let more = self.read_line(&mut editor, !text.is_empty());
+            let at_end = match more {
+                edit::Line::Text(more) => {
+                    text += &more;
+                    false
                 }
-            }
-            let Some((mark, after)) = after.split_first() else {
-                return;
-            };
-            run = match mark {
-                RawToken::Mark("&&") => self.last == 0,
-                RawToken::Mark("||") => self.last != 0,
-                _ => true,
-            };
-            rest = after;
-        }
-    }
-
-    fn pipeline(&mut self, io: &mut Io, tokens: &[RawToken]) {
-        let stages: Vec<_> = tokens.split(|token| matches!(token, RawToken::Mark("|"))).collect();
-        let mut piped: Option<Vec<u8>> = None;
-        for (index, stage) in stages.iter().enumerate() {
-            let tokens: Vec<Token> = stage.iter().map(|token| self.expand(token)).collect();
-            let mut out = Vec::new();
-            let mut input: Option<Box<dyn BufRead>> = piped
-                .take()
-                .map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn BufRead>);
-            let last = index + 1 == stages.len();
-            let result = self.command(io, &tokens, &mut input, (!last).then_some(&mut out));
-            self.last = result.unwrap_or_else(|what| {
-                io.complain("sh", what);
-                1
-            });
-            if !last {
-                piped = Some(out);
-            }
-        }
-        let _ = io.out.flush();
-    }
-
-    /// One command with its redirections. `piped` takes the output where another command reads it.
-    fn command(
-        &mut self,
-        io: &mut Io,
-        tokens: &[Token],
-        input: &mut Option<Box<dyn BufRead>>,
-        piped: Option<&mut Vec<u8>>,
-    ) -> Outcome {
-        let mut words = Vec::new();
-        let (mut target, mut errors): (Option<std::fs::File>, Option<std::fs::File>) = (None, None);
-        let mut rest = tokens.iter();
-        while let Some(token) = rest.next() {
-            let mark = match token {
-                Token::Word(word) => {
-                    words.push(word.clone());
+                edit::Line::Interrupted => {
+                    text.clear();
+                    self.status = 130;
                     continue;
                 }
-                Token::Mark(mark) => *mark,
+                edit::Line::End => true,
             };
-            let Some(Token::Word(path)) = rest.next() else {
-                return Err("syntax error: a file name is needed".into());
-            };
-            if mark == "<" {
-                *input = Some(Box::new(BufReader::new(crate::files::open(path)?)));
+            let mut parser = Parser::from_line(&text, line);
+            let parsed = parser.next_line();
+            if !at_end && (matches!(parsed, Err(SyntaxError::Incomplete)) || parser.waits_for_document()) {
                 continue;
             }
-            let append = mark == ">>";
-            let opened = std::fs::OpenOptions::new()
-                .create(true)
-                .write(true)
-                .append(append)
-                .truncate(!append)
-                .open(path);
-            // The one device that every script knows.
-            let opened = if path == "/dev/null" {
-                None
-            } else {
-                Some(opened.map_err(|error| format!("{path}: {error}"))?)
+            let flow = match parsed {
+                Ok(Some(list)) => self.list(&list),
+                Ok(None) => Ok(()),
+                Err(error) => Err(self.refuse(&error)),
             };
-            match (mark, opened) {
-                ("2>", file) => errors = file.or(errors),
-                (_, file) => target = file,
+            line += text.matches('\n').count();
+            text.clear();
+            match flow {
+                Err(Flow::Failed(code)) if self.interactive => self.status = code,
+                Err(flow) => return Err(flow),
+                Ok(()) => {}
             }
-            if path == "/dev/null" && mark != "2>" {
-                let (mut sink, env) = (std::io::sink(), self.vars.clone());
-                let mut inner = Io {
-                    input: io.input,
-                    out: &mut sink,
-                    err: io.err,
-                    env: &env,
-                };
-                return self.simple(&mut inner, &words);
+            if at_end {
+                return Ok(());
             }
         }
-        let env = self.vars.clone();
-        let out: &mut dyn Write = match (&mut target, piped) {
-            (Some(file), _) => file,
-            (None, Some(buffer)) => buffer,
-            (None, None) => io.out,
-        };
-        let err: &mut dyn Write = match &mut errors {
-            Some(file) => file,
-            None => io.err,
-        };
-        let input: &mut dyn BufRead = match input {
-            Some(reader) => reader,
-            None => io.input,
-        };
-        self.simple(
-            &mut Io {
-                input,
-                out,
-                err,
-                env: &env,
-            },
-            &words,
-        )
     }
 
-    fn simple(&mut self, io: &mut Io, words: &[String]) -> Outcome {
-        let set = words.iter().take_while(|word| is_assignment(word)).count();
-        let (assignments, command) = words.split_at(set);
-        let pairs = assignments
-            .iter()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let Some((name, args)) = command.split_first() else {
-            self.vars.extend(pairs);
-            return Ok(0);
+    fn read_line(&mut self, editor: &mut edit::Editor, continued: bool) -> edit::Line {
+        let Some(Slot::Open(End::Source(source))) = self.state.slots.get(&0).cloned() else {
+            return edit::Line::End;
         };
-        match name.as_str() {
-            "exit" => {
-                let code = args
-                    .first()
-                    .map_or(Ok(self.last), |text| text.parse())
-                    .map_err(|_| "exit: a number is needed")?;
-                self.exit = Some(code);
-                Ok(code)
+        if !self.interactive {
+            return edit::plain_line(&source);
+        }
+        self.report_jobs();
+        if let Some((columns, rows)) = sys::size() {
+            for (name, value) in [("COLUMNS", columns), ("LINES", rows)] {
+                // Who made them read-only wants them so.
+                let _ = self.state.set(name, value.to_string());
             }
-            "export" | "set" => {
-                for (name, value) in args.iter().filter_map(|pair| pair.split_once('=')) {
-                    self.vars.insert(name.to_owned(), value.to_owned());
+        }
+        let prompt = if continued { "PS2" } else { "PS1" };
+        let prompt = self.state.get(prompt).unwrap_or_default().to_owned();
+        let prompt = match Parser::new(&prompt).document() {
+            Ok(parts) => self.document(&parts).unwrap_or(prompt),
+            Err(_) => prompt,
+        };
+        editor.line(&source, &prompt, &mut |text| self.say(text))
+    }
+
+    /// Runs the trap for the exit, and says what the code is.
+    fn finish(&mut self, flow: Result<(), Flow>) -> i32 {
+        let mut code = match flow {
+            Ok(()) => self.status,
+            Err(Flow::Return(code) | Flow::Exit(code) | Flow::Failed(code)) => code,
+            Err(Flow::Break(_) | Flow::Continue(_)) => self.status,
+        };
+        if let Some(action) = self.state.traps.remove(&0)
+            && !action.is_empty()
+        {
+            self.status = code;
+            self.tested = 0;
+            match self.script(&action) {
+                Ok(()) | Err(Flow::Break(_) | Flow::Continue(_)) => {}
+                Err(Flow::Return(other) | Flow::Exit(other) | Flow::Failed(other)) => code = other,
+            }
+        }
+        code
+    }
+}
+
+/// The shell as a program: `sh [-options] [-c SCRIPT [NAME [ARGUMENT...]] | FILE [ARGUMENT...]]`.
+pub fn main(args: &[String]) -> i32 {
+    let name = args.first().map_or("sh", String::as_str);
+    let mut shell = Shell::new(name);
+    let mut rest = args.get(1..).unwrap_or_default();
+    if let [flag, state, inner @ ..] = rest
+        && flag == jobs::PART
+    {
+        let flow = shell.take_over(state, inner);
+        return shell.finish(flow);
+    }
+    let (mut from_text, mut from_input) = (false, false);
+    while let Some((first, after)) = rest.split_first() {
+        let on = first.starts_with('-');
+        if first == "--" || first == "-" {
+            rest = after;
+            break;
+        }
+        let Some(letters) = first.strip_prefix(['-', '+']).filter(|letters| !letters.is_empty()) else {
+            break;
+        };
+        rest = after;
+        for letter in letters.chars() {
+            match letter {
+                'c' => from_text = true,
+                's' => from_input = true,
+                'l' => {}
+                'o' => {
+                    let Some((option, after)) = rest.split_first() else {
+                        break;
+                    };
+                    rest = after;
+                    if shell.set_named(option, on).is_err() {
+                        return 2;
+                    }
                 }
-                Ok(0)
-            }
-            "unset" => {
-                args.iter().for_each(|name| drop(self.vars.remove(name)));
-                Ok(0)
-            }
-            ":" => Ok(0),
-            "cd" => {
-                let to = args.first().map_or("/", String::as_str);
-                std::env::set_current_dir(to).map_err(|_| format!("cd: {to}: No such file or directory"))?;
-                let now = std::env::current_dir()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_else(|_| to.to_owned());
-                self.vars.insert("PWD".into(), now);
-                Ok(0)
-            }
-            _ => {
-                let mut env = io.env.clone();
-                env.extend(pairs);
-                let mut inner = Io {
-                    input: io.input,
-                    out: io.out,
-                    err: io.err,
-                    env: &env,
-                };
-                Ok(crate::run(&mut inner, command))
-            }
-        }
-    }
-
-    /// The tokens of a line, with the values of variables not yet in them.
-    fn words(&self, line: &str) -> Result<Vec<RawToken>, String> {
-        tokens(line)
-    }
-
-    fn expand(&self, token: &RawToken) -> Token {
-        let parts = match token {
-            RawToken::Mark(mark) => return Token::Mark(mark),
-            RawToken::Word(parts) => parts,
-        };
-        let mut word = String::new();
-        for part in parts {
-            match part {
-                Part::Text(text) => word.push_str(text),
-                Part::Variable(name) => match name.as_str() {
-                    "?" => word.push_str(&self.last.to_string()),
-                    name => word.push_str(self.vars.get(name).map_or("", String::as_str)),
-                },
-            }
-        }
-        Token::Word(word)
-    }
-}
-
-fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| {
-        !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum RawToken {
-    Word(Vec<Part>),
-    Mark(&'static str),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Variable(String),
-}
-
-fn tokens(line: &str) -> Result<Vec<RawToken>, String> {
-    const MARKS: [&str; 8] = ["&&", "||", ">>", "2>", ";", "|", "<", ">"];
-    let mut tokens = Vec::new();
-    let mut rest = line.trim();
-    while !rest.is_empty() && !rest.starts_with('#') {
-        match MARKS.iter().find(|mark| rest.starts_with(**mark)) {
-            Some(mark) => {
-                tokens.push(RawToken::Mark(mark));
-                rest = &rest[mark.len()..];
-            }
-            None => {
-                let (parts, after) = word(rest)?;
-                tokens.push(RawToken::Word(parts));
-                rest = after;
-            }
-        }
-        rest = rest.trim_start();
-    }
-    Ok(tokens)
-}
-
-fn word(text: &str) -> Result<(Vec<Part>, &str), String> {
-    let mut parts = Vec::new();
-    let mut plain = String::new();
-    let mut quote = None;
-    let mut chars = text.char_indices().peekable();
-    while let Some((index, c)) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None | Some('"'), '\\') => plain.extend(chars.next().map(|(_, c)| c)),
-            (None | Some('"'), '$') => {
-                let name = variable(&text[index + 1..]);
-                let Some((name, length)) = name else {
-                    plain.push('$');
-                    continue;
-                };
-                while chars.peek().is_some_and(|(at, _)| *at < index + 1 + length) {
-                    chars.next();
+                letter if state::OPTIONS.iter().any(|(known, _)| *known == letter) => {
+                    shell.state.set_option(letter, on);
                 }
-                parts.push(Part::Text(std::mem::take(&mut plain)));
-                parts.push(Part::Variable(name));
+                letter => {
+                    shell.complain(&format!("Illegal option -{letter}"));
+                    return 2;
+                }
             }
-            (None, ';' | '|' | '<' | '>' | '&') => {
-                parts.push(Part::Text(plain));
-                return match c {
-                    '&' if !text[index..].starts_with("&&") => Err("syntax error: '&' is not supported".into()),
-                    _ => Ok((parts, &text[index..])),
-                };
-            }
-            (None, c) if c.is_whitespace() => {
-                parts.push(Part::Text(plain));
-                return Ok((parts, &text[index..]));
-            }
-            (_, c) => plain.push(c),
         }
     }
-    if quote.is_some() {
-        return Err("syntax error: unterminated quoted string".into());
-    }
-    parts.push(Part::Text(plain));
-    Ok((parts, ""))
-}
-
-/// The name after a dollar, and how many bytes it took.
-fn variable(text: &str) -> Option<(String, usize)> {
-    if let Some(inner) = text.strip_prefix('{') {
-        let end = inner.find('}')?;
-        return Some((inner[..end].to_owned(), end + 2));
-    }
-    if text.starts_with(['?', '$', '#']) {
-        return Some((text[..1].to_owned(), 1));
-    }
-    let length = text
-        .chars()
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-        .count();
-    (length > 0).then(|| (text[..length].to_owned(), length))
+    let flow = if from_text {
+        let Some((text, after)) = rest.split_first() else {
+            shell.complain("-c requires an argument");
+            return 2;
+        };
+        if let Some((name, after)) = after.split_first() {
+            shell.state.name = name.clone();
+            shell.state.arguments = after.to_vec();
+        }
+        shell.script(text)
+    } else if let (Some((file, after)), false) = (rest.split_first(), from_input) {
+        shell.state.name = file.clone();
+        shell.state.arguments = after.to_vec();
+        match std::fs::read(shell.path(file)) {
+            Ok(text) => shell.script(&String::from_utf8_lossy(&text)),
+            Err(_) => {
+                shell.say(&format!("{name}: 0: cannot open {file}: No such file\n"));
+                return 2;
+            }
+        }
+    } else {
+        shell.state.arguments = rest.to_vec();
+        shell.interactive =
+            shell.state.is_on('i') || matches!(shell.state.slots.get(&0), Some(Slot::Open(end)) if end.is_terminal());
+        if shell.interactive {
+            shell.attended = true;
+            // A person's interrupt key is for what runs in front of the shell.
+            shell.catch_signals();
+        }
+        shell.input()
+    };
+    let code = shell.finish(flow);
+    drop(Rc::new(shell));
+    code
 }

@@ -1,8 +1,11 @@
 //! `tar`, as far as `kubectl cp` and people with a directory to move need it: `tar cf - PATH...`, `tar xf - -C DIR`, `tar tf -`.
 
-use crate::files::{entries, open};
+use crate::files::{self, entries, open};
 use crate::values::said;
 use crate::{Io, Outcome};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -13,39 +16,58 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 struct Wish<'a> {
     letters: String,
     archive: &'a str,
-    directory: &'a str,
+    directory: String,
     paths: Vec<&'a str>,
 }
 
 pub fn tar(io: &mut Io, args: &[String]) -> Outcome {
     let wish = wish(args)?;
     let asked = |letter: char| wish.letters.contains(letter);
-    let mut file;
+    let (mut file, mut opened);
     match (asked('c'), asked('x') || asked('t')) {
         (true, false) => {
             let out: &mut dyn Write = match wish.archive {
                 "-" => &mut *io.out,
                 path => {
-                    file = fs::File::create(path).map_err(said)?;
+                    file = files::create(path, false)?;
                     &mut file
                 }
             };
+            if asked('z') {
+                let mut encoder = GzEncoder::new(out, Compression::default());
+                create(&mut encoder, &wish)?;
+                encoder.finish().map_err(said)?;
+                return Ok(0);
+            }
             create(out, &wish)
         }
         (false, true) => {
             let input: &mut dyn Read = match wish.archive {
                 "-" => &mut io.input,
                 path => {
-                    file = open(path)?;
-                    &mut file
+                    opened = open(path)?;
+                    &mut opened
                 }
+            };
+            let mut expanded;
+            let input: &mut dyn Read = match asked('z') {
+                true => {
+                    expanded = MultiGzDecoder::new(input);
+                    &mut expanded
+                }
+                false => input,
             };
             let mut archive = Archive::new(input);
             for entry in archive.entries().map_err(said)? {
                 let mut entry = entry.map_err(said)?;
                 match asked('t') {
                     true => writeln!(io.out, "{}", entry.path().map_err(said)?.display()).map_err(said)?,
-                    false => extract(&mut entry, wish.directory)?,
+                    false => {
+                        if asked('v') {
+                            writeln!(io.err, "{}", entry.path().map_err(said)?.display()).map_err(said)?;
+                        }
+                        extract(&mut entry, &wish.directory)?;
+                    }
                 }
             }
             Ok(0)
@@ -58,7 +80,7 @@ pub fn tar(io: &mut Io, args: &[String]) -> Outcome {
 fn wish(args: &[String]) -> Result<Wish<'_>, String> {
     let mut wish = Wish {
         archive: "-",
-        directory: ".",
+        directory: files::directory(),
         ..Wish::default()
     };
     let mut args = args.iter().enumerate();
@@ -76,9 +98,9 @@ fn wish(args: &[String]) -> Result<Wish<'_>, String> {
             let mut value = || args.next().ok_or(format!("option requires an argument -- '{letter}'"));
             match letter {
                 'f' => wish.archive = value()?.1,
-                'C' => wish.directory = value()?.1,
-                'c' | 'x' | 't' => wish.letters.push(letter),
-                'm' | 'o' | 'p' | 'v' => {}
+                'C' => wish.directory = files::path(value()?.1),
+                'c' | 'x' | 't' | 'v' | 'z' => wish.letters.push(letter),
+                'm' | 'o' | 'p' => {}
                 _ => return Err(format!("invalid option -- '{letter}'")),
             }
         }
@@ -89,7 +111,7 @@ fn wish(args: &[String]) -> Result<Wish<'_>, String> {
 fn create(out: &mut dyn Write, wish: &Wish) -> Outcome {
     let mut archive = Builder::new(out);
     for path in &wish.paths {
-        add(&mut archive, Path::new(wish.directory), path)?;
+        add(&mut archive, Path::new(&wish.directory), path)?;
     }
     archive.into_inner().map_err(said)?.flush().map_err(said)?;
     Ok(0)
@@ -106,7 +128,7 @@ fn add(archive: &mut Builder<&mut dyn Write>, base: &Path, path: &str) -> Result
     header.set_mtime(modified(&place));
     if place.is_file() {
         let file = open(&place.to_string_lossy())?;
-        let size = file.metadata().map_err(said)?.len();
+        let size = fs::metadata(&place).map_err(said)?.len();
         header.set_size(size);
         header.set_mode(0o644);
         // A file that grows meanwhile is cut at the size that the header says.

@@ -1,13 +1,14 @@
 //! Commands that read text, from files or from standard input.
 
-use crate::files::{flags, open};
+use crate::files::{self, flags, open};
+use crate::shell::pattern::in_class;
 use crate::values::said;
 use crate::{Io, Outcome};
 use std::io::{BufRead, BufReader, Write};
 
 /// Calls `each` with every input: the files, or standard input where there is none or where `-` says so. A file that cannot be
 /// opened is told and makes the code 1; the others are read all the same.
-fn inputs(
+pub fn inputs(
     io: &mut Io,
     command: &str,
     paths: &[&str],
@@ -32,7 +33,7 @@ fn inputs(
 }
 
 /// The lines of an input, without their ends.
-fn lines(input: &mut dyn BufRead, mut each: impl FnMut(&str) -> Result<bool, String>) -> Result<(), String> {
+pub fn lines(input: &mut dyn BufRead, mut each: impl FnMut(&str) -> Result<bool, String>) -> Result<(), String> {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -46,212 +47,159 @@ fn lines(input: &mut dyn BufRead, mut each: impl FnMut(&str) -> Result<bool, Str
     }
 }
 
-pub fn cat(io: &mut Io, args: &[String]) -> Outcome {
-    let (_, paths) = flags(args);
-    inputs(io, "cat", &paths, |input, out, _| {
-        // Piece by piece, so that what is typed is shown as it comes.
-        loop {
-            let piece = input.fill_buf().map_err(said)?;
-            if piece.is_empty() {
-                return Ok(());
-            }
-            out.write_all(piece).and_then(|()| out.flush()).map_err(said)?;
-            let count = piece.len();
-            input.consume(count);
-        }
-    })
-}
-
-/// The number of `-n N`, `-nN` or `-N`, and the paths.
-fn count(args: &[String], letter: &str) -> Result<(usize, Vec<String>), String> {
-    let (mut count, mut paths) = (10, Vec::new());
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let text = match arg.strip_prefix('-') {
-            Some(flag) if flag == letter => rest.next().cloned().unwrap_or_default(),
-            Some(flag) if !flag.is_empty() => flag.trim_start_matches(letter).to_owned(),
-            _ => {
-                paths.push(arg.clone());
-                continue;
-            }
-        };
-        count = text.parse().map_err(|_| format!("invalid number '{text}'"))?;
-    }
-    Ok((count, paths))
-}
-
-pub fn head(io: &mut Io, args: &[String]) -> Outcome {
-    let (limit, paths) = count(args, "n")?;
-    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    inputs(io, "head", &paths, |input, out, _| {
-        let mut left = limit;
-        if left == 0 {
-            return Ok(());
-        }
-        lines(input, |line| {
-            writeln!(out, "{line}").map_err(said)?;
-            left -= 1;
-            Ok(left > 0)
-        })
-    })
-}
-
-pub fn tail(io: &mut Io, args: &[String]) -> Outcome {
-    let (limit, paths) = count(args, "n")?;
-    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    inputs(io, "tail", &paths, |input, out, _| {
-        let mut last = std::collections::VecDeque::new();
-        lines(input, |line| {
-            last.push_back(line.to_owned());
-            if last.len() > limit {
-                last.pop_front();
-            }
-            Ok(true)
-        })?;
-        last.iter().try_for_each(|line| writeln!(out, "{line}").map_err(said))
-    })
-}
-
-pub fn wc(io: &mut Io, args: &[String]) -> Outcome {
-    let (flags, paths) = flags(args);
-    inputs(io, "wc", &paths, |input, out, path| {
-        let mut bytes = Vec::new();
-        input.read_to_end(&mut bytes).map_err(said)?;
-        let words = String::from_utf8_lossy(&bytes).split_whitespace().count();
-        let counts = [
-            ('l', bytes.iter().filter(|byte| **byte == b'\n').count()),
-            ('w', words),
-            ('c', bytes.len()),
-        ];
-        let shown: Vec<String> = counts
-            .iter()
-            .filter(|(letter, _)| flags.is_empty() || flags.contains(*letter))
-            .map(|(_, count)| count.to_string())
-            .collect();
-        let name = if path == "-" { String::new() } else { format!(" {path}") };
-        writeln!(out, "{}{name}", shown.join(" ")).map_err(said)
-    })
-}
-
-pub fn grep(io: &mut Io, args: &[String]) -> Outcome {
-    let (flags, rest) = flags(args);
-    let (pattern, paths) = rest.split_first().ok_or("a pattern is needed")?;
-    let has = |letter: char| flags.contains(letter);
-    let fold = |text: &str| if has('i') { text.to_lowercase() } else { text.to_owned() };
-    let pattern: Vec<char> = fold(pattern).chars().collect();
-    let several = paths.len() > 1;
-    let mut found = 0;
-    let code = inputs(io, "grep", paths, |input, out, path| {
-        let (mut number, mut here) = (0, 0);
-        lines(input, |line| {
-            number += 1;
-            let text: Vec<char> = fold(line).chars().collect();
-            let holds = if has('F') {
-                fold(line).contains(&pattern.iter().collect::<String>())
-            } else {
-                matches(&pattern, &text)
-            };
-            if holds == has('v') {
-                return Ok(true);
-            }
-            here += 1;
-            if !has('q') && !has('c') {
-                let name = if several { format!("{path}:") } else { String::new() };
-                let place = if has('n') { format!("{number}:") } else { String::new() };
-                writeln!(out, "{name}{place}{line}").map_err(said)?;
-            }
-            Ok(!has('q'))
-        })?;
-        if has('c') {
-            writeln!(out, "{here}").map_err(said)?;
-        }
-        found += here;
-        Ok(())
-    })?;
-    Ok(if code != 0 { 2 } else { i32::from(found == 0) })
-}
-
-/// Basic expressions: literals, `.`, `*`, `^`, `$` and a backslash before any of them.
-fn matches(pattern: &[char], text: &[char]) -> bool {
-    match pattern {
-        ['^', rest @ ..] => at(rest, text),
-        _ => (0..=text.len()).any(|start| at(pattern, &text[start..])),
-    }
-}
-
-fn at(pattern: &[char], text: &[char]) -> bool {
-    let (one, literal, rest) = match pattern {
-        [] => return true,
-        ['$'] => return text.is_empty(),
-        ['\\', c, rest @ ..] => (*c, true, rest),
-        [c, rest @ ..] => (*c, *c != '.', rest),
-    };
-    let fits = |c: &char| !literal || *c == one;
-    match rest {
-        ['*', rest @ ..] => {
-            let most = text.iter().take_while(|c| fits(c)).count();
-            (0..=most).rev().any(|count| at(rest, &text[count..]))
-        }
-        _ => text.first().is_some_and(fits) && at(rest, &text[1..]),
-    }
-}
-
-pub fn sort(io: &mut Io, args: &[String]) -> Outcome {
-    let (flags, paths) = flags(args);
+/// All lines of all inputs.
+pub fn all_lines(io: &mut Io, command: &str, paths: &[&str]) -> Result<(Vec<String>, i32), String> {
     let mut all = Vec::new();
-    let code = inputs(io, "sort", &paths, |input, _, _| {
+    let code = inputs(io, command, paths, |input, _, _| {
         lines(input, |line| {
             all.push(line.to_owned());
             Ok(true)
         })
     })?;
-    if flags.contains('n') {
-        let number = |line: &String| {
-            line.trim()
-                .split_whitespace()
-                .next()
-                .and_then(|word| word.parse::<i64>().ok())
-                .unwrap_or(0)
+    Ok((all, code))
+}
+
+/// Copies piece by piece, so that what is typed is shown as it comes.
+fn copy(input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), String> {
+    loop {
+        let piece = input.fill_buf().map_err(said)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        out.write_all(piece).and_then(|()| out.flush()).map_err(said)?;
+        let count = piece.len();
+        input.consume(count);
+    }
+}
+
+pub fn cat(io: &mut Io, args: &[String]) -> Outcome {
+    let (flags, paths) = flags(args);
+    let mut number = 0;
+    inputs(io, "cat", &paths, |input, out, _| {
+        if !flags.contains(['n', 'b', 'A', 'e', 'E']) {
+            return copy(input, out);
+        }
+        lines(input, |line| {
+            let end = if flags.contains(['A', 'e', 'E']) { "$" } else { "" };
+            let line = if flags.contains('A') {
+                line.replace('\t', "^I")
+            } else {
+                line.to_owned()
+            };
+            if flags.contains('n') || (flags.contains('b') && !line.is_empty()) {
+                number += 1;
+                write!(out, "{number:>6}\t").map_err(said)?;
+            }
+            writeln!(out, "{line}{end}").map_err(said)?;
+            Ok(true)
+        })
+    })
+}
+
+pub fn wc(io: &mut Io, args: &[String]) -> Outcome {
+    let (flags, paths) = flags(args);
+    let mut totals = [0_usize; 4];
+    let show = |out: &mut dyn Write, counts: &[usize; 4], name: &str| {
+        let letters = if flags.is_empty() { "lwc" } else { flags.as_str() };
+        let shown: Vec<String> = ['l', 'w', 'm', 'c']
+            .iter()
+            .zip(counts)
+            .filter(|(letter, _)| letters.contains(**letter))
+            .map(|(_, count)| count.to_string())
+            .collect();
+        let line = match shown.as_slice() {
+            [one] => one.clone(),
+            several => several
+                .iter()
+                .map(|count| format!("{count:>7}"))
+                .collect::<Vec<_>>()
+                .join(" "),
         };
-        all.sort_by_key(number);
-    } else {
-        all.sort();
+        let name = if name == "-" { String::new() } else { format!(" {name}") };
+        writeln!(out, "{line}{name}").map_err(said)
+    };
+    let code = inputs(io, "wc", &paths, |input, out, path| {
+        let mut counts = [0; 4];
+        let mut in_word = false;
+        loop {
+            let piece = input.fill_buf().map_err(said)?;
+            if piece.is_empty() {
+                break;
+            }
+            for byte in piece {
+                counts[0] += usize::from(*byte == b'\n');
+                let blank = byte.is_ascii_whitespace();
+                counts[1] += usize::from(!blank && !in_word);
+                in_word = !blank;
+                counts[2] += usize::from(byte & 0xc0 != 0x80);
+            }
+            let count = piece.len();
+            counts[3] += count;
+            input.consume(count);
+        }
+        totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        show(out, &counts, path)
+    })?;
+    if paths.len() > 1 {
+        show(io.out, &totals, "total")?;
     }
-    if flags.contains('r') {
-        all.reverse();
-    }
-    if flags.contains('u') {
-        all.dedup();
-    }
-    all.iter()
-        .try_for_each(|line| writeln!(io.out, "{line}").map_err(said))?;
     Ok(code)
 }
 
 pub fn uniq(io: &mut Io, args: &[String]) -> Outcome {
     let (flags, paths) = flags(args);
-    let mut runs: Vec<(usize, String)> = Vec::new();
-    let code = inputs(io, "uniq", &paths, |input, _, _| {
+    let show = |out: &mut dyn Write, count: usize, line: &str| {
+        if (flags.contains('d') && count < 2) || (flags.contains('u') && count > 1) {
+            return Ok(());
+        }
+        match flags.contains('c') {
+            true => writeln!(out, "{count:>7} {line}"),
+            false => writeln!(out, "{line}"),
+        }
+        .map_err(said)
+    };
+    let same = |left: &str, right: &str| match flags.contains('i') {
+        true => left.to_lowercase() == right.to_lowercase(),
+        false => left == right,
+    };
+    let mut run: Option<(usize, String)> = None;
+    let code = inputs(io, "uniq", &paths, |input, out, _| {
         lines(input, |line| {
-            match runs.last_mut() {
-                Some((count, last)) if last == line => *count += 1,
-                _ => runs.push((1, line.to_owned())),
+            match &mut run {
+                Some((count, last)) if same(last, line) => *count += 1,
+                _ => {
+                    if let Some((count, last)) = run.replace((1, line.to_owned())) {
+                        show(out, count, &last)?;
+                    }
+                }
             }
             Ok(true)
         })
     })?;
-    for (count, line) in runs {
-        match flags.contains('c') {
-            true => writeln!(io.out, "{count:>7} {line}").map_err(said)?,
-            false => writeln!(io.out, "{line}").map_err(said)?,
-        }
+    if let Some((count, line)) = run {
+        show(io.out, count, &line)?;
     }
     Ok(code)
 }
 
-/// `cut -d C -f N[,N...]`.
+/// Ranges such as `1,3-5,7-`, counted from 1.
+fn ranges(text: &str) -> Result<Vec<(usize, usize)>, String> {
+    let number = |text: &str, other: usize| match text {
+        "" => Ok(other),
+        text => text.parse::<usize>().map_err(|_| format!("invalid list '{text}'")),
+    };
+    text.split(',')
+        .map(|part| match part.split_once('-') {
+            Some((from, to)) => Ok((number(from, 1)?, number(to, usize::MAX)?)),
+            None => number(part, 0).map(|one| (one, one)),
+        })
+        .collect()
+}
+
+/// `cut -d C -f LIST`, `cut -c LIST`, `cut -b LIST`; `-s` leaves out lines without the separator.
 pub fn cut(io: &mut Io, args: &[String]) -> Outcome {
-    let (mut separator, mut fields, mut paths) = ('\t', Vec::new(), Vec::new());
+    let (mut separator, mut fields, mut chars, mut only, mut paths) = ('\t', None, None, false, Vec::new());
+    let mut joint = None;
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let mut value = |short: &str| match arg.strip_prefix(short) {
@@ -259,66 +207,131 @@ pub fn cut(io: &mut Io, args: &[String]) -> Outcome {
             Some(value) => Some(value.to_owned()),
             None => None,
         };
-        if let Some(text) = value("-d") {
+        if let Some(text) = value("--output-delimiter=") {
+            joint = Some(text);
+        } else if let Some(text) = value("-d") {
             separator = text.chars().next().ok_or("a separator is needed")?;
         } else if let Some(text) = value("-f") {
-            fields = text
-                .split(',')
-                .map(|field| field.parse::<usize>().map_err(|_| format!("bad field '{field}'")))
-                .collect::<Result<_, _>>()?;
+            fields = Some(ranges(&text)?);
+        } else if let Some(text) = value("-c").or_else(|| value("-b")) {
+            chars = Some(ranges(&text)?);
+        } else if arg == "-s" {
+            only = true;
         } else {
             paths.push(arg.as_str());
         }
     }
+    let within =
+        |ranges: &[(usize, usize)], place: usize| ranges.iter().any(|(from, to)| (*from..=*to).contains(&place));
+    let joint = joint.unwrap_or_else(|| separator.to_string());
     inputs(io, "cut", &paths, |input, out, _| {
         lines(input, |line| {
-            let parts: Vec<&str> = line.split(separator).collect();
-            let chosen: Vec<&str> = fields
-                .iter()
-                .filter_map(|field| parts.get(field.checked_sub(1)?).copied())
+            if let Some(chars) = &chars {
+                let chosen = line.chars().enumerate().filter(|(index, _)| within(chars, index + 1));
+                let text: String = chosen.map(|(_, c)| c).collect();
+                writeln!(out, "{text}").map_err(said)?;
+                return Ok(true);
+            }
+            let fields = fields.as_deref().ok_or("a list of fields or characters is needed")?;
+            if !line.contains(separator) {
+                if !only {
+                    writeln!(out, "{line}").map_err(said)?;
+                }
+                return Ok(true);
+            }
+            let parts = line.split(separator).enumerate();
+            let chosen: Vec<&str> = parts
+                .filter(|(index, _)| within(fields, index + 1))
+                .map(|(_, part)| part)
                 .collect();
-            writeln!(out, "{}", chosen.join(&separator.to_string())).map_err(said)?;
+            writeln!(out, "{}", chosen.join(&joint)).map_err(said)?;
             Ok(true)
         })
     })
 }
 
+/// `tee [-a] FILE...`
 pub fn tee(io: &mut Io, args: &[String]) -> Outcome {
-    let mut bytes = Vec::new();
-    io.input.read_to_end(&mut bytes).map_err(said)?;
-    for path in args {
-        std::fs::write(path, &bytes).map_err(|error| format!("{path}: {error}"))?;
+    let (flags, paths) = flags(args);
+    let mut targets = Vec::new();
+    for path in paths {
+        targets.push(files::create(path, flags.contains('a'))?);
     }
-    io.out.write_all(&bytes).map_err(said)?;
-    Ok(0)
+    loop {
+        let piece = io.input.fill_buf().map_err(said)?;
+        if piece.is_empty() {
+            return Ok(0);
+        }
+        for target in &mut targets {
+            target.write_all(piece).map_err(said)?;
+        }
+        io.out.write_all(piece).and_then(|()| io.out.flush()).map_err(said)?;
+        let count = piece.len();
+        io.input.consume(count);
+    }
 }
 
-/// `tr SET SET`, `tr -d SET`; sets may have ranges.
+/// `tr [-cds] SET [SET]`; sets may have ranges, escapes and classes.
 pub fn tr(io: &mut Io, args: &[String]) -> Outcome {
-    let (delete, sets) = match args {
-        [flag, sets @ ..] if flag == "-d" => (true, sets),
-        sets => (false, sets),
+    let (flags, sets) = match args.first().filter(|flag| flag.starts_with('-') && flag.len() > 1) {
+        Some(flag) => (flag.as_str(), &args[1..]),
+        None => ("", args),
     };
+    let has = |letters: [char; 2]| flags.contains(letters);
     let from = set(sets.first().ok_or("a set is needed")?);
     let to = sets.get(1).map(|text| set(text)).unwrap_or_default();
-    let mut text = String::new();
-    io.input.read_to_string(&mut text).map_err(said)?;
-    let change = |c: char| match from.iter().position(|other| *other == c) {
-        None => Some(c),
-        Some(_) if delete => None,
-        Some(place) => to.get(place).or(to.last()).copied(),
+    let (delete, squeeze, other) = (has(['d', 'd']), has(['s', 's']), has(['c', 'C']));
+    let squeezed = if to.is_empty() || (delete && sets.len() < 2) {
+        &from
+    } else {
+        &to
     };
-    let changed: String = text.chars().filter_map(change).collect();
-    io.out.write_all(changed.as_bytes()).map_err(said)?;
-    Ok(0)
+    let mut before = None;
+    loop {
+        let mut line = Vec::new();
+        if io.input.read_until(b'\n', &mut line).map_err(said)? == 0 {
+            return Ok(0);
+        }
+        let mut changed = String::new();
+        for c in String::from_utf8_lossy(&line).chars() {
+            let place = match other {
+                false => from.iter().position(|known| *known == c),
+                true if from.contains(&c) => None,
+                // All others are changed to the last of the second set.
+                true => Some(usize::MAX),
+            };
+            let c = match place {
+                None => c,
+                Some(_) if delete => continue,
+                Some(_) if to.is_empty() => c,
+                Some(place) => to.get(place).or(to.last()).copied().unwrap_or(c),
+            };
+            let in_squeezed = squeezed.contains(&c) || (other && to.is_empty() && !from.contains(&c));
+            if squeeze && before == Some(c) && in_squeezed {
+                continue;
+            }
+            before = Some(c);
+            changed.push(c);
+        }
+        io.out.write_all(changed.as_bytes()).map_err(said)?;
+    }
 }
 
 fn set(text: &str) -> Vec<char> {
-    let text = text.replace("\\n", "\n").replace("\\t", "\t");
-    let chars: Vec<char> = text.chars().collect();
     let mut all = Vec::new();
+    let (plain, _) = crate::shell::unescape(text, false);
+    let chars: Vec<char> = String::from_utf8_lossy(&plain).chars().collect();
     let mut index = 0;
     while let Some(first) = chars.get(index) {
+        if let ['[', ':', rest @ ..] = &chars[index..]
+            && let Some(length) = rest.iter().position(|c| *c == ':')
+            && rest.get(length + 1) == Some(&']')
+        {
+            let class: String = rest[..length].iter().collect();
+            all.extend((0..128_u8).map(char::from).filter(|c| in_class(&class, *c)));
+            index += length + 4;
+            continue;
+        }
         match (chars.get(index + 1), chars.get(index + 2)) {
             (Some('-'), Some(last)) => {
                 all.extend(*first..=*last);
@@ -331,4 +344,76 @@ fn set(text: &str) -> Vec<char> {
         }
     }
     all
+}
+
+pub fn rev(io: &mut Io, args: &[String]) -> Outcome {
+    let (_, paths) = flags(args);
+    inputs(io, "rev", &paths, |input, out, _| {
+        lines(input, |line| {
+            writeln!(out, "{}", line.chars().rev().collect::<String>()).map_err(said)?;
+            Ok(true)
+        })
+    })
+}
+
+pub fn tac(io: &mut Io, args: &[String]) -> Outcome {
+    let (_, paths) = flags(args);
+    let (all, code) = all_lines(io, "tac", &paths)?;
+    all.iter()
+        .rev()
+        .try_for_each(|line| writeln!(io.out, "{line}").map_err(said))?;
+    Ok(code)
+}
+
+pub fn nl(io: &mut Io, args: &[String]) -> Outcome {
+    let (flags, paths) = flags(args);
+    let mut number = 0;
+    inputs(io, "nl", &paths, |input, out, _| {
+        lines(input, |line| {
+            if line.is_empty() && !flags.contains('a') {
+                writeln!(out).map_err(said)?;
+                return Ok(true);
+            }
+            number += 1;
+            writeln!(out, "{number:>6}\t{line}").map_err(said)?;
+            Ok(true)
+        })
+    })
+}
+
+/// `paste [-s] [-d C] FILE...`
+pub fn paste(io: &mut Io, args: &[String]) -> Outcome {
+    let (mut serial, mut separator, mut paths) = (false, "\t".to_owned(), Vec::new());
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "-s" => serial = true,
+            "-d" => separator = rest.next().cloned().unwrap_or_default(),
+            flag if flag.starts_with("-sd") => (serial, separator) = (true, flag[3..].to_owned()),
+            flag if flag.starts_with("-d") => separator = flag[2..].to_owned(),
+            path => paths.push(path),
+        }
+    }
+    if paths.is_empty() {
+        paths.push("-");
+    }
+    let mut columns = Vec::new();
+    for path in paths {
+        columns.push(all_lines(io, "paste", &[path])?.0);
+    }
+    if serial {
+        return columns
+            .iter()
+            .try_for_each(|lines| writeln!(io.out, "{}", lines.join(&separator)).map_err(said))
+            .map(|()| 0);
+    }
+    let rows = columns.iter().map(Vec::len).max().unwrap_or(0);
+    for row in 0..rows {
+        let line: Vec<&str> = columns
+            .iter()
+            .map(|column| column.get(row).map_or("", String::as_str))
+            .collect();
+        writeln!(io.out, "{}", line.join(&separator)).map_err(said)?;
+    }
+    Ok(0)
 }

@@ -10,9 +10,15 @@ use crate::spec;
 use crate::terminal::{Terminal, shown};
 use bytes::Bytes;
 use coracle_images::{ImageError, TOOLBOX_COMMANDS};
-use coracle_runtime::{Attached, ExecError as StartError, Module, PipeReader, PipeWriter, ProcessSpec, pipe};
-use k8s_openapi::api::core::v1::Container as Spec;
-use std::sync::Arc;
+use coracle_runtime::{
+    Attached, ExecError as StartError, FindError, Module, PipeReader, PipeWriter, ProcessSpec, Programs, Size, Tty,
+    pipe,
+};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
+use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 
 /// The image that the usual commands come from.
@@ -20,9 +26,6 @@ const TOOLBOX: &str = "toolbox";
 
 /// How much of a probe's or a hook's output is kept for its event: the kubelet's limit.
 const OUTPUT_BYTES: usize = 10 * 1024;
-
-/// The code of a program that its user interrupted: 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
 
 /// Somebody's ends of the standard streams.
 pub struct Streams {
@@ -32,8 +35,8 @@ pub struct Streams {
     pub stdout: Option<mpsc::Sender<Bytes>>,
     /// Takes standard error.
     pub stderr: Option<mpsc::Sender<Bytes>>,
-    /// Whether this is a terminal.
-    pub terminal: bool,
+    /// The sizes of the client's terminal, where it has one.
+    pub terminal: Option<BoxStream<'static, Size>>,
 }
 
 /// No program can be joined.
@@ -89,13 +92,15 @@ pub async fn exec(
     let (module, args) = program(node, &found, command).await?;
     let (input, stdin) = pipe();
     let (out, err) = (sink(streams.stdout), sink(streams.stderr));
-    let terminal = streams.terminal;
+    let sizes = streams.terminal;
+    let tty = sizes.as_ref().map(|_| Arc::new(Tty::default()));
+    let terminal = tty.is_some();
     let process = found.container.exec(
         module,
         ProcessSpec {
             args,
             stdin: streams.stdin.is_some().then_some(stdin),
-            terminal,
+            terminal: tty.clone(),
             stdout: Arc::new(out.0.clone()),
             // A terminal has one stream for both.
             stderr: Arc::new(if terminal { out.0.clone() } else { err.0.clone() }),
@@ -104,11 +109,12 @@ pub async fn exec(
     let (echo, closing) = (out.0.clone(), [out.0, err.0]);
     let keys = async {
         if let Some(keys) = streams.stdin {
-            let interrupt = || process.end(INTERRUPTED);
-            copy_in(keys, input, terminal.then_some(echo), interrupt).await;
+            let screen = tty.clone().map(|tty| (tty, echo));
+            copy_in(keys, input, screen, || process.interrupt()).await;
         }
         // The end of the input is not the end of the program.
     };
+    let keys = async { tokio::join!(keys, follow(sizes, tty.as_deref())) };
     let ended = async {
         let exit = process.wait().await;
         // All that it wrote is in the pipes.
@@ -122,7 +128,7 @@ pub async fn exec(
     tokio::pin!(work);
     tokio::select! {
         code = &mut work => Ok(code),
-        () = keys => Ok(work.await),
+        _ = keys => Ok(work.await),
     }
 }
 
@@ -136,7 +142,7 @@ pub async fn output(node: &Node, found: &Found, command: Vec<String>) -> Result<
         ProcessSpec {
             args,
             stdin: None,
-            terminal: false,
+            terminal: None,
             stdout: Arc::new(writer.clone()),
             stderr: Arc::new(writer.clone()),
         },
@@ -164,14 +170,20 @@ pub async fn attach(cell: &PodCell, container: &str, streams: Streams) -> Result
     let Attached { stdin, stdout, stderr } = found.container.attach().ok_or_else(|| ExecError::Crowded {
         container: container.to_owned(),
     })?;
-    let terminal = streams.terminal && found.container.is_terminal();
+    let tty = found
+        .container
+        .terminal()
+        .filter(|_| streams.terminal.is_some())
+        .cloned();
+    let terminal = tty.is_some();
+    let sizes = streams.terminal;
     let (echo, echoed) = pipe();
     let out = (streams.stdout, streams.stderr);
     let keys = async {
         if let (Some(keys), Some((input, once))) = (streams.stdin, stdin) {
             let ended = input.clone();
-            let interrupt = || found.container.terminate();
-            copy_in(keys, input, terminal.then_some(echo), interrupt).await;
+            let screen = tty.clone().map(|tty| (tty, echo));
+            copy_in(keys, input, screen, || found.container.interrupt()).await;
             if once {
                 ended.close();
             }
@@ -187,7 +199,7 @@ pub async fn attach(cell: &PodCell, container: &str, streams: Streams) -> Result
     tokio::pin!(output);
     tokio::select! {
         code = &mut output => Ok(code),
-        ((), ()) = async { tokio::join!(keys, echoing) } => Ok(output.await),
+        _ = async { tokio::join!(keys, echoing, follow(sizes, tty.as_deref())) } => Ok(output.await),
     }
 }
 
@@ -202,22 +214,51 @@ async fn program(node: &Node, found: &Found, command: Vec<String>) -> Result<(Ar
     let Some(program) = command.first() else {
         return Err(ExecError::NoCommand);
     };
-    let own = spec::containers(&found.pod).find(|spec| spec.name == found.name);
+    Ok((module(node, &found.pod, &found.name, program).await?, command))
+}
+
+/// The module that a name means in a container.
+async fn module(node: &Node, pod: &Pod, container: &str, program: &str) -> Result<Arc<Module>, ExecError> {
+    let own = spec::containers(pod).find(|spec| spec.name == container);
     let image = own.and_then(|spec| node.images.resolve(spec.image.as_deref().unwrap_or_default()).ok());
     if let Some((spec, image)) = own.zip(image)
         && is_own(program, spec, &image.config.entrypoint)
     {
-        return Ok((node.module(&image, false).await?, command));
+        return Ok(node.module(&image, false).await?);
     }
     let name = program.rsplit('/').next().unwrap_or(program);
     if !TOOLBOX_COMMANDS.contains(&name) {
         // Known before it is started: a name that means nothing is the client's error, not a program's.
         return Err(ExecError::NoProgram {
-            program: program.clone(),
+            program: program.to_owned(),
         });
     }
     let toolbox = node.images.resolve(TOOLBOX)?;
-    Ok((node.module(&toolbox, false).await?, command))
+    Ok(node.module(&toolbox, false).await?)
+}
+
+/// What the programs of a container find when they start others by name.
+pub struct Named {
+    /// The node, which does not stay for its containers' sake.
+    pub node: Weak<Node>,
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// The container's name.
+    pub container: String,
+}
+
+impl Programs for Named {
+    fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {
+        async move {
+            let node = self.node.upgrade().ok_or(FindError::Unknown)?;
+            let found = module(&node, &self.pod, &self.container, name).await;
+            found.map_err(|error| match error {
+                ExecError::NoProgram { .. } => FindError::Unknown,
+                error => FindError::Failed(error.to_string()),
+            })
+        }
+        .boxed()
+    }
 }
 
 /// Whether a name means the container's own program.
@@ -247,11 +288,31 @@ async fn copy_out((from, to): (PipeReader, Option<mpsc::Sender<Bytes>>), termina
     }
 }
 
-/// Brings a client's input to the program, with a terminal's line discipline where there is one.
-async fn copy_in(mut keys: mpsc::Receiver<Bytes>, input: PipeWriter, echo: Option<PipeWriter>, interrupt: impl Fn()) {
+/// Tells a terminal how large its window is, as long as its owner says so.
+async fn follow(sizes: Option<BoxStream<'static, Size>>, tty: Option<&Tty>) {
+    if let (Some(mut sizes), Some(tty)) = (sizes, tty) {
+        while let Some(size) = sizes.next().await {
+            tty.resize(size);
+        }
+    }
+}
+
+/// Brings a client's input to the program, with a terminal's line discipline where there is one and the program wants it.
+async fn copy_in(
+    mut keys: mpsc::Receiver<Bytes>,
+    input: PipeWriter,
+    screen: Option<(Arc<Tty>, PipeWriter)>,
+    interrupt: impl Fn(),
+) {
     let mut terminal = Terminal::default();
     while let Some(bytes) = keys.recv().await {
-        let Some(echo) = &echo else {
+        let cooked = screen.as_ref().filter(|(tty, _)| !tty.is_raw());
+        let Some((_, echo)) = cooked else {
+            // What was typed of a line before is the program's now.
+            let begun = Bytes::from(terminal.take_line());
+            if !begun.is_empty() && !input.send(begun).await {
+                return;
+            }
             if !input.send(bytes).await {
                 return;
             }
@@ -266,7 +327,7 @@ async fn copy_in(mut keys: mpsc::Receiver<Bytes>, input: PipeWriter, echo: Optio
             return;
         }
         if typed.end {
-            return;
+            input.mark_end();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! about repetition: a failure says what the API is to be told.
 
 use crate::env::{self, EnvError, Lookup};
+use crate::exec::Named;
 use crate::fields::Facts;
 use crate::logs::LogFile;
 use crate::node::{ModuleError, Node};
@@ -197,6 +198,11 @@ impl Attempt {
             memory_limit_bytes: limits.memory_bytes,
             cpu_limit_milli: limits.cpu_milli,
             fuel,
+            programs: Some(Arc::new(Named {
+                node: Arc::downgrade(&self.node),
+                pod: self.pod.clone(),
+                container: container.name.clone(),
+            })),
             stdin: stdin(container),
             terminal: container.tty.unwrap_or_default(),
             stdout: self.log.stdout(),

@@ -1,7 +1,8 @@
 //! What a terminal does between a person's keys and a program: lines, echo, editing, and the keys that mean something.
 //!
 //! Pure. A client that asks for a terminal sends keys as they are pressed and shows what it is sent; the program reads whole
-//! lines. This is the line discipline between the two, in the one mode that programs without a terminal interface expect.
+//! lines. This is the line discipline between the two, in the mode that programs expect which do not
+//! read keys themselves.
 
 /// The longest line that is edited: what Linux takes.
 const MAX_LINE_BYTES: usize = 4095;
@@ -44,6 +45,11 @@ enum Escape {
 }
 
 impl Terminal {
+    /// What there is of a line that has no end yet.
+    pub fn take_line(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.line)
+    }
+
     /// Takes in keys.
     pub fn type_in(&mut self, keys: &[u8]) -> Typed {
         let mut typed = Typed::default();

@@ -33,6 +33,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
         terminal: false,
+        programs: None,
         stdout: Arc::new(Nowhere),
         stderr: Arc::new(Nowhere),
     }

@@ -25,7 +25,8 @@ use crate::limits;
 use crate::memory::{BelowUse, MemoryAccount};
 use crate::module::{Code, Module};
 use crate::pipe::{PipeReader, PipeWriter, pipe};
-use crate::process::{self, ExecError, Process};
+use crate::process::ends::{End, Ends, Sink, Source};
+use crate::process::{self, ExecError, Family, MAIN, Me, Member, Process, Tty, signal};
 use crate::spec::{ContainerSpec, ProcessSpec, Stdin};
 use crate::taps::{self, Attached, Taps};
 
@@ -63,7 +64,12 @@ pub struct Usage {
 pub struct Container {
     shared: Arc<Shared>,
     exit: watch::Receiver<Option<Exit>>,
-    stop: watch::Sender<Option<i32>>,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.shared.main.end(exit::KILLED);
+    }
 }
 
 impl std::fmt::Debug for Container {
@@ -77,11 +83,7 @@ impl std::fmt::Debug for Container {
 impl Container {
     /// Waits for the end, and says how it was. May be called any number of times.
     pub async fn wait(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or_else(lost),
-            Err(_) => lost(),
-        }
+        process::ended(self.exit.clone()).await
     }
 
     /// How it ended, if it has.
@@ -91,13 +93,18 @@ impl Container {
 
     /// Ends the container at once, with code 137.
     pub fn kill(&self) {
-        self.end(exit::KILLED);
+        self.shared.main.end(exit::KILLED);
     }
 
-    /// Asks the container to end. A guest has no way yet to ask for the signal, so this is the signal's default action: it ends
-    /// at once, with code 143.
+    /// Asks the container to end. A guest that catches the signal decides for itself; any other ends at once, with code 143.
     pub fn terminate(&self) {
-        self.end(exit::TERMINATED);
+        self.shared.main.tell(signal::TERMINATE);
+    }
+
+    /// The interrupt key of the container's terminal: what it started in the foreground and does not catch it ends with code
+    /// 130, the container itself among them.
+    pub fn interrupt(&self) {
+        self.shared.family.interrupt(self.shared.main.group);
     }
 
     /// Runs another program in the container. It ends with the container at the latest.
@@ -105,7 +112,7 @@ impl Container {
     /// # Errors
     /// When the module is no command, too many run already, or a mount is gone.
     pub fn exec(&self, module: Arc<Module>, spec: ProcessSpec) -> Result<Process, ExecError> {
-        process::start(&self.shared, module, spec, self.exit.clone())
+        process::exec(&self.shared, module, spec)
     }
 
     /// Joins the container's standard streams: its output from now on, and its input if it has one. `None` when too many
@@ -120,9 +127,9 @@ impl Container {
         Some(Attached { stdin, stdout, stderr })
     }
 
-    /// Whether the standard streams are a terminal to the guest.
-    pub fn is_terminal(&self) -> bool {
-        self.shared.spec.terminal
+    /// The terminal that the standard streams are to the guest, if they are one.
+    pub fn terminal(&self) -> Option<&Arc<Tty>> {
+        self.shared.tty.as_ref()
     }
 
     /// What it has used so far; after its end, what it had used.
@@ -147,20 +154,6 @@ impl Container {
         self.shared.meter.resize(cpu_limit_milli);
         self.shared.account.resize(memory_limit_bytes)
     }
-
-    /// The first order counts.
-    fn end(&self, code: i32) {
-        self.stop.send_if_modified(|stop| {
-            let first = stop.is_none();
-            stop.get_or_insert(code);
-            first
-        });
-    }
-}
-
-/// The task went away without a word, which happens when the runtime is shut down.
-fn lost() -> Exit {
-    Exit::killed(exit::KILLED)
 }
 
 /// What all parts of a running container share.
@@ -169,26 +162,38 @@ pub(crate) struct Shared {
     pub(crate) module: Arc<Module>,
     pub(crate) meter: Arc<CpuMeter>,
     pub(crate) guests: Handle,
-    account: Arc<MemoryAccount>,
+    pub(crate) account: Arc<MemoryAccount>,
     outgoing: Outgoing,
     /// Both ends of a standard input that is open: the guest's, and that of those who attach.
     stdin: Option<(PipeWriter, PipeReader)>,
     taps: Arc<Taps>,
-    /// Places for further programs.
+    tty: Option<Arc<Tty>>,
+    /// All processes, and the container's own among them.
+    pub(crate) family: Family,
+    main: Arc<Member>,
+    /// Places for programs that are started from outside.
     pub(crate) execs: Arc<Semaphore>,
+    /// Places for programs that programs start.
+    pub(crate) processes: Arc<Semaphore>,
     /// What is left of the fuel limit while no instance holds it.
     fuel: AtomicU64,
 }
 
 impl Shared {
     /// A new instance's store.
-    pub(crate) fn store(&self) -> Result<Store<Host>, MountError> {
+    pub(crate) fn store(self: &Arc<Self>) -> Result<Store<Host>, MountError> {
+        let terminal = self.spec.terminal;
+        let mut ends = Ends::new();
+        if let Some((_, reader)) = &self.stdin {
+            ends.insert(0, End::Source(Source::pipe(reader.clone(), terminal)));
+        }
+        ends.insert(1, End::Sink(Sink::log(self.spec.stdout.clone(), terminal)));
+        ends.insert(2, End::Sink(Sink::log(self.spec.stderr.clone(), terminal)));
         let io = Streams {
             args: &self.spec.args,
-            stdin: self.stdin.as_ref().map(|(_, reader)| reader.clone()),
-            terminal: self.spec.terminal,
-            stdout: self.spec.stdout.clone(),
-            stderr: self.spec.stderr.clone(),
+            env: None,
+            directory: None,
+            me: Arc::new(Me::new(self.clone(), self.main.clone(), ends, self.tty.clone())),
         };
         self.store_of(&self.module, io)
     }
@@ -234,7 +239,12 @@ pub(crate) fn start(
     let taps = Arc::new(Taps::default());
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);
+    let (family, main) = Family::new(spec.args.clone());
     let shared = Arc::new(Shared {
+        tty: spec.terminal.then(Arc::default),
+        family,
+        main,
+        processes: Arc::new(Semaphore::new(limits::PROCESSES)),
         guests: guests.clone(),
         stdin: (spec.stdin != Stdin::Closed).then(pipe),
         taps,
@@ -250,7 +260,6 @@ pub(crate) fn start(
     let life = prepare(&shared)?;
 
     let (exit_sender, exit) = watch::channel(None);
-    let (stop, mut stopped) = watch::channel(None);
     let span = info_span!(
         "container",
         name = shared.spec.name,
@@ -262,17 +271,18 @@ pub(crate) fn start(
         async move {
             let exit = tokio::select! {
                 biased;
-                // An error means that the handle is gone.
-                order = stopped.wait_for(Option::is_some) => Exit::killed(order.map_or(exit::KILLED, |code| code.unwrap_or(exit::KILLED))),
-                exit = live(running, life) => exit,
+                code = running.main.ordered_to_end() => Exit::killed(code),
+                exit = live(running.clone(), life) => exit,
             };
+            running.family.leave(MAIN);
+            running.family.end();
             debug!(code = exit.code, reason = exit.reason.as_str(), "ended");
             ended.end();
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),
     );
-    Ok(Container { shared, exit, stop })
+    Ok(Container { shared, exit })
 }
 
 /// What was made ready by the caller, so that what can be refused is refused at once.
@@ -281,7 +291,7 @@ enum Life {
     Http(wasmtime_wasi_http::p2::bindings::ProxyPre<Host>, coracle_net::Binding),
 }
 
-fn prepare(shared: &Shared) -> Result<Life, StartError> {
+fn prepare(shared: &Arc<Shared>) -> Result<Life, StartError> {
     let store = shared.store()?;
     match &shared.module.code {
         Code::Command(pre) => Ok(Life::Command(pre.clone(), Box::new(store))),

@@ -10,14 +10,20 @@ use crate::memory::OutOfMemory;
 
 /// The code of a container that was killed: 128 + SIGKILL.
 pub const KILLED: i32 = 137;
-/// The code of a container that was asked to end: 128 + SIGTERM.
-pub const TERMINATED: i32 = 143;
 /// The code of a guest that trapped, as if it had called abort: 128 + SIGABRT.
 const ABORTED: i32 = 134;
 /// The code of a guest that touched memory or stack it does not have: 128 + SIGSEGV.
 const FAULTED: i32 = 139;
 /// The code when the host could not carry the guest on; the one that shells use for "cannot run".
 const HOST_FAILED: i32 = 126;
+
+/// The code of a program that wrote where nobody reads: 128 + SIGPIPE.
+const UNHEARD: i32 = 141;
+
+/// A program wrote into a pipe that nobody reads any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody reads what it writes")]
+pub(crate) struct BrokenPipe;
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +108,10 @@ impl Exit {
                 reason: ExitReason::OomKilled,
                 message: Some(oom.to_string()),
             };
+        }
+        if error.downcast_ref::<BrokenPipe>().is_some() {
+            // No message: it is how the programs of a pipeline usually end.
+            return Self::killed(UNHEARD);
         }
         match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => Self {

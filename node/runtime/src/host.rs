@@ -5,7 +5,7 @@
 //! variable, no stream of the host's process.
 
 mod files;
-mod stdio;
+pub(crate) mod stdio;
 
 use std::sync::Arc;
 
@@ -26,14 +26,21 @@ use crate::engine::{GuestEngine, Metering};
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
-use crate::pipe::{Input, PipeReader};
+use crate::process::{self, Me};
 use crate::sockets::{self, NetView};
-use crate::spec::{ContainerSpec, LogSink};
+use crate::spec::ContainerSpec;
 
 /// The import of WASI 0.1 modules.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// The interfaces that a component may import, all in version 0.2.
+/// Our own interfaces that a component may import.
+pub(crate) const OWN: [&str; 3] = [
+    "coracle:process/processes@0.1.0",
+    "coracle:process/streams@0.1.0",
+    "coracle:process/terminal@0.1.0",
+];
+
+/// The interfaces of the standard that a component may import, all in version 0.2.
 pub(crate) const INTERFACES: [&str; 29] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -75,9 +82,10 @@ pub(crate) fn speaks(version: &str) -> bool {
 
 /// Whether a container offers what an import asks for.
 pub(crate) fn provides(import: &str) -> bool {
-    import
-        .split_once('@')
-        .is_some_and(|(name, version)| INTERFACES.contains(&name) && speaks(version))
+    OWN.contains(&import)
+        || import
+            .split_once('@')
+            .is_some_and(|(name, version)| INTERFACES.contains(&name) && speaks(version))
 }
 
 /// The state of one instance of a guest.
@@ -89,6 +97,7 @@ pub(crate) struct Host {
     net: Arc<PodNet>,
     account: Arc<MemoryAccount>,
     memory: StoreMemory,
+    me: Arc<Me>,
 }
 
 impl WasiView for Host {
@@ -111,6 +120,13 @@ impl WasiHttpView for Host {
 }
 
 impl Host {
+    pub(crate) fn processes(&mut self) -> process::View<'_> {
+        process::View {
+            table: &mut self.table,
+            me: &self.me,
+        }
+    }
+
     pub(crate) fn net(&mut self) -> NetView<'_> {
         NetView {
             pod: &self.net,
@@ -120,13 +136,13 @@ impl Host {
     }
 }
 
-/// Arguments and standard streams of one instance.
+/// What is one instance's own: arguments, environment, place, and its streams as a process.
 pub(crate) struct Streams<'a> {
     pub(crate) args: &'a [String],
-    pub(crate) stdin: Option<PipeReader>,
-    pub(crate) terminal: bool,
-    pub(crate) stdout: Arc<dyn LogSink>,
-    pub(crate) stderr: Arc<dyn LogSink>,
+    /// None: the container's.
+    pub(crate) env: Option<&'a [(String, String)]>,
+    pub(crate) directory: Option<&'a str>,
+    pub(crate) me: Arc<Me>,
 }
 
 /// Makes the store of one instance, with every limit set.
@@ -138,18 +154,21 @@ pub(crate) fn store(
     outgoing: Outgoing,
 ) -> Result<Store<Host>, MountError> {
     let mut wasi = WasiCtx::builder();
-    let terminal = io.terminal;
-    let output = |sink| stdio::LogStream { sink, terminal };
     wasi.args(io.args)
-        .envs(&spec.env)
-        .stdout(output(io.stdout))
-        .stderr(output(io.stderr))
+        .envs(io.env.unwrap_or(&spec.env))
         .max_random_size(limits::RANDOM_BYTES);
-    if let Some(reader) = io.stdin {
-        wasi.stdin(Input { reader, terminal });
+    let directory = io.directory.unwrap_or(&spec.work_dir);
+    if !directory.is_empty() {
+        wasi.initial_cwd(directory);
     }
-    if !spec.work_dir.is_empty() {
-        wasi.initial_cwd(&spec.work_dir);
+    if let Some(source) = io.me.source(0) {
+        wasi.stdin(source);
+    }
+    if let Some(sink) = io.me.sink(1) {
+        wasi.stdout(sink);
+    }
+    if let Some(sink) = io.me.sink(2) {
+        wasi.stderr(sink);
     }
     files::mount(&mut wasi, &spec.mounts)?;
 
@@ -166,6 +185,7 @@ pub(crate) fn store(
         net: spec.net.clone(),
         account: account.clone(),
         memory: StoreMemory::new(account.clone()),
+        me: io.me,
     };
     let mut store = Store::new(&engine.engine, host);
     store.limiter(|host| &mut host.memory);
@@ -195,6 +215,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     random::insecure_seed::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
 
     sockets::add_to_linker(l)?;
+    process::add_to_linker(l)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     Ok(linker)
 }

@@ -33,7 +33,7 @@ pub use limits::USAGE_WINDOW;
 pub use memory::BelowUse;
 pub use module::{LoadError, Module, ModuleInfo, ModuleKind};
 pub use pipe::{PipeReader, PipeWriter, pipe};
-pub use process::{ExecError, Process};
+pub use process::{ExecError, FindError, Process, Programs, Size, Tty};
 pub use runtime::{Runtime, RuntimeConfig, RuntimeError};
 pub use spec::{ContainerSpec, LogSink, Mount, ProcessSpec, Stdin};
 pub use taps::Attached;

@@ -99,5 +99,12 @@ pub const PIPE_BYTES: usize = 64 * 1024;
 /// exec probes beside that.
 pub const EXECS: usize = 32;
 
+/// Programs that the programs of one container have started and that still run: what Kubernetes calls a limit of pids. Enough for
+/// the pipelines of a few scripts; each costs the host a stack of address space beside the memory that the container pays.
+pub const PROCESSES: usize = 64;
+
+/// Children of one program that have ended, or run, and were not waited for. Each is remembered with its exit code.
+pub const CHILDREN: usize = 1024;
+
 /// Who watches the output of one container at the same time, as attach does.
 pub const ATTACHED: usize = 32;

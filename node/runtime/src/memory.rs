@@ -20,6 +20,16 @@ pub(crate) struct OutOfMemory {
     pub(crate) wanted_bytes: u64,
 }
 
+impl OutOfMemory {
+    /// The account refused bytes; what its limit is, the account's messages tell.
+    pub(crate) fn unpaid(wanted_bytes: u64) -> Self {
+        Self {
+            limit_bytes: 0,
+            wanted_bytes,
+        }
+    }
+}
+
 fn size(bytes: u64) -> String {
     match bytes {
         b if b >= 1 << 20 => format!("{} MiB", b >> 20),

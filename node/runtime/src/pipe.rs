@@ -17,18 +17,50 @@ use tokio::io::{AsyncRead, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream};
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
+use coracle_net::MemoryCharge as _;
+
 use crate::limits;
+use crate::memory::MemoryAccount;
 use crate::spec::LogSink;
 
 /// Makes a pipe.
 pub fn pipe() -> (PipeWriter, PipeReader) {
-    let shared = Arc::new(Shared::default());
+    ends(limits::PIPE_BYTES, None)
+}
+
+/// Makes a pipe that a guest asked for: what it holds is charged to the container.
+pub(crate) fn charged(limit_bytes: usize, account: Arc<MemoryAccount>) -> (PipeWriter, PipeReader) {
+    ends(limit_bytes, Some(account))
+}
+
+fn ends(limit_bytes: usize, account: Option<Arc<MemoryAccount>>) -> (PipeWriter, PipeReader) {
+    let shared = Arc::new(Shared {
+        state: Mutex::default(),
+        limit_bytes,
+        account,
+    });
     let writer = PipeWriter(Arc::new(WriterEnd(shared.clone())));
     (writer, PipeReader(Arc::new(ReaderEnd(shared))))
 }
 
-#[derive(Default)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// What it holds before a writer has to wait.
+    limit_bytes: usize,
+    /// Who pays for what it holds.
+    account: Option<Arc<MemoryAccount>>,
+}
+
+/// What became of bytes that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// They are in the pipe.
+    Held,
+    /// Nobody reads any more.
+    Abandoned,
+    /// The container has no memory left for them.
+    Unpaid,
+}
 
 #[derive(Default)]
 struct State {
@@ -43,7 +75,7 @@ struct State {
 
 impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
@@ -52,45 +84,64 @@ impl Shared {
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.0.lock();
-        if state.abandoned || state.held_bytes < limits::PIPE_BYTES {
+        let mut state = self.state.lock();
+        if state.abandoned || state.held_bytes < self.limit_bytes {
             return Poll::Ready(());
         }
         state.wait(cx)
     }
 
     fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.ended || !state.pieces.is_empty() {
             return Poll::Ready(());
         }
         state.wait(cx)
     }
 
-    fn push(&self, bytes: Bytes) -> bool {
+    fn push(&self, bytes: Bytes) -> Pushed {
         if bytes.is_empty() {
-            return true;
+            return Pushed::Held;
         }
         self.change(|state| {
             if state.abandoned || state.ended {
-                return false;
+                return Pushed::Abandoned;
+            }
+            if self
+                .account
+                .as_ref()
+                .is_some_and(|account| !account.charge(bytes.len()))
+            {
+                return Pushed::Unpaid;
             }
             state.held_bytes += bytes.len();
             state.pieces.push_back(bytes);
-            true
+            Pushed::Held
         })
     }
 
-    /// Up to `limit` bytes; empty where none are there.
-    fn pull(&self, limit: usize) -> Pulled {
+    fn pay_back(&self, bytes: usize) {
+        if let Some(account) = &self.account {
+            account.release(bytes);
+        }
+    }
+
+    /// Up to `limit` bytes, and none after a `delimiter`.
+    fn pull(&self, limit: usize, delimiter: Option<u8>) -> Pulled {
         self.change(|state| {
             let Some(mut piece) = state.pieces.pop_front() else {
                 return if state.ended { Pulled::End } else { Pulled::Nothing };
             };
+            if piece.is_empty() {
+                return Pulled::End;
+            }
+            let end = delimiter.and_then(|delimiter| piece.iter().position(|byte| *byte == delimiter));
+            let limit = end.map_or(limit, |end| limit.min(end + 1));
             if piece.len() > limit {
                 state.pieces.push_front(piece.split_off(limit));
             }
             state.held_bytes -= piece.len();
+            self.pay_back(piece.len());
             Pulled::Bytes(piece)
         })
     }
@@ -126,7 +177,7 @@ impl Drop for ReaderEnd {
         self.0.change(|state| {
             state.abandoned = true;
             state.pieces.clear();
-            state.held_bytes = 0;
+            self.0.pay_back(std::mem::take(&mut state.held_bytes));
         });
     }
 }
@@ -139,16 +190,36 @@ impl PipeWriter {
     /// Writes, when there is room; false when nobody reads any more.
     pub async fn send(&self, bytes: Bytes) -> bool {
         poll_fn(|cx| self.0.0.poll_room(cx)).await;
+        self.0.0.push(bytes) == Pushed::Held
+    }
+
+    /// Puts bytes in without a look at how many there are.
+    pub(crate) fn push(&self, bytes: Bytes) -> Pushed {
         self.0.0.push(bytes)
+    }
+
+    /// Ready when there is room, or when nobody reads any more.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.0.poll_room(cx)
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.0.state.lock().abandoned
     }
 
     /// Writes if there is room, and says whether it did.
     pub fn try_send(&self, bytes: Bytes) -> bool {
         let room = {
-            let state = self.0.0.0.lock();
-            !state.abandoned && state.held_bytes < limits::PIPE_BYTES
+            let state = self.0.0.state.lock();
+            !state.abandoned && state.held_bytes < self.0.0.limit_bytes
         };
-        room && self.0.0.push(bytes)
+        room && self.0.0.push(bytes) == Pushed::Held
+    }
+
+    /// Lets the reader find an end once, as the end-of-file key of a terminal does; more may follow.
+    pub fn mark_end(&self) {
+        self.0.0.change(|state| state.pieces.push_back(Bytes::new()));
     }
 
     /// Ends the stream for the reader, whoever else could still write.
@@ -175,9 +246,14 @@ pub struct PipeReader(Arc<ReaderEnd>);
 impl PipeReader {
     /// The next bytes, or nothing at the end.
     pub async fn recv(&self) -> Option<Bytes> {
+        self.take(usize::MAX, None).await
+    }
+
+    /// The next bytes: at most `limit` of them, and none after a `delimiter`.
+    pub(crate) async fn take(&self, limit: usize, delimiter: Option<u8>) -> Option<Bytes> {
         loop {
             poll_fn(|cx| self.0.0.poll_bytes(cx)).await;
-            match self.0.0.pull(usize::MAX) {
+            match self.0.0.pull(limit, delimiter) {
                 Pulled::Bytes(bytes) => return Some(bytes),
                 Pulled::End => return None,
                 Pulled::Nothing => {}
@@ -188,7 +264,7 @@ impl PipeReader {
 
 /// A guest's standard input.
 #[derive(Clone)]
-pub(crate) struct Input {
+pub struct Input {
     pub(crate) reader: PipeReader,
     pub(crate) terminal: bool,
 }
@@ -219,7 +295,7 @@ impl Pollable for Input {
 #[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        match self.reader.0.0.pull(size.min(limits::TRANSFER_BYTES)) {
+        match self.reader.0.0.pull(size.min(limits::TRANSFER_BYTES), None) {
             Pulled::Bytes(bytes) => Ok(bytes),
             Pulled::Nothing => Ok(Bytes::new()),
             Pulled::End => Err(StreamError::Closed),
@@ -229,7 +305,7 @@ impl InputStream for Input {
 
 impl AsyncRead for Input {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.reader.0.0.pull(buffer.remaining()) {
+        match self.reader.0.0.pull(buffer.remaining(), None) {
             Pulled::Bytes(bytes) => buffer.put_slice(&bytes),
             Pulled::End => {}
             Pulled::Nothing => return self.reader.0.0.poll_bytes(cx).map(Ok),

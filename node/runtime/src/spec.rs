@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use coracle_net::PodNet;
 
 use crate::pipe::PipeReader;
+use crate::process::{Programs, Tty};
 
 /// One container to start.
 pub struct ContainerSpec {
@@ -33,6 +34,8 @@ pub struct ContainerSpec {
     /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
     /// [`crate::Runtime::load_metered`]. None: not metered.
     pub fuel: Option<u64>,
+    /// The programs that the container's programs may start. None: they start none.
+    pub programs: Option<Arc<dyn Programs>>,
     /// Whether standard input stays open for those who attach.
     pub stdin: Stdin,
     /// Whether the standard streams are a terminal to the guest.
@@ -61,8 +64,8 @@ pub struct ProcessSpec {
     pub args: Vec<String>,
     /// Standard input; none is at its end from the beginning.
     pub stdin: Option<PipeReader>,
-    /// Whether the standard streams are a terminal to the guest.
-    pub terminal: bool,
+    /// The terminal that the standard streams are to the guest, if they are one.
+    pub terminal: Option<Arc<Tty>>,
     /// Where standard output goes.
     pub stdout: Arc<dyn LogSink>,
     /// Where standard error goes, and the runtime's own words on a trap.

@@ -20,7 +20,7 @@ use crate::spec::LogSink;
 
 /// One standard stream of a guest.
 #[derive(Clone)]
-pub(crate) struct LogStream {
+pub struct LogStream {
     pub(crate) sink: Arc<dyn LogSink>,
     pub(crate) terminal: bool,
 }

@@ -8,4 +8,6 @@ mod limits;
 mod modules;
 mod network;
 mod process;
+mod processes;
+mod shell;
 mod world;
