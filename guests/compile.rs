@@ -13,7 +13,10 @@ use std::{env, fs};
 ///
 /// `out` receives the target directory. Errors are texts for the user, with what to type.
 pub fn compile(guests: &Path, out: &Path, target: &str, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
-    for file in ["Cargo.toml", "Cargo.lock", "compile.rs", "../wit"].iter().chain(packages) {
+    for file in ["Cargo.toml", "Cargo.lock", "compile.rs", "../wit"]
+        .iter()
+        .chain(packages)
+    {
         println!("cargo::rerun-if-changed={}", guests.join(file).display());
     }
     ensure_target(target)?;
