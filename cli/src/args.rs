@@ -35,9 +35,28 @@ pub enum Command {
     Kubeconfig(DataDirArgs),
     /// Make an image in the local store from a Cargo project or a Dockerfile.
     Build(BuildArgs),
+    /// Compile one module from standard input to standard output, for the node that starts this.
+    #[command(name = coracle_runtime::COMPILE_COMMAND, hide = true)]
+    CompileModule {
+        /// Whether the code yields by `time` or counts `fuel`.
+        metering: Metering,
+        /// Bytes of address space that it may have.
+        memory_bytes: u64,
+        /// Seconds of CPU that it may take.
+        cpu_seconds: u64,
+    },
     /// Work with the images in the node's local store.
     #[command(subcommand)]
     Image(ImageCommand),
+}
+
+/// How compiled code is made to yield.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Metering {
+    /// At ticks.
+    Time,
+    /// By counting instructions.
+    Fuel,
 }
 
 /// Where the state of a cluster lives.
@@ -92,6 +111,12 @@ pub struct ClusterArgs {
     /// Let pods name .wasm files of this machine as images (file:///...); a container starts again when its file changes.
     #[arg(long)]
     pub allow_file_images: bool,
+    /// Percent of the disk above which images are removed that no pod uses.
+    #[arg(long, value_name = "PERCENT", default_value_t = coracle_images::HIGH_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high: u8,
+    /// Percent of the disk down to which.
+    #[arg(long, value_name = "PERCENT", default_value_t = coracle_images::LOW_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low: u8,
     /// Run the pods of the manifests in this directory, whatever the API says; the API shows them.
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
@@ -259,6 +284,15 @@ pub enum ImageCommand {
         data: DataDirArgs,
         /// The name that pods use, as `NAME[:TAG]`.
         name: String,
+    },
+    /// Remove content of the local store that no image needs, and with --all the images that no pod uses.
+    Prune {
+        /// Where the state lives.
+        #[command(flatten)]
+        data: DataDirArgs,
+        /// Remove images too.
+        #[arg(short, long)]
+        all: bool,
     },
     /// Remove an image from the local store.
     Rm {

@@ -9,19 +9,23 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
 use coracle_agent::{Agent, Identity};
 use coracle_controllers::world::Facts;
 use coracle_edge::ingress::Sockets;
-use coracle_images::ImageStore;
+use coracle_images::{ImageStore, Thresholds};
 use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::Server;
 use coracle_simulated::Delays;
 use jiff::SignedDuration;
+use k8s_openapi::{api::node::v1::RuntimeClass, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, api::PostParams};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     control_plane::{ControlPlane, Surroundings, listen},
@@ -35,6 +39,9 @@ pub const MAX_NODES: u16 = 100;
 
 /// The second octet of the first node's pod network, 10.244.0.0/16 as in most clusters; further nodes count down.
 const FIRST_POD_NETWORK: u8 = 244;
+
+/// How often the images' part of the disk is looked at: the kubelet's period.
+const IMAGE_GC_PERIOD: Duration = Duration::from_secs(300);
 
 /// How a cluster is started.
 #[derive(Debug)]
@@ -61,10 +68,14 @@ pub struct ClusterConfig {
     pub file_images: bool,
     /// The authority, in PEM, of registries whose certificates the system does not trust.
     pub registry_authority: Option<String>,
+    /// When images are removed that no pod uses.
+    pub image_gc: Thresholds,
     /// A directory of manifests whose pods the first node runs whatever the API says.
     pub manifests: Option<PathBuf>,
     /// A file to which the API server adds a line for every request; nothing is written without it.
     pub audit_log: Option<PathBuf>,
+    /// This program, when it is `coracle`: it compiles guests in a process of its own, with limits. `None` compiles in this one.
+    pub compiler: Option<PathBuf>,
     /// Where compiled guests are kept; `None` keeps them in the data directory. Clusters may share it.
     pub cache: Option<PathBuf>,
 }
@@ -86,8 +97,10 @@ impl ClusterConfig {
             host_paths: false,
             file_images: false,
             registry_authority: None,
+            image_gc: Thresholds::default(),
             manifests: None,
             audit_log: None,
+            compiler: None,
             cache: None,
         }
     }
@@ -156,10 +169,13 @@ impl Cluster {
             host_paths: config.host_paths,
             file_images: config.file_images,
             registry_authority: config.registry_authority,
+            image_gc: config.image_gc,
             manifests: config.manifests,
+            compiler: config.compiler,
             cache,
         };
         cluster.start_nodes(&server, &nodes, wanted).await?;
+        runtime_classes(&cluster.client).await?;
         cluster
             .start_simulated(&server, config.simulated, config.delays)
             .await?;
@@ -205,6 +221,7 @@ impl Cluster {
         let mut manifests = wanted.manifests.map(follow).transpose()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Runtime::new(RuntimeConfig {
+            compiler: wanted.compiler,
             cache_dir: wanted.cache,
             worker_threads: threads,
             trusted_pem: Some(self.access.ca_pem.clone()),
@@ -213,6 +230,11 @@ impl Cluster {
             .with_files_allowed(wanted.file_images)
             .with_registry_authority(wanted.registry_authority);
         let images = Arc::new(images);
+        self.plane.clients.spawn(collect_images(
+            images.clone(),
+            wanted.image_gc,
+            self.plane.stop_clients.clone(),
+        ));
         for index in 0..wanted.count {
             let name = format!("coracle-{}", index + 1);
             let client = kube::Client::new(
@@ -315,13 +337,52 @@ impl Cluster {
     }
 }
 
+/// Looks at the disk now and then, and removes images that nobody uses when it is too full.
+async fn collect_images(images: Arc<ImageStore>, thresholds: Thresholds, stop: CancellationToken) {
+    let mut turns = tokio::time::interval(IMAGE_GC_PERIOD);
+    while stop.run_until_cancelled(turns.tick()).await.is_some() {
+        let images = images.clone();
+        let look = move || images.collect(images.disk(), &thresholds);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(freed)) if freed.images.is_empty() => {}
+            Ok(Ok(freed)) => {
+                tracing::info!(images = ?freed.images, bytes = freed.bytes, "images that nobody used were removed")
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the images' part of the disk cannot be cleared"),
+            Err(error) => tracing::warn!(%error, "clearing images' part of the disk was interrupted"),
+        }
+    }
+}
+
+/// The classes that the nodes know. One that is there is left as it is: it may have been changed on purpose.
+async fn runtime_classes(client: &kube::Client) -> anyhow::Result<()> {
+    let classes: Api<RuntimeClass> = Api::all(client.clone());
+    for name in ["coracle", "coracle-fuel"] {
+        let class = RuntimeClass {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            handler: name.to_owned(),
+            ..RuntimeClass::default()
+        };
+        match classes.create(&PostParams::default(), &class).await {
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+            made => drop(made.with_context(|| format!("cannot make the RuntimeClass {name}"))?),
+        }
+    }
+    Ok(())
+}
+
 /// What the nodes are to be.
 struct Wanted {
     count: u16,
     host_paths: bool,
     file_images: bool,
     registry_authority: Option<String>,
+    image_gc: Thresholds,
     manifests: Option<PathBuf>,
+    compiler: Option<PathBuf>,
     cache: PathBuf,
 }
 

@@ -27,6 +27,7 @@ pub async fn run(command: ImageCommand) -> anyhow::Result<()> {
         } => push(&open_with(&data, &registry)?, &name, target.as_deref().unwrap_or(&name)).await,
         ImageCommand::Ls(data) => list(&open(&data)?),
         ImageCommand::Load { data, file, name } => load(&open(&data)?, &file, &name),
+        ImageCommand::Prune { data, all } => prune(&open(&data)?, all),
         ImageCommand::Inspect { data, name } => inspect(&open(&data)?, &name),
         ImageCommand::Rm { data, name } => {
             open(&data)?.remove(&name)?;
@@ -61,6 +62,15 @@ pub fn registry_authority(registry: &RegistryArgs) -> anyhow::Result<Option<Stri
     let read =
         |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     registry.registry_ca.as_ref().map(read).transpose()
+}
+
+fn prune(store: &ImageStore, all: bool) -> anyhow::Result<()> {
+    let freed = store.prune(all)?;
+    for name in &freed.images {
+        println!("{name} removed");
+    }
+    println!("{} bytes freed", freed.bytes);
+    Ok(())
 }
 
 async fn pull(store: &ImageStore, name: &str) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use coracle::{
     apart,
-    args::{Cli, Command},
+    args::{Cli, Command, Metering},
     build, demo, image, server, up,
 };
 use tracing_subscriber::EnvFilter;
@@ -17,6 +17,18 @@ fn main() -> ExitCode {
         .with_env_filter(EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| usual_log(&cli.command).into()))
         .with_writer(std::io::stderr)
         .init();
+    if let Command::CompileModule {
+        metering,
+        memory_bytes,
+        cpu_seconds,
+    } = cli.command
+    {
+        let metering = match metering {
+            Metering::Time => coracle_runtime::Metering::Time,
+            Metering::Fuel => coracle_runtime::Metering::Fuel,
+        };
+        return ExitCode::from(coracle_runtime::compile_as_child(metering, memory_bytes, cpu_seconds));
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
             Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command).await,
+            Command::CompileModule { .. } => Ok(()),
         }
     });
     // Whatever still runs in the background has been told to stop; nothing waits for it.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use coracle_images::Thresholds;
 use coracle_simulated::Delays;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 /// When the cluster cannot be started.
 pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let started = Instant::now();
+    raise_open_files();
     let cluster = start(&args).await?;
     say(format_args!("ready in {} ms", started.elapsed().as_millis()));
     describe(&cluster, &args)?;
@@ -27,6 +29,23 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     ));
     end::asked().await?;
     end::stop(cluster.shutdown()).await
+}
+
+/// Lets the process have as many open files as the system allows it: the usual thousand is for one program, and here are all
+/// pods of the nodes. Where that is refused the usual must do.
+fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let own = getrlimit(Resource::Nofile);
+        let most = Rlimit {
+            current: own.maximum,
+            maximum: own.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, most) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 /// Starts a cluster as the arguments say.
@@ -45,8 +64,13 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         host_paths: args.allow_host_paths,
         file_images: args.allow_file_images,
         registry_authority: image::registry_authority(&args.registry)?,
+        image_gc: Thresholds {
+            high_percent: args.image_gc_high,
+            low_percent: args.image_gc_low,
+        },
         manifests: args.manifests.clone(),
         audit_log: args.audit_log.clone(),
+        compiler: std::env::current_exe().ok(),
         ..ClusterConfig::new(data)
     };
     Cluster::start(config).await

@@ -361,3 +361,71 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
         "{refused}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_class_says_how_a_pod_is_metered_and_requests_of_ports_are_kept_apart() {
+    let world = World::start().await;
+    world.load_probe();
+    world
+        .apply(
+            "apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: other}
+handler: runc
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: counted}
+spec:
+  runtimeClassName: coracle-fuel
+  containers: [{name: main, image: probe, args: [spin], resources: {limits: {cpu: 50m}}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: foreign}
+spec:
+  runtimeClassName: other
+  containers: [{name: main, image: probe, args: [sleep]}]
+",
+        )
+        .await;
+    world.pod("counted", |pod| phase(pod) == "Running").await;
+    world
+        .pod("foreign", |pod| {
+            waits(pod).is_some_and(|(_, message)| message.contains("no runtime for \"runc\""))
+        })
+        .await;
+    // Both name their node themselves, so that the scheduler does not keep them apart.
+    for name in ["first", "second"] {
+        world
+            .apply(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: coracle-1\n  containers: [{{name: main, image: probe, args: [sleep], ports: [{{containerPort: 80, hostPort: 8080}}]}}]\n"
+            ))
+            .await;
+        let wanted = if name == "first" { "Running" } else { "Failed" };
+        world.pod(name, |pod| phase(pod) == wanted).await;
+    }
+    let second = world.all::<Pod>().get("second").await.unwrap();
+    assert_eq!(second.status.unwrap().reason.as_deref(), Some("NodePorts"));
+    // What was throttled is counted where dashboards look for it.
+    let throttled = async || {
+        let request = http::Request::get("/api/v1/nodes/coracle-1/proxy/metrics/cadvisor");
+        let metrics = world
+            .client()
+            .request_text(request.body(Vec::new()).unwrap())
+            .await
+            .unwrap();
+        let mut lines = metrics.lines().filter(|line| line.contains("pod=\"counted\""));
+        let line = lines.find(|line| line.starts_with("container_cpu_cfs_throttled_periods_total{container=\"main\""));
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok())
+            .unwrap_or_default()
+    };
+    let wait = async {
+        while throttled().await == 0.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), wait)
+        .await
+        .expect("nothing was throttled");
+}

@@ -32,7 +32,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
@@ -298,6 +298,12 @@ async fn an_image_is_loaded_listed_run_and_removed_and_other_files_are_refused()
     let wait = await_condition(up.all::<Pod>(), "mine", succeeded);
     tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
 
+    // The pod is over and still there: its image stays until it is gone.
+    let pruned = coracle(&["image", "prune", "--all", "--data-dir", dir])
+        .output()
+        .await
+        .unwrap();
+    assert!(pruned.status.success(), "{pruned:?}");
     let removed = coracle(&["image", "rm", "--data-dir", dir, "mine:v1"])
         .output()
         .await
@@ -343,4 +349,45 @@ async fn a_dockerfile_makes_an_image_or_says_which_line_cannot_be_followed() {
         !refused.status.success() && message.contains("line 3: RUN"),
         "{message}"
     );
+}
+
+/// Runs the compiler as the node does.
+async fn compile(module: &[u8], memory_bytes: u64, cpu_seconds: u64) -> std::process::Output {
+    let (memory, seconds) = (memory_bytes.to_string(), cpu_seconds.to_string());
+    let mut child = coracle(&["compile-module", "time", &memory, &seconds])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // One that gives up reads no further.
+    let _ = stdin.write_all(module).await;
+    drop(stdin);
+    tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_compiler_is_a_process_with_limits() {
+    let smallest = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    let good = compile(&smallest, 6 << 30, 60).await;
+    assert!(
+        good.status.success() && good.stdout.starts_with(b"\x7fELF"),
+        "{:?}",
+        good.status
+    );
+    let broken = compile(&[&smallest[..], b"\x01\xff"].concat(), 6 << 30, 60).await;
+    assert_eq!(broken.status.code(), Some(3), "{broken:?}");
+    // Elsewhere the system limits no memory.
+    if cfg!(unix) {
+        let store = coracle_images::ImageStore::open(tempfile::tempdir().unwrap().path()).unwrap();
+        let large = store.resolve("toolbox").unwrap().wasm().unwrap();
+        let hungry = compile(&large, 64 << 20, 60).await;
+        assert!(
+            !hungry.status.success() && hungry.stdout.is_empty(),
+            "{:?}",
+            hungry.status
+        );
+    }
 }

@@ -23,6 +23,38 @@ struct Amounts {
 pub struct Ledger {
     pods: HashMap<String, Amounts>,
     used: Amounts,
+    /// Ports of the node that pods have, and who has them.
+    ports: Vec<(HostPort, String)>,
+}
+
+/// A port of the node that a pod wants for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HostPort {
+    port: i32,
+    protocol: String,
+    /// Empty: all addresses.
+    ip: String,
+}
+
+impl HostPort {
+    fn conflicts(&self, other: &Self) -> bool {
+        let everywhere = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
+        let same = everywhere(&self.ip) || everywhere(&other.ip) || self.ip == other.ip;
+        same && self.port == other.port && self.protocol == other.protocol
+    }
+}
+
+/// The ports of the node that a pod wants.
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let ports = spec::containers(pod).flat_map(|container| container.ports.iter().flatten());
+    let wanted = ports.filter_map(|port| {
+        Some(HostPort {
+            port: port.host_port.filter(|port| *port > 0)?,
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            ip: port.host_ip.clone().unwrap_or_default(),
+        })
+    });
+    wanted.collect()
 }
 
 impl Ledger {
@@ -52,7 +84,21 @@ impl Ledger {
                 });
             }
         }
+        let ports = host_ports(pod);
+        let taken = |wanted: &HostPort| {
+            self.ports
+                .iter()
+                .any(|(port, owner)| owner != uid && port.conflicts(wanted))
+        };
+        if ports.iter().any(taken) {
+            return Err(Failure {
+                reason: "NodePorts".to_owned(),
+                message: "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+                    .to_owned(),
+            });
+        }
         if self.pods.insert(uid.to_owned(), asked).is_none() {
+            self.ports.extend(ports.into_iter().map(|port| (port, uid.to_owned())));
             self.used.cpu_milli = self.used.cpu_milli.saturating_add(asked.cpu_milli);
             self.used.memory_bytes = self.used.memory_bytes.saturating_add(asked.memory_bytes);
         }
@@ -91,7 +137,7 @@ impl Ledger {
                 )));
             }
         }
-        self.release(uid);
+        self.give_back(uid);
         self.pods.insert(uid.to_owned(), asked);
         self.used.cpu_milli = self.used.cpu_milli.saturating_add(asked.cpu_milli);
         self.used.memory_bytes = self.used.memory_bytes.saturating_add(asked.memory_bytes);
@@ -100,6 +146,11 @@ impl Ledger {
 
     /// The pod needs nothing more.
     pub fn release(&mut self, uid: &str) {
+        self.ports.retain(|(_, owner)| owner != uid);
+        self.give_back(uid);
+    }
+
+    fn give_back(&mut self, uid: &str) {
         if let Some(amounts) = self.pods.remove(uid) {
             self.used.cpu_milli = self.used.cpu_milli.saturating_sub(amounts.cpu_milli);
             self.used.memory_bytes = self.used.memory_bytes.saturating_sub(amounts.memory_bytes);
@@ -180,6 +231,30 @@ mod tests {
             ledger.admit("e", &small, &shape, &CAPACITY).unwrap_err().reason,
             "OutOfpods"
         );
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_one_pods() {
+        let wants = |ports: serde_json::Value| pod(json!({"containers": [{"name": "a", "ports": ports}]}));
+        let mut ledger = Ledger::default();
+        let mut admit = |uid: &str, ports| {
+            let (pod, shape, _) = wants(ports);
+            ledger
+                .admit(uid, &pod, &shape, &Capacity { pods: 9, ..CAPACITY })
+                .map_err(|failure| failure.reason)
+        };
+        let port = |ip: &str, protocol: &str| json!([{"containerPort": 80, "hostPort": 8080, "hostIP": ip, "protocol": protocol}]);
+        assert_eq!(admit("a", port("127.0.0.1", "TCP")), Ok(()));
+        assert_eq!(admit("b", port("127.0.0.2", "TCP")), Ok(()));
+        assert_eq!(admit("c", port("", "UDP")), Ok(()));
+        assert_eq!(admit("d", port("", "TCP")), Err("NodePorts".to_owned()));
+        assert_eq!(admit("a", port("127.0.0.1", "TCP")), Ok(()), "its own");
+        assert_eq!(admit("e", json!([{"containerPort": 80}])), Ok(()));
+        for uid in ["a", "b"] {
+            ledger.release(uid);
+        }
+        let (pod, shape, _) = wants(port("", "TCP"));
+        assert_eq!(ledger.admit("d", &pod, &shape, &CAPACITY), Ok(()));
     }
 
     #[test]

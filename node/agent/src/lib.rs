@@ -41,6 +41,7 @@ mod quantity;
 mod recover;
 mod register;
 mod resize;
+mod runtime_class;
 mod spec;
 mod start;
 mod static_pods;

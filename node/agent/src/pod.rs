@@ -25,6 +25,7 @@ use crate::start::{Failure, Started};
 use crate::termination::MessageFile;
 use crate::token::Tokens;
 use crate::volume::usage::Excess;
+use coracle_images::Hold;
 use coracle_net::PodNet;
 use coracle_runtime::{Container, Exit};
 use futures::future::BoxFuture;
@@ -79,6 +80,8 @@ struct Run {
     image: String,
     /// The digest of its module.
     digest: Option<Arc<str>>,
+    /// Keeps the image while the pod is there: the container may start again.
+    _hold: Hold,
     watches: Vec<Watch>,
 }
 

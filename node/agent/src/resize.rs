@@ -36,6 +36,11 @@ impl Resources {
         self.limits.get(name).map(String::as_str)
     }
 
+    /// How much of a resource the container requests.
+    pub fn request(&self, name: &str) -> Option<&str> {
+        self.requests.get(name).map(String::as_str)
+    }
+
     /// For the status; none where the container asks for nothing.
     pub fn for_status(&self) -> Option<(ResourceRequirements, Option<BTreeMap<String, Quantity>>)> {
         let write = |amounts: &Amounts| {

@@ -14,8 +14,8 @@ use crate::pull::{self, NoImage, Policy};
 use crate::quantity;
 use crate::resize::Resources;
 use crate::termination::MessageFile;
-use crate::{spec, volume};
-use coracle_images::{Image, ImageConfig, ImageError, Reference};
+use crate::{runtime_class, spec, volume};
+use coracle_images::{Hold, Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
 use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -65,6 +65,8 @@ pub struct Started {
     pub message: Option<MessageFile>,
     /// The digest of its module.
     pub digest: Arc<str>,
+    /// Keeps its image in the store.
+    pub hold: Hold,
 }
 
 /// A container that does not run.
@@ -95,16 +97,22 @@ impl Attempt {
         };
         self.watch_file(container);
         let (image, pulled) = self.image(container).await?;
+        let hold = self.node.images.hold(&image).map_err(|error| {
+            let name = container.image.as_deref().unwrap_or_default();
+            image_failure(name, &error.into(), false)
+        })?;
         let fuel = self
             .resources
             .limit(FUEL)
             .and_then(quantity::whole)
             .and_then(|fuel| u64::try_from(fuel).ok());
-        let module = match self.node.module(&image, fuel.is_some()).await {
+        let class = runtime_class::of(&self.node.client, &self.pod).await;
+        let by_fuel = class.map_err(|error| failure(waiting::CREATE, "FailedCreatePodSandBox", error.to_string()))?;
+        let module = match self.node.module(&image, fuel.is_some() || by_fuel).await {
             Ok(module) => module,
             Err(error) => return Err(module_failure(&image, &error)),
         };
-        let (mut spec, message) = self.spec(container, &image.config, fuel)?;
+        let (mut spec, message) = self.spec(container, &image.config, (fuel, by_fuel))?;
         if let Some(files) = image.files.clone() {
             let root = self.root(container, files, spec.mounts.clone()).await?;
             spec.mounts.insert(0, root);
@@ -116,6 +124,7 @@ impl Attempt {
                 pulled,
                 message,
                 digest: image.digest.clone(),
+                hold,
             }),
             Err(error) => Err(failure(waiting::RUN, "Failed", error.to_string())),
         }
@@ -164,7 +173,7 @@ impl Attempt {
         &self,
         container: &Container,
         image: &ImageConfig,
-        fuel: Option<u64>,
+        (fuel, cpu_by_fuel): (Option<u64>, bool),
     ) -> Result<(ContainerSpec, Option<MessageFile>), Failure> {
         let node = &self.node;
         let facts = Facts {
@@ -197,6 +206,8 @@ impl Attempt {
             http_port: http_port(container, image),
             memory_limit_bytes: limits.memory_bytes,
             cpu_limit_milli: limits.cpu_milli,
+            cpu_request_milli: limits.cpu_request_milli,
+            cpu_by_fuel,
             fuel,
             programs: Some(Arc::new(Named {
                 node: Arc::downgrade(&self.node),
@@ -239,6 +250,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Thousandths of a core.
     pub cpu_milli: Option<u64>,
+    /// Thousandths of a core that it gets when others want to run too.
+    pub cpu_request_milli: Option<u64>,
 }
 
 /// Reads what a container may use.
@@ -247,6 +260,7 @@ pub fn limits(resources: &Resources) -> Limits {
     Limits {
         memory_bytes: resources.limit("memory").and_then(quantity::whole).and_then(positive),
         cpu_milli: resources.limit("cpu").and_then(quantity::milli).and_then(positive),
+        cpu_request_milli: resources.request("cpu").and_then(quantity::milli).and_then(positive),
     }
 }
 

@@ -1,11 +1,12 @@
-//! What containers use, in the two forms in which a kubelet tells it: `/stats/summary` and `/metrics/resource`.
+//! What containers use, in the forms in which a kubelet tells it: `/stats/summary`, `/metrics/resource` and, with how they are
+//! throttled, `/metrics/cadvisor`.
 //!
 //! Pure: from what the containers' meters say to a document. The process is shared by all virtual nodes of a machine, so a
 //! node uses what its containers use; what the host's part of the process takes is nobody's.
 
 use crate::cell::PodCell;
 use bytes::Bytes;
-use coracle_runtime::Usage;
+use coracle_runtime::{Throttling, Usage};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -71,11 +72,14 @@ fn sum(all: impl Iterator<Item = Usage>) -> Usage {
         cpu_nanos: 0,
         cpu_rate_nanos: 0,
         memory_bytes: 0,
+        throttling: Throttling::default(),
     };
     all.fold(nothing, |sum, more| Usage {
         cpu_nanos: sum.cpu_nanos.saturating_add(more.cpu_nanos),
         cpu_rate_nanos: sum.cpu_rate_nanos.saturating_add(more.cpu_rate_nanos),
         memory_bytes: sum.memory_bytes.saturating_add(more.memory_bytes),
+        // Periods of different containers are not the same ones: no sum of them means anything.
+        throttling: Throttling::default(),
     })
 }
 
@@ -90,6 +94,10 @@ pub fn tell(path: &str, node: &NodeUse<'_>, pods: impl FnOnce() -> Vec<PodUse>, 
         "/metrics/resource" => Some(Told {
             content_type: "text/plain; version=0.0.4; charset=utf-8",
             body: resource_metrics(&pods(), now).into(),
+        }),
+        "/metrics/cadvisor" => Some(Told {
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: container_metrics(&pods(), now).into(),
         }),
         _ => None,
     }
@@ -170,6 +178,42 @@ fn resource_metrics(pods: &[PodUse], now: Timestamp) -> String {
     text
 }
 
+/// The names by which dashboards know them.
+const CONTAINER_METRICS: [Metric; 5] = [
+    ("container_cpu_usage_seconds_total", "counter", |usage| {
+        usage.cpu_nanos as f64 / 1e9
+    }),
+    ("container_cpu_cfs_periods_total", "counter", |usage| {
+        usage.throttling.periods as f64
+    }),
+    ("container_cpu_cfs_throttled_periods_total", "counter", |usage| {
+        usage.throttling.throttled_periods as f64
+    }),
+    ("container_cpu_cfs_throttled_seconds_total", "counter", |usage| {
+        usage.throttling.throttled_nanos as f64 / 1e9
+    }),
+    ("container_memory_working_set_bytes", "gauge", |usage| {
+        usage.memory_bytes as f64
+    }),
+];
+
+fn container_metrics(pods: &[PodUse], now: Timestamp) -> String {
+    let (mut text, at) = (String::new(), now.as_millisecond());
+    for (name, kind, read) in CONTAINER_METRICS {
+        let _ = writeln!(text, "# TYPE {name} {kind}");
+        for pod in pods {
+            for (container, usage) in &pod.containers {
+                let labels = format!(
+                    "container=\"{container}\",namespace=\"{}\",pod=\"{}\"",
+                    pod.namespace, pod.name
+                );
+                let _ = writeln!(text, "{name}{{{labels}}} {} {at}", read(usage));
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +223,11 @@ mod tests {
             cpu_nanos: 3_000_000_000,
             cpu_rate_nanos,
             memory_bytes,
+            throttling: Throttling {
+                periods: 10,
+                throttled_periods: 4,
+                throttled_nanos: 250_000_000,
+            },
         };
         let pod = PodUse {
             name: "web".to_owned(),
@@ -215,6 +264,16 @@ mod tests {
             "container_cpu_usage_seconds_total{container=\"a\",namespace=\"default\",pod=\"web\"} 3 0",
             "pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 300 0",
             "node_cpu_usage_seconds_total 6 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let told = ask("/metrics/cadvisor").unwrap();
+        let text = String::from_utf8(told.body.to_vec()).unwrap();
+        let of = "{container=\"a\",namespace=\"default\",pod=\"web\"}";
+        for line in [
+            format!("container_cpu_cfs_periods_total{of} 10 0"),
+            format!("container_cpu_cfs_throttled_periods_total{of} 4 0"),
+            format!("container_cpu_cfs_throttled_seconds_total{of} 0.25 0"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

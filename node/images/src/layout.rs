@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// What the names of unfinished files begin with.
-const TEMPORARY: &str = ".new-";
+pub const TEMPORARY: &str = ".new-";
 /// The annotation under which an OCI layout keeps a manifest's name.
 const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// The annotation under which we keep the digest that a registry gave for the name, where it is that of an index.
@@ -296,6 +296,11 @@ impl Layout {
             fs::write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where the index lies.

@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 /// The largest module that can be loaded: compiling costs more than a CPU second per megabyte, and the largest guests that
@@ -158,6 +158,7 @@ pub struct ImageStore {
     index: Mutex<Cached>,
     files: Mutex<HashMap<PathBuf, DescribedFile>>,
     pulls: Pulls,
+    holds: Mutex<HashMap<String, Weak<fs::File>>>,
     trusted_pem: Option<String>,
 }
 
@@ -199,6 +200,7 @@ impl ImageStore {
             index: Mutex::default(),
             files: Mutex::default(),
             pulls: Pulls::default(),
+            holds: Mutex::default(),
             trusted_pem: None,
         })
     }
@@ -216,6 +218,11 @@ impl ImageStore {
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The marks of images that this process uses, by the digest of their manifest.
+    pub(crate) fn holds(&self) -> &Mutex<HashMap<String, Weak<fs::File>>> {
+        &self.holds
     }
 
     pub(crate) fn pulls(&self) -> &Pulls {
@@ -484,7 +491,7 @@ impl ImageStore {
     }
 
     /// The manifests given and all that they refer to.
-    fn blobs_of<'a>(&self, manifests: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    pub(crate) fn blobs_of<'a>(&self, manifests: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
         let mut blobs = BTreeSet::new();
         for id in manifests {
             blobs.insert(id.to_owned());
@@ -510,7 +517,7 @@ impl ImageStore {
         manifest.map_or(0, |manifest| manifest.layers.iter().map(|layer| layer.size).sum())
     }
 
-    fn io(&self, source: io::Error) -> ImageError {
+    pub(crate) fn io(&self, source: io::Error) -> ImageError {
         ImageError::Io {
             path: self.layout.index_path(),
             source,

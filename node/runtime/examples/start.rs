@@ -29,6 +29,8 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         net,
         http_port: 8080,
         memory_limit_bytes: Some(64 << 20),
+        cpu_request_milli: None,
+        cpu_by_fuel: false,
         cpu_limit_milli: None,
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
@@ -55,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
     let count: usize = std::env::args().nth(1).map_or(Ok(500), |count| count.parse())?;
     let cache = tempfile::tempdir()?;
     let config = RuntimeConfig {
+        compiler: None,
         cache_dir: cache.path().to_owned(),
         worker_threads: num_threads(),
         trusted_pem: None,

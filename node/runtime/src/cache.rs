@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 use wasmtime::component::Component;
 
+use crate::compiler::{self, ChildError};
 use crate::engine::{GuestEngine, Metering};
 use crate::module::{self, LoadError, Module, ModuleInfo};
 
@@ -27,6 +28,8 @@ const MAX_FILES: usize = 500;
 #[derive(Debug)]
 pub(crate) struct CodeCache {
     directory: PathBuf,
+    /// The program that compiles, as a child of this one.
+    compiler: Option<PathBuf>,
 }
 
 /// Numbers the files that are being written, over all caches of this process: several may share a directory.
@@ -34,7 +37,7 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 impl CodeCache {
     /// Makes the directory, readable by the node alone, and removes what a crash or many images left.
-    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(directory: PathBuf, compiler: Option<PathBuf>) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         #[cfg(unix)]
         {
@@ -42,7 +45,7 @@ impl CodeCache {
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         }
         sweep(&directory)?;
-        Ok(Self { directory })
+        Ok(Self { directory, compiler })
     }
 
     /// The component of a module: loaded if it was compiled before, compiled otherwise. Blocks.
@@ -56,7 +59,7 @@ impl CodeCache {
         if let Some(component) = load_file(engine, &path) {
             return Ok(component);
         }
-        let code = module::compile(engine, info, wasm)?;
+        let code = self.compile(engine, info, wasm)?;
         match self.store(&path, &code) {
             Ok(()) => {
                 if let Some(component) = load_file(engine, &path) {
@@ -67,6 +70,21 @@ impl CodeCache {
             Err(error) => warn!(path = %path.display(), %error, "cannot keep compiled code"),
         }
         load_bytes(engine, &code)
+    }
+
+    /// In a child where there is a program for it: modules come from strangers. Where none can be started (in tests of a library,
+    /// on a system without processes to spare) a pod that starts is worth more than the limits.
+    fn compile(&self, engine: &GuestEngine, info: &ModuleInfo, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+        if let Some(program) = &self.compiler {
+            match compiler::compile(program, engine.metering, wasm) {
+                Ok(code) => return Ok(code),
+                Err(ChildError::Load(error)) => return Err(error),
+                Err(ChildError::Absent(error)) => {
+                    warn!(program = %program.display(), %error, "the compiler cannot be started as a process; compiling in this one");
+                }
+            }
+        }
+        module::compile(&engine.engine, info, wasm)
     }
 
     fn path(&self, engine: &GuestEngine, wasm: &[u8]) -> PathBuf {
@@ -170,7 +188,7 @@ mod tests {
         for name in ["a.cwasm", "1-0.tmp", "note.txt"] {
             fs::write(directory.path().join(name), "x").unwrap();
         }
-        CodeCache::open(directory.path().to_owned()).unwrap();
+        CodeCache::open(directory.path().to_owned(), None).unwrap();
         let mut left: Vec<_> = fs::read_dir(directory.path())
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -183,7 +201,7 @@ mod tests {
     fn caches_that_share_a_directory_do_not_mix_their_files() {
         let directory = tempfile::tempdir().unwrap();
         let write = |letter: u8| {
-            let cache = CodeCache::open(directory.path().to_owned()).unwrap();
+            let cache = CodeCache::open(directory.path().to_owned(), None).unwrap();
             let path = directory.path().join(format!("{letter}.cwasm"));
             move || {
                 for _ in 0..20 {
@@ -207,7 +225,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cache");
-        CodeCache::open(path.clone()).unwrap();
+        CodeCache::open(path.clone(), None).unwrap();
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

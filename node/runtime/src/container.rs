@@ -11,10 +11,11 @@ use coracle_net::NetError;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, debug, info_span};
-use wasmtime::Store;
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::cpu::{CpuMeter, Governed, Throttling};
+use crate::cpu::{self, CpuMeter, Governed, Throttling};
+use crate::crowd::Crowd;
 use crate::engine::Metering;
 use crate::exit::{self, Exit};
 use crate::host::{self, Host, MountError, Streams};
@@ -45,7 +46,7 @@ pub enum StartError {
         reason: NetError,
     },
     /// A fuel limit was given for a module that does not count.
-    #[error("a container with a fuel limit needs a module that was loaded for metering")]
+    #[error("a container that is metered by fuel needs a module that was loaded for metering")]
     NotMetered,
 }
 
@@ -58,6 +59,8 @@ pub struct Usage {
     pub cpu_rate_nanos: u64,
     /// Bytes of linear memories, tables and socket buffers that it holds now.
     pub memory_bytes: u64,
+    /// How often and for how long it had to wait for its CPU limit.
+    pub throttling: Throttling,
 }
 
 /// A container that was started. Dropping it kills the container.
@@ -138,12 +141,18 @@ impl Container {
             cpu_nanos: self.shared.meter.total_nanos(),
             cpu_rate_nanos: self.shared.meter.rate_nanos(),
             memory_bytes: self.shared.account.used_bytes(),
+            throttling: self.throttling(),
         }
     }
 
     /// How often and how long it had to wait for its CPU limit.
     pub fn throttling(&self) -> Throttling {
         self.shared.meter.throttling()
+    }
+
+    /// Gives it another request of CPU while it runs, in thousandths of a core.
+    pub fn reweigh(&self, cpu_request_milli: Option<u64>) {
+        self.shared.meter.reweigh(cpu_request_milli);
     }
 
     /// Gives it other limits while it runs; none means no limit.
@@ -200,21 +209,41 @@ impl Shared {
 
     /// A store for an instance of any module, with the container's files, network and limits.
     pub(crate) fn store_of(&self, module: &Module, io: Streams<'_>) -> Result<Store<Host>, MountError> {
-        host::store(&module.engine, &self.spec, io, &self.account, self.outgoing.clone())
+        let mut store = host::store(&module.engine, &self.spec, io, &self.account, self.outgoing.clone())?;
+        let meter = self.meter.clone();
+        let by_fuel = self.spec.cpu_by_fuel && module.metering() == Metering::Fuel;
+        store.epoch_deadline_callback(move |mut context| {
+            cpu::interrupted();
+            if by_fuel {
+                let left = context.get_fuel()?;
+                meter.charge_fuel(context.data_mut().fuel_used(left));
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        Ok(store)
     }
 
     /// Gives a store what is left of the container's fuel.
     pub(crate) fn fuel_in(&self, store: &mut Store<Host>) -> wasmtime::Result<()> {
         if self.module.metering() == Metering::Fuel {
-            store.set_fuel(self.fuel.swap(0, Ordering::Relaxed))?;
+            let fuel = match self.spec.fuel {
+                Some(_) => self.fuel.swap(0, Ordering::Relaxed),
+                // More than it can use in a century.
+                None => u64::MAX,
+            };
+            store.set_fuel(fuel)?;
+            store.data_mut().fuelled(fuel);
             store.fuel_async_yield_interval(Some(limits::FUEL_PER_YIELD))?;
         }
         Ok(())
     }
 
     /// Takes back what a store did not use.
-    pub(crate) fn fuel_out(&self, store: &Store<Host>) {
+    pub(crate) fn fuel_out(&self, store: &mut Store<Host>) {
         if let Ok(left) = store.get_fuel() {
+            if self.spec.cpu_by_fuel {
+                self.meter.charge_fuel(store.data_mut().fuel_used(left));
+            }
             self.fuel.store(left, Ordering::Relaxed);
         }
     }
@@ -229,10 +258,11 @@ impl Shared {
 pub(crate) fn start(
     guests: &Handle,
     trust: Option<Trust>,
+    crowd: Arc<Crowd>,
     module: Arc<Module>,
     mut spec: ContainerSpec,
 ) -> Result<Container, StartError> {
-    if spec.fuel.is_some() && module.metering() != Metering::Fuel {
+    if (spec.fuel.is_some() || spec.cpu_by_fuel) && module.metering() != Metering::Fuel {
         return Err(StartError::NotMetered);
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes);
@@ -249,10 +279,9 @@ pub(crate) fn start(
         stdin: (spec.stdin != Stdin::Closed).then(pipe),
         taps,
         execs: Arc::new(Semaphore::new(limits::EXECS)),
-        meter: CpuMeter::new(spec.cpu_limit_milli),
+        meter: CpuMeter::new(crowd, spec.cpu_limit_milli, spec.cpu_request_milli),
         outgoing: Outgoing::new(spec.net.clone(), trust),
-        // Without a limit a metered module gets more than it can use in a century.
-        fuel: AtomicU64::new(spec.fuel.unwrap_or(u64::MAX)),
+        fuel: AtomicU64::new(spec.fuel.unwrap_or_default()),
         account,
         module,
         spec,
@@ -309,7 +338,8 @@ async fn live(shared: Arc<Shared>, life: Life) -> Exit {
     match life {
         Life::Command(pre, mut store) => {
             let (meter, ticker) = (shared.meter.clone(), shared.module.engine.ticker.clone());
-            let outcome = Governed::new(run(&shared, &pre, &mut store), meter, ticker).await;
+            let call = Governed::new(run(&shared, &pre, &mut store), meter, ticker);
+            let outcome = call.by_fuel(shared.spec.cpu_by_fuel).await;
             let exit = match outcome {
                 Ok(Ok(())) => Exit::code(0),
                 Ok(Err(())) => Exit::code(1),

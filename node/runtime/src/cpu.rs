@@ -3,8 +3,10 @@
 //! A guest runs inside a future. Around each poll the thread's CPU clock is read: what the guest used is exact, host calls
 //! included, and time in which the machine ran somebody else is not charged. A container over its quota of a period sleeps
 //! until the period ends, and debt is carried on, so that the limit is exact in the long run. A running guest comes back to
-//! this place at every tick, see [`crate::ticker`]. The quota may change while the guest runs.
+//! this place at every tick, see [`crate::ticker`]. The quota may change while the guest runs. Where more guests want to run than
+//! there are threads, requests decide, see [`crate::crowd`].
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::limits::{CPU_PERIOD, USAGE_WINDOW};
+use crate::crowd::{self, Crowd, Member, Turn};
+use crate::limits::{CPU_PERIOD, FUEL_PER_CPU_SECOND, USAGE_WINDOW};
 use crate::ticker::Ticker;
 
 /// The distance of marks in the window: five of them tell the rate to a few hundredths.
@@ -36,6 +39,16 @@ fn thread_cpu_nanos() -> u64 {
 fn thread_cpu_nanos() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+thread_local! {
+    /// A tick interrupted the guest that runs on this thread: it would go on if it could.
+    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that a tick interrupts the guest that runs on this thread.
+pub(crate) fn interrupted() {
+    INTERRUPTED.set(true);
 }
 
 /// How often and for how long a container had to wait for its CPU limit, as Linux counts it for control groups.
@@ -162,16 +175,23 @@ pub(crate) struct CpuMeter {
     recent: Mutex<Recent>,
     /// When the next mark is due, in nanoseconds since the start.
     mark_at: AtomicU64,
+    /// Where the container waits when too many want to run, its weight there, and its time.
+    crowd: Arc<Crowd>,
+    weight: AtomicU64,
+    time: AtomicU64,
 }
 
 impl CpuMeter {
-    pub(crate) fn new(limit_milli: Option<u64>) -> Arc<Self> {
+    pub(crate) fn new(crowd: Arc<Crowd>, limit_milli: Option<u64>, request_milli: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             total_nanos: AtomicU64::new(0),
             bucket: Mutex::new(limit_milli.map(Bucket::new)),
             recent: Mutex::new(Recent::new()),
             mark_at: AtomicU64::new(MARK_NANOS),
+            crowd,
+            weight: AtomicU64::new(crowd::weight(request_milli)),
+            time: AtomicU64::new(0),
         })
     }
 
@@ -179,6 +199,11 @@ impl CpuMeter {
     pub(crate) fn rate_nanos(&self) -> u64 {
         let recent = self.recent.lock();
         recent.rate(self.start.elapsed().as_nanos() as u64, self.total_nanos())
+    }
+
+    /// Gives the container the weight of another request.
+    pub(crate) fn reweigh(&self, request_milli: Option<u64>) {
+        self.weight.store(crowd::weight(request_milli), Ordering::Relaxed);
     }
 
     /// Gives the container another limit, or none.
@@ -208,7 +233,17 @@ impl CpuMeter {
         Some(self.start + Duration::from_nanos(until))
     }
 
-    fn charge(&self, nanos: u64) {
+    /// Counts instructions against the limit, for a container whose limit is one of fuel.
+    pub(crate) fn charge_fuel(&self, fuel: u64) {
+        let nanos = u128::from(fuel) * 1_000_000_000 / u128::from(FUEL_PER_CPU_SECOND);
+        if let Some(bucket) = &mut *self.bucket.lock() {
+            bucket.charge(u64::try_from(nanos).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn charge(&self, nanos: u64, by_fuel: bool) {
+        let weighted = crowd::weighted(nanos, self.weight.load(Ordering::Relaxed));
+        self.time.fetch_add(weighted, Ordering::Relaxed);
         let before = self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
         let began = (self.start.elapsed().as_nanos() as u64).saturating_sub(nanos);
         if began >= self.mark_at.load(Ordering::Relaxed) {
@@ -218,6 +253,9 @@ impl CpuMeter {
                 self.mark_at.store(began + MARK_NANOS, Ordering::Relaxed);
                 recent.mark(began, before);
             }
+        }
+        if by_fuel {
+            return;
         }
         if let Some(bucket) = &mut *self.bucket.lock() {
             bucket.charge(nanos);
@@ -229,19 +267,29 @@ impl CpuMeter {
 pub(crate) struct Governed<F> {
     call: Pin<Box<F>>,
     meter: Arc<CpuMeter>,
-    /// None where the code yields by counting.
-    ticker: Option<Ticker>,
+    member: Member,
+    ticker: Ticker,
+    /// Its limit counts instructions, see [`CpuMeter::charge_fuel`].
+    by_fuel: bool,
     throttled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future> Governed<F> {
-    pub(crate) fn new(call: F, meter: Arc<CpuMeter>, ticker: Option<Ticker>) -> Self {
+    pub(crate) fn new(call: F, meter: Arc<CpuMeter>, ticker: Ticker) -> Self {
         Self {
             call: Box::pin(call),
+            member: meter.crowd.join(),
             meter,
             ticker,
+            by_fuel: false,
             throttled: None,
         }
+    }
+
+    /// Lets instructions count against the limit, and not time.
+    pub(crate) fn by_fuel(mut self, by_fuel: bool) -> Self {
+        self.by_fuel = by_fuel;
+        self
     }
 }
 
@@ -256,14 +304,32 @@ impl<F: Future> Future for Governed<F> {
                 this.throttled = None;
             }
             let Some(until) = this.meter.admit() else { break };
+            // Others need not wait for one who may not run.
+            this.meter.crowd.quit(&mut this.member);
             this.throttled = Some(Box::pin(tokio::time::sleep_until(until.into())));
         }
-        let running = this.ticker.as_ref().map(Ticker::running);
+        let time = this.meter.time.load(Ordering::Relaxed);
+        match this.meter.crowd.turn(&mut this.member, time, cx.waker()) {
+            Turn::Aside => return Poll::Pending,
+            Turn::Run(from) => drop(this.meter.time.fetch_max(from, Ordering::Relaxed)),
+        }
+        let (runs, running) = (this.meter.crowd.runs(), this.ticker.running());
+        INTERRUPTED.set(false);
         let before = thread_cpu_nanos();
         let result = this.call.as_mut().poll(cx);
-        this.meter.charge(thread_cpu_nanos().saturating_sub(before));
-        drop(running);
+        this.meter
+            .charge(thread_cpu_nanos().saturating_sub(before), this.by_fuel);
+        drop((runs, running));
+        let wants_more = INTERRUPTED.replace(false) && result.is_pending();
+        let time = this.meter.time.load(Ordering::Relaxed);
+        this.meter.crowd.ran(&mut this.member, time, wants_more);
         result
+    }
+}
+
+impl<F> Drop for Governed<F> {
+    fn drop(&mut self) {
+        self.meter.crowd.quit(&mut self.member);
     }
 }
 

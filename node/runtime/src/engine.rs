@@ -20,7 +20,7 @@ use crate::ticker::Ticker;
 pub enum Metering {
     /// At ticks of a clock. The default.
     Time,
-    /// By counting instructions: the same program ends at the same instruction, on every machine.
+    /// By counting instructions, and at ticks: the same program ends at the same instruction, on every machine.
     Fuel,
 }
 
@@ -43,8 +43,7 @@ pub(crate) struct GuestEngine {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<Host>,
     pub(crate) metering: Metering,
-    /// None under fuel, where the code counts for itself.
-    pub(crate) ticker: Option<Ticker>,
+    pub(crate) ticker: Ticker,
     /// Changes whenever code compiled earlier would not fit: version, options, processor features.
     pub(crate) compatibility: String,
 }
@@ -53,10 +52,7 @@ impl GuestEngine {
     fn new(metering: Metering) -> Result<Arc<Self>, EngineError> {
         let engine = Engine::new(&config(metering)).map_err(EngineError::Configure)?;
         let linker = host::linker(&engine).map_err(EngineError::Link)?;
-        let ticker = match metering {
-            Metering::Time => Some(Ticker::start(engine.weak()).map_err(EngineError::Ticker)?),
-            Metering::Fuel => None,
-        };
+        let ticker = Ticker::start(engine.weak()).map_err(EngineError::Ticker)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
@@ -70,11 +66,16 @@ impl GuestEngine {
     }
 }
 
+/// What compiles for guests of this kind, and runs none.
+pub(crate) fn compiler(metering: Metering) -> Result<Engine, EngineError> {
+    Engine::new(&config(metering)).map_err(EngineError::Configure)
+}
+
 /// What is the same and what differs.
 fn config(metering: Metering) -> Config {
     let mut config = Config::new();
     config
-        .epoch_interruption(metering == Metering::Time)
+        .epoch_interruption(true)
         .consume_fuel(metering == Metering::Fuel)
         .max_wasm_stack(limits::WASM_STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)

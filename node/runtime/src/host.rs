@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 pub use files::MountError;
 
-use crate::engine::{GuestEngine, Metering};
+use crate::engine::GuestEngine;
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
@@ -98,6 +98,8 @@ pub(crate) struct Host {
     account: Arc<MemoryAccount>,
     memory: StoreMemory,
     me: Arc<Me>,
+    /// The fuel that it had when it was looked at last.
+    fuel_seen: u64,
 }
 
 impl WasiView for Host {
@@ -125,6 +127,16 @@ impl Host {
             table: &mut self.table,
             me: &self.me,
         }
+    }
+
+    /// Begins to count with this much fuel.
+    pub(crate) fn fuelled(&mut self, fuel: u64) {
+        self.fuel_seen = fuel;
+    }
+
+    /// How much was used since the last look.
+    pub(crate) fn fuel_used(&mut self, left: u64) -> u64 {
+        std::mem::replace(&mut self.fuel_seen, left).saturating_sub(left)
     }
 
     pub(crate) fn net(&mut self) -> NetView<'_> {
@@ -186,15 +198,13 @@ pub(crate) fn store(
         account: account.clone(),
         memory: StoreMemory::new(account.clone()),
         me: io.me,
+        fuel_seen: 0,
     };
     let mut store = Store::new(&engine.engine, host);
     store.limiter(|host| &mut host.memory);
     store.set_max_component_handles(limits::COMPONENT_HANDLES);
     store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
-    if engine.metering == Metering::Time {
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-    }
+    store.set_epoch_deadline(1);
     Ok(store)
 }
 

@@ -5,8 +5,10 @@
 //! that it can take has a limit in [`limits`]. Nothing here may block a thread that runs guests.
 
 mod cache;
+mod compiler;
 mod container;
 mod cpu;
+mod crowd;
 mod engine;
 mod exit;
 mod host;
@@ -23,13 +25,14 @@ mod spec;
 mod taps;
 mod ticker;
 
+pub use compiler::{COMPILE_COMMAND, compile_as_child};
 pub use container::{Container, StartError, Usage};
 pub use cpu::Throttling;
 pub use engine::{EngineError, Metering};
 pub use exit::{Exit, ExitReason};
 pub use host::MountError;
 pub use http::tls::TrustError;
-pub use limits::USAGE_WINDOW;
+pub use limits::{FUEL_PER_CPU_SECOND, USAGE_WINDOW};
 pub use memory::BelowUse;
 pub use module::{LoadError, Module, ModuleInfo, ModuleKind};
 pub use pipe::{PipeReader, PipeWriter, pipe};

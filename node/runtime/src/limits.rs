@@ -61,6 +61,14 @@ pub const FUEL_PER_YIELD: u64 = 1_000_000;
 
 /// The period over which a CPU limit holds, as the kernel's bandwidth control has it.
 pub const CPU_PERIOD: Duration = Duration::from_millis(100);
+/// How far a container may be ahead of its share before others that wait go first, in time of one core. Two ticks: less would
+/// make equal guests change places more often than they are interrupted, more would be felt by a neighbour.
+pub const SHARE_SLACK: Duration = Duration::from_millis(2);
+
+/// Instructions that are one second of one core where a CPU limit is metered by fuel: what code with many calls does in that
+/// time. Other code does from a thirtieth to three times as many, which is the point: the same program gets as far on every machine.
+pub const FUEL_PER_CPU_SECOND: u64 = 8_000_000_000;
+
 /// Over how long the present use of CPU is told: long enough for a steady number, short enough for an autoscaler that looks
 /// every fifteen seconds to see only what is new.
 pub const USAGE_WINDOW: Duration = Duration::from_secs(5);
@@ -71,6 +79,20 @@ pub const BLOCKING_THREADS: usize = 64;
 /// Bytes of a module that the node compiles. The largest in use (a Python interpreter with its library) has 26 MB, and each
 /// megabyte costs a second.
 pub const MODULE_BYTES: usize = 128 * 1024 * 1024;
+
+/// How long the compiler may take for one module, of time and of CPU on all cores, and how much memory it may have. A Python
+/// interpreter of 26 MB takes half a minute of CPU and a gigabyte; the largest module of [`MODULE_BYTES`] is five times that.
+pub const COMPILE_WALL_TIME: Duration = Duration::from_secs(600);
+/// See [`COMPILE_WALL_TIME`].
+pub const COMPILE_CPU_SECONDS: u64 = 600;
+/// See [`COMPILE_WALL_TIME`]. Address space, which is what the system can limit.
+pub const COMPILE_MEMORY_BYTES: u64 = 6 << 30;
+
+/// Bytes of the code of one module: some three times as many as its own.
+pub const CODE_BYTES: usize = 1 << 30;
+
+/// Bytes of what the compiler says when it fails.
+pub const COMPILER_WORDS_BYTES: usize = 16 * 1024;
 
 /// Instances that answer requests of one `wasi:http` container at the same time; each serves one request.
 pub const HTTP_INSTANCES: usize = 16;

@@ -267,7 +267,7 @@ fn core_module(outline: Outline) -> Result<ModuleInfo, LoadError> {
 }
 
 /// Compiles to code that the same engine can load. Takes about a second per megabyte and all cores.
-pub(crate) fn compile(engine: &GuestEngine, info: &ModuleInfo, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn compile(engine: &Engine, info: &ModuleInfo, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
     let wrapped;
     let wasm = if info.preview1 {
         wrapped = preview1::wrap(wasm).map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
@@ -276,7 +276,6 @@ pub(crate) fn compile(engine: &GuestEngine, info: &ModuleInfo, wasm: &[u8]) -> R
         wasm
     };
     engine
-        .engine
         .precompile_component(wasm)
         .map_err(|e| LoadError::Compile(format!("{e:#}")))
 }

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::cache::{CodeCache, Loaded};
 use crate::container::{self, Container, StartError};
+use crate::crowd::Crowd;
 use crate::engine::{EngineError, Engines, Metering};
 use crate::http::tls::{Trust, TrustError};
 use crate::limits;
@@ -26,6 +27,9 @@ pub struct RuntimeConfig {
     /// Where compiled code is kept. Made if missing, and readable by this user alone. Nobody else may write there: the code is
     /// executed.
     pub cache_dir: PathBuf,
+    /// This program, if it has the command [`crate::COMPILE_COMMAND`]: modules are compiled by it in a process of its own, with limits
+    /// of time and memory. None: in this process, without.
+    pub compiler: Option<PathBuf>,
     /// Threads that run guests; as many as there are cores. At least one is made.
     pub worker_threads: usize,
     /// The certificates, in PEM, of the authority by which guests' requests for `https` know their servers: the cluster's.
@@ -67,6 +71,7 @@ struct Inner {
     /// One compilation at a time: each uses all cores, and two would only hold twice the memory.
     compiling: Arc<tokio::sync::Semaphore>,
     trust: Option<Trust>,
+    crowd: Arc<Crowd>,
     handle: Handle,
     /// Taken on drop, because dropping it where it stands would block.
     threads: Option<tokio::runtime::Runtime>,
@@ -85,12 +90,14 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let engines = Engines::new()?;
         let trust = config.trusted_pem.as_deref().map(Trust::new).transpose()?;
-        let cache = CodeCache::open(config.cache_dir.clone()).map_err(|reason| RuntimeError::Cache {
-            path: config.cache_dir,
-            reason,
-        })?;
+        let cache =
+            CodeCache::open(config.cache_dir.clone(), config.compiler).map_err(|reason| RuntimeError::Cache {
+                path: config.cache_dir,
+                reason,
+            })?;
+        let workers = config.worker_threads.max(1);
         let threads = Builder::new_multi_thread()
-            .worker_threads(config.worker_threads.max(1))
+            .worker_threads(workers)
             .event_interval(EVENT_INTERVAL)
             .max_blocking_threads(limits::BLOCKING_THREADS)
             .thread_name("coracle-guest")
@@ -103,6 +110,7 @@ impl Runtime {
             loaded: Loaded::default(),
             compiling: Arc::new(tokio::sync::Semaphore::new(1)),
             trust,
+            crowd: Arc::new(Crowd::new(workers)),
             handle: threads.handle().clone(),
             threads: Some(threads),
         })))
@@ -152,7 +160,8 @@ impl Runtime {
 
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
     pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
-        container::start(&self.0.handle, self.0.trust.clone(), module, spec)
+        let (trust, crowd) = (self.0.trust.clone(), self.0.crowd.clone());
+        container::start(&self.0.handle, trust, crowd, module, spec)
     }
 }
 

@@ -31,6 +31,11 @@ pub struct ContainerSpec {
     pub memory_limit_bytes: Option<u64>,
     /// Thousandths of a core that the container may use. None: no limit.
     pub cpu_limit_milli: Option<u64>,
+    /// Thousandths of a core that it requests: its weight where more guests want to run than there are cores.
+    pub cpu_request_milli: Option<u64>,
+    /// Whether the CPU limit counts instructions instead of time, at [`crate::FUEL_PER_CPU_SECOND`] for a core; needs a module from
+    /// [`crate::Runtime::load_metered`].
+    pub cpu_by_fuel: bool,
     /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
     /// [`crate::Runtime::load_metered`]. None: not metered.
     pub fuel: Option<u64>,

@@ -118,6 +118,7 @@ impl PodTask {
         run.container = Some(container.clone());
         run.message = started.message;
         run.digest = Some(started.digest);
+        run._hold = started.hold;
         let number = run.number;
         if let Some(spec) = spec::container(&self.pod, index) {
             let watch = |purpose: Purpose| Some(Watch::new(purpose, Timing::of(purpose.of(spec)?), now));

@@ -78,6 +78,7 @@ impl PodTask {
                     continue;
                 }
                 let limits = limits(&wanted);
+                container.reweigh(limits.cpu_request_milli);
                 if let Err(error) = container.resize(limits.memory_bytes, limits.cpu_milli) {
                     outcome = Err(format!("container {}: {error}", spec.name));
                     continue;

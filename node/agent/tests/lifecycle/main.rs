@@ -35,6 +35,7 @@ fn runtime() -> Runtime {
     RUNTIME
         .get_or_init(|| {
             Runtime::new(RuntimeConfig {
+                compiler: None,
                 cache_dir,
                 worker_threads: 2,
                 trusted_pem: None,

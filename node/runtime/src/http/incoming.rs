@@ -133,8 +133,9 @@ impl Pool {
         let (send, receive) = oneshot::channel();
         let stop = self.stop.clone();
         let (meter, ticker) = (self.shared.meter.clone(), self.shared.module.engine.ticker.clone());
+        let by_fuel = self.shared.spec.cpu_by_fuel;
         // A task of its own: the guest may go on after its answer, or after the client has left.
-        let call = Governed::new(self.call(request, send, turn), meter, ticker);
+        let call = Governed::new(self.call(request, send, turn), meter, ticker).by_fuel(by_fuel);
         tokio::spawn(async move { stop.run_until_cancelled(call).await });
         match receive.await {
             Ok(Ok(response)) => response,
@@ -173,7 +174,10 @@ impl Pool {
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
         let mut store = self.shared.store()?;
-        let proxy = self.pre.instantiate_async(&mut store).await?;
+        self.shared.fuel_in(&mut store)?;
+        let proxy = self.pre.instantiate_async(&mut store).await;
+        self.shared.fuel_out(&mut store);
+        let proxy = proxy?;
         Ok(Instance { store, proxy })
     }
 

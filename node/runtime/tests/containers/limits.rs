@@ -77,6 +77,53 @@ async fn a_cpu_limit_is_held() {
 }
 
 #[tokio::test]
+async fn who_requests_more_gets_more_where_there_is_too_little() {
+    let world = World::on(runtime(1));
+    let pod = world.pod("shared");
+    let spin = async |milli| {
+        let request = |spec: &mut coracle_runtime::ContainerSpec| spec.cpu_request_milli = Some(milli);
+        world.run_with(&pod, "probe", &["spin"], request).await
+    };
+    let (heavy, light) = (spin(900).await, spin(300).await);
+    let used = || [&heavy, &light].map(|guest| guest.container.usage().cpu_nanos);
+    let before = used();
+    let (heavy_used, light_used) = soon("a second of CPU", async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = used();
+            let (heavy, light) = (now[0] - before[0], now[1] - before[1]);
+            if heavy + light > 1_000_000_000 {
+                return (heavy as f64, light as f64);
+            }
+        }
+    })
+    .await;
+    let ratio = heavy_used / light_used;
+    assert!((2.7..3.3).contains(&ratio), "{heavy_used} to {light_used}");
+}
+
+#[tokio::test]
+async fn a_cpu_limit_may_count_instructions() {
+    let world = World::on(runtime(1));
+    let pod = world.pod("counted");
+    let wasm = Bytes::from_static(coracle_fixtures::component("probe").unwrap());
+    let module = world.runtime.load_metered("probe", wasm).await.unwrap();
+    let spinner = world.start(&pod, module, &["spin"], |spec| {
+        // A twentieth of what counts as a core: even slow code does that many instructions.
+        (spec.cpu_by_fuel, spec.cpu_limit_milli) = (true, Some(50));
+    });
+    soon("the limit", async {
+        while spinner.container.throttling().throttled_periods < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let unmetered = world.module("probe").await;
+    let error = world.refused(&pod, unmetered, |spec| spec.cpu_by_fuel = true);
+    assert!(matches!(error, StartError::NotMetered));
+}
+
+#[tokio::test]
 async fn limits_change_while_a_guest_runs() {
     let world = World::new();
     let pod = world.pod("resized");

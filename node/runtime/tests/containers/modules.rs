@@ -48,6 +48,7 @@ async fn what_cannot_run_is_refused_with_the_reason() {
 async fn code_is_compiled_once_and_kept_on_disk() {
     let cache = tempfile::tempdir().unwrap();
     let config = RuntimeConfig {
+        compiler: None,
         cache_dir: cache.path().join("code"),
         worker_threads: 1,
         trusted_pem: None,

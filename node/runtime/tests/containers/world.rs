@@ -34,6 +34,7 @@ static SHARED: LazyLock<Runtime> = LazyLock::new(|| runtime(2));
 /// A runtime of its own, for tests that measure.
 pub fn runtime(worker_threads: usize) -> Runtime {
     Runtime::new(RuntimeConfig {
+        compiler: None,
         cache_dir: CACHE.path().to_owned(),
         worker_threads,
         trusted_pem: None,
@@ -120,6 +121,8 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         net: pod.net.clone(),
         http_port: 8080,
         memory_limit_bytes: None,
+        cpu_request_milli: None,
+        cpu_by_fuel: false,
         cpu_limit_milli: None,
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
