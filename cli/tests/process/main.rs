@@ -127,7 +127,10 @@ struct Up {
 impl Up {
     async fn start(data: &Path) -> Self {
         let data_dir = data.to_str().unwrap();
-        let mut process = Process::start(&["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--no-merge"]);
+        let audit = data.join("audit.jsonl");
+        let mut args = vec!["up", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--no-merge"];
+        args.extend(["--audit-log", audit.to_str().unwrap()]);
+        let mut process = Process::start(&args);
         process.says("ready").await;
         let client = client(&data.join("kubeconfig")).await;
         Self { process, client }
@@ -241,6 +244,15 @@ async fn a_directory_in_use_is_refused_and_its_cluster_goes_on() {
     );
     assert_eq!(message.lines().count(), 1, "{message}");
     up.all::<ConfigMap>().list(&ListParams::default()).await.unwrap();
+    // That it was asked stands in its audit log.
+    let log = std::fs::read_to_string(data.path().join("audit.jsonl")).unwrap();
+    let wanted = [
+        "/api/v1/namespaces/default/configmaps",
+        "\"verb\":\"list\"",
+        "\"127.0.0.1\"",
+    ];
+    let told = |line: &str| wanted.iter().all(|part| line.contains(part));
+    assert!(log.lines().any(told), "{log}");
 }
 
 #[tokio::test]
