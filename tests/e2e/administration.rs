@@ -153,7 +153,7 @@ with_kubectl! {
         assert_eq!(fs::read_to_string(back.join("empty")).unwrap(), "");
         in_vain(&world, &[
             ("exec store -- tar cf - /s/nothing", "/s/nothing: No such file or directory"),
-            ("exec store -- tar zcf - /s", "invalid option -- 'z'"),
+            ("exec store -- tar Jcf - /s", "invalid option -- 'J'"),
         ]).await;
     }
 
