@@ -196,7 +196,11 @@ async fn a_shell_in_a_terminal_has_a_prompt_and_an_echo() {
     let mut until = async |wanted: &str| {
         let mut piece = [0; 1024];
         while !shown.ends_with(wanted) {
-            let count = screen.read(&mut piece).await.unwrap();
+            let read = tokio::time::timeout(Duration::from_secs(60), screen.read(&mut piece)).await;
+            let Ok(count) = read else {
+                panic!("no {wanted:?} after {shown:?}");
+            };
+            let count = count.unwrap();
             assert!(count > 0, "the terminal ended with {shown:?}");
             shown.push_str(std::str::from_utf8(&piece[..count]).unwrap());
         }
@@ -204,6 +208,23 @@ async fn a_shell_in_a_terminal_has_a_prompt_and_an_echo() {
     until("/ # ").await;
     keys.write_all(b"echo wrong\x17$GREETING\r").await.unwrap();
     until("Hi\r\n/ # ").await;
+    // An earlier line again, changed in its middle.
+    keys.write_all(b"echo ac\r").await.unwrap();
+    until("ac\r\n/ # ").await;
+    keys.write_all(b"\x1b[A\x1b[Db\r").await.unwrap();
+    until("abc\r\n/ # ").await;
+    // The interrupt key is for what runs, not for the shell.
+    keys.write_all(b"echo on; sleep 3600; echo never\r").await.unwrap();
+    until("never\r\non\r\n").await;
+    keys.write_all(b"\x03").await.unwrap();
+    until("/ # ").await;
+    keys.write_all(b"echo $?\r").await.unwrap();
+    until("130\r\n/ # ").await;
+    // The end of the input is for the one who reads.
+    keys.write_all(b"echo on; cat | tr a-z A-Z\r").await.unwrap();
+    until("A-Z\r\non\r\n").await;
+    keys.write_all(b"typed\r\x04").await.unwrap();
+    until("TYPED\r\n/ # ").await;
     keys.write_all(b"exit 5\r").await.unwrap();
     let status = shell.take_status().unwrap().await.unwrap();
     let code = status.details.unwrap().causes.unwrap()[0].message.clone();
