@@ -5,6 +5,7 @@
 //! with their process, so a crash leaves none. The file's time says when the image was used last.
 
 use crate::layout;
+use crate::reference::Reference;
 use crate::store::{Image, ImageError, ImageStore};
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -16,6 +17,9 @@ use std::time::{Duration, SystemTime};
 /// Content without a name is left alone for this long: a pull may be about to name it. The largest image that a node takes needs
 /// less on a slow line.
 const GRACE: Duration = Duration::from_secs(3600);
+
+/// An image that was loaded, pulled or used so lately is left alone, as by the kubelet: a pod may be about to start from it.
+const LEAST_AGE: Duration = Duration::from_secs(120);
 
 /// The disk may be filled to the first before images are removed, and they are removed until it is filled to the second. The
 /// numbers are the kubelet's.
@@ -130,17 +134,26 @@ impl ImageStore {
     /// When the store cannot be read or written.
     pub fn prune(&self, all: bool) -> Result<Freed, ImageError> {
         let wanted = if all { u64::MAX } else { 0 };
-        self.free(wanted, SystemTime::now())
+        self.free(wanted, SystemTime::now(), |_, _| true)
     }
 
-    /// Removes images that nobody uses, the longest unused first, as far as the disk is too full; and content that no name
-    /// leads to.
+    /// Removes images of registries that nobody has used lately, the longest unused first, as far as the disk is too full; and
+    /// content that no name leads to. What a user built or loaded under a name without a registry stays: nobody could get
+    /// it again.
     ///
     /// # Errors
     /// When the store cannot be read or written.
     pub fn collect(&self, disk: Option<Disk>, thresholds: &Thresholds) -> Result<Freed, ImageError> {
         let wanted = disk.map_or(0, |disk| disk.wanted(thresholds));
-        self.free(wanted, SystemTime::now())
+        self.collect_at(wanted, SystemTime::now())
+    }
+
+    fn collect_at(&self, wanted: u64, now: SystemTime) -> Result<Freed, ImageError> {
+        let pulled = |name: &str| matches!(Reference::parse(name), Ok(Reference::Registry { .. }));
+        self.free(wanted, now, |last_used, names| {
+            let rests = now.duration_since(last_used).is_ok_and(|age| age >= LEAST_AGE);
+            rests && names.iter().all(|name| pulled(name))
+        })
     }
 
     /// The disk that the store is on.
@@ -149,7 +162,13 @@ impl ImageStore {
         Disk::of(self.layout().dir())
     }
 
-    fn free(&self, wanted: u64, now: SystemTime) -> Result<Freed, ImageError> {
+    /// Of the images that nobody uses only those go that `may_go` says, by when they were used last and their names.
+    fn free(
+        &self,
+        wanted: u64,
+        now: SystemTime,
+        may_go: impl Fn(SystemTime, &[String]) -> bool,
+    ) -> Result<Freed, ImageError> {
         let io = |source| self.io(source);
         let mut freed = self.remove_unnamed(now).map_err(io)?;
         if freed.bytes >= wanted {
@@ -159,18 +178,21 @@ impl ImageStore {
         let ids: BTreeSet<&str> = index.iter().map(|(_, manifest)| manifest.digest.as_str()).collect();
         let mut ids: Vec<(SystemTime, &str)> = ids.into_iter().map(|id| (self.last_used(id), id)).collect();
         ids.sort();
-        for (_, id) in ids {
+        for (last_used, id) in ids {
             if freed.bytes >= wanted {
                 break;
             }
-            let Some(_alone) = self.alone(id).map_err(io)? else {
-                continue;
-            };
             let names: Vec<String> = index
                 .iter()
                 .filter(|(_, manifest)| manifest.digest == id)
                 .map(|(name, _)| name.to_owned())
                 .collect();
+            if !may_go(last_used, &names) {
+                continue;
+            }
+            let Some(_alone) = self.alone(id).map_err(io)? else {
+                continue;
+            };
             let before = self.size();
             for name in names {
                 match self.remove(&name) {
@@ -293,7 +315,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = ImageStore::open(dir.path()).unwrap();
         let day = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(86_400 * day);
-        for (letter, name) in [(1, "used"), (2, "old"), (3, "new")] {
+        for (letter, name) in [
+            (1, "localhost/used"),
+            (2, "localhost/old"),
+            (3, "localhost/new"),
+            (4, "own"),
+        ] {
             let image = store
                 .load(name, &module(letter, 10_000), &ImageConfig::default())
                 .unwrap();
@@ -305,7 +332,7 @@ mod tests {
                 .set_modified(day(letter.into()))
                 .unwrap();
         }
-        let used = store.hold(&store.resolve("used").unwrap()).unwrap();
+        let used = store.hold(&store.resolve("localhost/used").unwrap()).unwrap();
         let thresholds = Thresholds::default();
         let fine = Disk {
             capacity: 1000,
@@ -317,14 +344,28 @@ mod tests {
         // Another process, as far as locks go: another store on the directory.
         let other = ImageStore::open(dir.path()).unwrap();
         let freed = other.collect(full(60_000), &thresholds).unwrap();
-        assert_eq!(freed.images, ["old:latest"]);
+        assert_eq!(freed.images, ["localhost/old:latest"]);
         assert!(freed.bytes >= 10_000, "{freed:?}");
-        assert_eq!(names(&store), ["new:latest", "used:latest"]);
+        assert_eq!(
+            names(&store),
+            ["localhost/new:latest", "localhost/used:latest", "own:latest"]
+        );
 
-        assert_eq!(other.prune(true).unwrap().images, ["new:latest"]);
-        assert_eq!(names(&store), ["used:latest"]);
+        // What has just come is left alone, and so is what could not be pulled again, however full the disk.
+        let image = store
+            .load("localhost/latest", &module(5, 10_000), &ImageConfig::default())
+            .unwrap();
+        assert_eq!(
+            other.collect_at(u64::MAX, SystemTime::now()).unwrap().images,
+            ["localhost/new:latest"]
+        );
+        let later = SystemTime::now() + LEAST_AGE;
+        assert_eq!(other.collect_at(u64::MAX, later).unwrap().images, [&*image.reference]);
+
+        assert_eq!(other.prune(true).unwrap().images, ["own:latest"]);
+        assert_eq!(names(&store), ["localhost/used:latest"]);
         drop(used);
-        assert_eq!(store.prune(true).unwrap().images, ["used:latest"]);
+        assert_eq!(store.prune(true).unwrap().images, ["localhost/used:latest"]);
         assert!(store.resolve("hello").is_ok());
     }
 
@@ -339,7 +380,7 @@ mod tests {
         fs::write(&unfinished, "x").unwrap();
         assert_eq!(store.prune(false).unwrap(), Freed::default());
         let later = SystemTime::now() + GRACE + Duration::from_secs(60);
-        assert_eq!(store.free(0, later).unwrap().bytes, 9);
+        assert_eq!(store.free(0, later, |_, _| true).unwrap().bytes, 9);
         assert!(!blob.exists() && !unfinished.exists());
         store.resolve("app").unwrap().wasm().unwrap();
     }
