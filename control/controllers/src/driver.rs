@@ -39,10 +39,13 @@ use crate::{
 /// to come back, so it is more than the machine has cores; it bounds how much of the server one controller takes.
 const TURNS_LIMIT: usize = 32;
 
-/// How long a key waits for the cache to see its last write. A healthy watch needs a millisecond; a broken one lists
-/// anew within seconds; beyond that it is better to decide on an old world, whose plan the server refuses if it is
-/// wrong, than not to decide.
+/// How long a key waits for the cache to see its last write before it has the kind listed anew. A healthy watch needs a
+/// millisecond.
 const SEEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a key does that. Who decides without having seen what it made makes it again, so it is better to wait; in all
+/// five minutes, as long as the controllers of Kubernetes expect to see what they did.
+const DOUBTS_LIMIT: usize = 30;
 
 /// What went wrong in a key's last turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,16 +276,24 @@ impl Driver {
 
     async fn wait_until_seen(&self, outcome: &Outcome) {
         for effect in &outcome.written {
-            let seen = match effect {
-                Effect::Seen(resource, revision) => self.world.wait_for(resource, *revision, SEEN_LIMIT).await,
-                Effect::Ended(resource, key, uid) => self.world.wait_for_end(resource, key, uid, SEEN_LIMIT).await,
-            };
-            if !seen {
+            for _ in 0..DOUBTS_LIMIT {
+                let (resource, seen) = match effect {
+                    Effect::Seen(resource, revision) => {
+                        (resource, self.world.wait_for(resource, *revision, SEEN_LIMIT).await)
+                    }
+                    Effect::Ended(resource, key, uid) => {
+                        (resource, self.world.wait_for_end(resource, key, uid, SEEN_LIMIT).await)
+                    }
+                };
+                if seen {
+                    break;
+                }
                 tracing::warn!(
                     controller = self.controller.name,
-                    "the cache has not seen a write in time"
+                    kind = %resource.kind,
+                    "the cache has not seen a write in time; listing anew"
                 );
-                return;
+                self.world.doubt(resource);
             }
         }
     }

@@ -123,7 +123,10 @@ impl<K: Object> Informer<K> {
                 None => self.list(client).await.map(|listed| revision = Some(listed)),
                 Some(from) => {
                     let mut at = from;
-                    let ended = self.watch(client, &mut at).await;
+                    let ended = tokio::select! {
+                        ended = self.watch(client, &mut at) => ended,
+                        () = self.store.doubted() => Ok(Ended::Expired),
+                    };
                     ended.map(|ended| revision = matches!(ended, Ended::Closed).then_some(at))
                 }
             };

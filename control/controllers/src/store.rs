@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::key::Key;
 
@@ -238,6 +238,8 @@ pub struct Store<K> {
     state: RwLock<State<K>>,
     /// Everything up to this revision has been seen; 0 until the first list is complete.
     revision: watch::Sender<u64>,
+    /// Somebody does not trust the watch any more.
+    doubted: Notify,
 }
 
 impl<K: Object> Default for Store<K> {
@@ -251,6 +253,7 @@ impl<K: Object> Default for Store<K> {
         Self {
             state: RwLock::new(state),
             revision: watch::Sender::new(0),
+            doubted: Notify::new(),
         }
     }
 }
@@ -339,6 +342,16 @@ impl<K: Object> Store<K> {
         let mut seen = self.revision.subscribe();
         let wait = seen.wait_for(|seen| *seen >= revision.max(1));
         matches!(tokio::time::timeout(limit, wait).await, Ok(Ok(_)))
+    }
+
+    /// Has the kind listed anew: its watch has not told in time of what is known to be there.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Waits until the watch is doubted.
+    pub(crate) async fn doubted(&self) {
+        self.doubted.notified().await;
     }
 
     /// Waits until the object with that key and uid is gone or on its way out. False when that takes longer.

@@ -196,6 +196,13 @@ macro_rules! kinds {
                 true
             }
 
+            /// Has a kind listed anew whose watch does not tell of what is known to be there.
+            pub fn doubt(&self, kind: &Resource) {
+                $(if *kind == ($scope).resource {
+                    self.$field.doubt();
+                })*
+            }
+
             /// Waits until the object with that uid is gone or on its way out, like [`World::wait_for`].
             pub async fn wait_for_end(&self, kind: &Resource, key: &Key, uid: &str, limit: Duration) -> bool {
                 $(if *kind == ($scope).resource {
