@@ -165,11 +165,11 @@ impl Driver {
                 () = shutdown.cancelled() => break,
                 key = self.queue.next() => key,
             };
-            let driver = self.clone();
+            let (driver, stop) = (self.clone(), shutdown.clone());
             let span = tracing::debug_span!("reconcile", controller = self.controller.name, %key);
             turns.spawn(
                 async move {
-                    driver.turn(&key).await;
+                    driver.turn(&key, &stop).await;
                     driver.queue.done(&key);
                     drop(permit);
                 }
@@ -180,7 +180,7 @@ impl Driver {
         turns.wait().await;
     }
 
-    async fn turn(&self, key: &Key) {
+    async fn turn(&self, key: &Key, shutdown: &CancellationToken) {
         if !self.settle_doubts(key).await {
             return self.queue.failed(key);
         }
@@ -193,7 +193,8 @@ impl Driver {
             tracing::debug!(?plan, "plan");
         }
         let outcome = self.carrier.carry_out(plan, &self.world.graph).await;
-        self.wait_until_seen(&outcome).await;
+        // When all is to stop, the watches stop too.
+        shutdown.run_until_cancelled(self.wait_until_seen(&outcome)).await;
         if !outcome.doubts.is_empty() {
             self.doubts.lock().insert(key.clone(), outcome.doubts);
         }
@@ -439,18 +440,18 @@ mod tests {
             Clock::system(),
         ));
         let key = Key::new("n", "set");
-        driver.turn(&key).await;
+        driver.turn(&key, &CancellationToken::new()).await;
         assert_eq!(requests.recv().await.as_deref(), Some("POST"));
 
         // The cache has not seen the pod, so this turn ends without a decision.
-        driver.turn(&key).await;
+        driver.turn(&key, &CancellationToken::new()).await;
         assert_eq!(requests.recv().await.as_deref(), Some("GET"));
 
         informers.pods.see(
             serde_json::from_value(json!({"metadata": {"name": "a-1", "namespace": "n", "resourceVersion": "7"}}))
                 .unwrap(),
         );
-        driver.turn(&key).await;
+        driver.turn(&key, &CancellationToken::new()).await;
         assert_eq!(requests.recv().await.as_deref(), Some("GET"));
         assert!(requests.try_recv().is_err(), "it was not made twice");
         stop.cancel();

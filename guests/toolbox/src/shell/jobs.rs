@@ -216,7 +216,15 @@ impl Shell {
             match sys::wait(&[pid]) {
                 Ok(exit) => return exit.code as i32,
                 Err(WaitError::NoChild) => return 127,
-                Err(WaitError::Interrupted) => self.signals.extend(sys::caught()),
+                Err(WaitError::Interrupted) => {
+                    let caught = sys::caught();
+                    if self.attended && caught.contains(&INTERRUPT) {
+                        // The key may have been pressed before the child was there to hear of it. One that has ended
+                        // meanwhile needs nothing.
+                        let _ = sys::kill(pid, INTERRUPT);
+                    }
+                    self.signals.extend(caught);
+                }
             }
         }
     }
