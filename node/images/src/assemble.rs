@@ -4,12 +4,13 @@
 //! The same files give the same bytes: times, owners and the order of entries are fixed.
 
 use crate::config::ImageConfig;
+use crate::error::ImageError;
 use crate::layout::{self, ConfigDocument, Descriptor, Platform};
 use crate::media::{self, Packing};
 use crate::platform;
 use crate::pull::{PullError, Temporary, put_files};
 use crate::reference::{Reference, ReferenceError};
-use crate::store::{Image, ImageError, ImageStore};
+use crate::store::{Image, ImageStore};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};

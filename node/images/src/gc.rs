@@ -4,9 +4,10 @@
 //! other process that works with the same directory; whoever wants to remove the image needs that lock for itself. Locks end
 //! with their process, so a crash leaves none. The file's time says when the image was used last.
 
+use crate::error::ImageError;
 use crate::layout;
 use crate::reference::Reference;
-use crate::store::{Image, ImageError, ImageStore};
+use crate::store::{Image, ImageStore};
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;

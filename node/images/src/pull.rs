@@ -5,12 +5,14 @@
 
 use crate::config::ImageConfig;
 use crate::credentials::Keyring;
+use crate::error::ImageError;
 use crate::layout::{self, ConfigDocument, Descriptor, Layout, Manifest};
 use crate::media::{self, Packing};
+use crate::module::{MAX_MODULE_BYTES, check_module};
 use crate::platform::{self, Builds};
 use crate::reference::{Reference, ReferenceError};
 use crate::registry::{self, AsRegistryError, MAX_DOCUMENT_BYTES, Name, Registry, RegistryError};
-use crate::store::{Image, ImageError, ImageStore, MAX_MODULE_BYTES, check_module};
+use crate::store::{Image, ImageStore};
 use crate::tree::Node;
 use crate::unpack::{self, UnpackError};
 use bytes::Bytes;

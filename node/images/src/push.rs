@@ -1,11 +1,12 @@
 //! From the node's store to a registry.
 
 use crate::credentials::Keyring;
+use crate::error::ImageError;
 use crate::layout::{self, Manifest};
 use crate::media;
 use crate::reference::{Reference, ReferenceError};
 use crate::registry::{self, AsRegistryError, Registry, RegistryError};
-use crate::store::{ImageError, ImageStore};
+use crate::store::ImageStore;
 use bytes::Bytes;
 
 /// Why an image cannot be pushed.

@@ -5,7 +5,9 @@
 
 use crate::builtin::{self, Builtin};
 use crate::config::ImageConfig;
+use crate::error::ImageError;
 use crate::layout::{self, ConfigDocument, Descriptor, Index, Layout, Manifest};
+use crate::module::{MAX_MODULE_BYTES, check_module};
 use crate::pull::{Program, Pulls};
 use crate::reference::{Reference, ReferenceError};
 use bytes::Bytes;
@@ -16,10 +18,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
-
-/// The largest module that can be loaded: compiling costs more than a CPU second per megabyte, and the largest guests that
-/// people build (a Python interpreter) are a tenth of this.
-pub const MAX_MODULE_BYTES: u64 = 256 << 20;
 
 /// Descriptions of files are kept for this many paths: a node that runs guests from files has few of them, and one entry is small.
 const MAX_DESCRIBED_FILES: usize = 256;
@@ -78,76 +76,6 @@ pub struct Listed {
     pub size: u64,
     /// Whether the image is part of the binary.
     pub builtin: bool,
-}
-
-/// Why there is no image.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The text is no reference.
-    #[error(transparent)]
-    InvalidReference(#[from] ReferenceError),
-    /// An unqualified name that the node does not have.
-    #[error(
-        "image {reference:?} is not in this node's store; load it with `coracle image load {reference} FILE.wasm`, or use a built-in image: {builtin}"
-    )]
-    NotFound {
-        /// The reference in full.
-        reference: String,
-        /// The names of the built-in images.
-        builtin: String,
-    },
-    /// A name of a registry that the node does not have.
-    #[error(
-        "image {reference:?} is not in this node's store; fetch it with `coracle image pull {reference}`, or let the pod's imagePullPolicy be IfNotPresent or Always"
-    )]
-    NotPulled {
-        /// The reference in full.
-        reference: String,
-    },
-    /// The node runs no modules from files.
-    #[error("image file://{}: this node does not run modules from files; load it with `coracle image load NAME {}`", path.display(), path.display())]
-    FilesNotAllowed {
-        /// The path in the reference.
-        path: PathBuf,
-    },
-    /// The content is no WebAssembly.
-    #[error("image {reference:?} is not WebAssembly: it is {what}")]
-    NotWasm {
-        /// The reference or path.
-        reference: String,
-        /// What the content looks like.
-        what: &'static str,
-    },
-    /// Bigger than a node accepts.
-    #[error("image {reference:?} has {size} bytes, more than the {MAX_MODULE_BYTES} that a node accepts")]
-    TooLarge {
-        /// The reference or path.
-        reference: String,
-        /// The size in bytes.
-        size: u64,
-    },
-    /// The name belongs to an image that is part of the binary.
-    #[error("{reference:?} is a built-in image and cannot be replaced or removed; use another name or tag")]
-    Builtin {
-        /// The reference in full.
-        reference: String,
-    },
-    /// The store's files do not fit together.
-    #[error("image {reference:?} is damaged in this node's store ({why}); load it again")]
-    Damaged {
-        /// The reference in full.
-        reference: String,
-        /// What was found.
-        why: String,
-    },
-    /// The file system refused.
-    #[error("cannot use {}: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// The images of one node.
@@ -580,46 +508,6 @@ fn stamp_of(metadata: &fs::Metadata) -> Option<Stamp> {
         modified: metadata.modified().ok()?,
         len: metadata.len(),
     })
-}
-
-/// Looks at the first bytes, and at how many there are.
-pub fn check_module(reference: &str, bytes: &[u8]) -> Result<(), ImageError> {
-    let size = bytes.len() as u64;
-    if size > MAX_MODULE_BYTES {
-        return Err(ImageError::TooLarge {
-            reference: reference.to_owned(),
-            size,
-        });
-    }
-    match not_wasm(bytes) {
-        Some(what) => Err(ImageError::NotWasm {
-            reference: reference.to_owned(),
-            what,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// Names what is not a module by its first bytes.
-fn not_wasm(bytes: &[u8]) -> Option<&'static str> {
-    const KNOWN: [(&[u8], &str); 8] = [
-        (b"\x7fELF", "a Linux program"),
-        (b"MZ", "a Windows program"),
-        (b"\xcf\xfa\xed\xfe", "a macOS program"),
-        (b"\x1f\x8b", "a gzip archive"),
-        (b"PK\x03\x04", "a zip archive"),
-        (b"#!", "a script"),
-        (b"(module", "WebAssembly text, which has to be assembled first"),
-        (b"(component", "WebAssembly text, which has to be assembled first"),
-    ];
-    if bytes.starts_with(b"\0asm") {
-        return None;
-    }
-    if bytes.is_empty() {
-        return Some("empty");
-    }
-    let known = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic));
-    Some(known.map_or("a file of another kind", |(_, what)| what))
 }
 
 #[cfg(test)]
