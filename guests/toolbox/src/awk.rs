@@ -70,19 +70,7 @@ pub fn awk(io: &mut Io, args: &[String]) -> Outcome {
         Ok(())
     };
     while let Some((flag, after)) = rest.split_first() {
-        let mut value = |short: &str| -> Option<String> {
-            match flag.strip_prefix(short)? {
-                "" => {
-                    let (value, more) = after.split_first()?;
-                    rest = more;
-                    Some(value.clone())
-                }
-                value => {
-                    rest = after;
-                    Some(value.to_owned())
-                }
-            }
-        };
+        let mut value = |short: &str| crate::option(&mut rest, short);
         if flag == "--" {
             rest = after;
             break;

@@ -341,19 +341,7 @@ pub fn xargs(io: &mut Io, args: &[String]) -> Outcome {
         (false, false, false, usize::MAX, None, false);
     let mut rest = args;
     while let Some((flag, after)) = rest.split_first() {
-        let mut value = |short: &str| -> Option<String> {
-            match flag.strip_prefix(short)? {
-                "" => {
-                    let (value, more) = after.split_first()?;
-                    rest = more;
-                    Some(value.clone())
-                }
-                value => {
-                    rest = after;
-                    Some(value.to_owned())
-                }
-            }
-        };
+        let mut value = |short: &str| crate::option(&mut rest, short);
         let number = |text: String| text.parse::<usize>().map_err(|_| format!("invalid number '{text}'"));
         if let Some(text) = value("-n") {
             most = number(text)?.max(1);

@@ -46,6 +46,19 @@ impl Io<'_> {
     }
 }
 
+/// The value of the option that `rest` begins with, if it is this one: what follows in its argument, or else the next
+/// argument. Moves `rest` past it.
+pub fn option(rest: &mut &[String], flag: &str) -> Option<String> {
+    let (first, after) = rest.split_first()?;
+    let (value, after) = match first.strip_prefix(flag)? {
+        "" => after.split_first().map(|(value, after)| (value.as_str(), after))?,
+        value => (value, after),
+    };
+    let value = value.to_owned();
+    *rest = after;
+    Some(value)
+}
+
 /// A command: exit code, or what to say on standard error.
 pub type Outcome = Result<i32, String>;
 type Command = fn(&mut Io, &[String]) -> Outcome;
