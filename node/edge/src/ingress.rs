@@ -8,6 +8,7 @@ mod certificates;
 mod headers;
 mod listen;
 mod patience;
+mod pool;
 mod proxy;
 mod routes;
 mod world;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::Report;
 use certificates::{CertificateError, Certificates, Resolver};
+use pool::Pool;
 use proxy::Proxy;
 use routes::Table;
 use world::World;
@@ -116,8 +118,10 @@ impl Controller {
     /// When a socket has no address.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngressError> {
         let at = [self.plain.local_addr()?, self.tls.local_addr()?];
+        let pool = Pool::new(self.fabric.clone());
         let proxy = Proxy {
             fabric: self.fabric.clone(),
+            pool: pool.clone(),
             table: self.table.clone(),
             stop: stop.clone(),
         };
@@ -133,6 +137,7 @@ impl Controller {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = follow.run() => {}
+                () = pool.expire() => {}
             }
         };
         tokio::join!(

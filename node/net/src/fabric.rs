@@ -30,6 +30,7 @@ use crate::service::{Backend, Index};
 use crate::snapshot::{Protocol, Snapshot};
 use crate::{NetError, Stream};
 
+pub use dial::Picked;
 pub(crate) use flow::HostFlow;
 
 /// What the network must know before its first pod.

@@ -33,7 +33,7 @@ pub use datagram::{MAX_DATAGRAM_BYTES, UdpBinding};
 pub use dns::{Dns, DnsError};
 pub use error::NetError;
 pub use exposed::{Exposed, ExposedPorts};
-pub use fabric::{Fabric, FabricConfig};
+pub use fabric::{Fabric, FabricConfig, Picked};
 pub use host::HostService;
 pub use labels::{LabelRequirement, LabelSelector, LabelValue, Labels};
 pub use listener::{Binding, MAX_BACKLOG};

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Uri, Version};
 
 /// What concerns one connection only, besides what `Connection` names.
 const OF_CONNECTION: [HeaderName; 8] = [
@@ -98,8 +99,30 @@ fn end_of_connection(headers: &mut HeaderMap) {
     }
 }
 
+/// A request as a server of HTTP/1.1 is asked that is no proxy: path and query as its target.
+pub fn http1_form<B>(mut request: Request<B>) -> Request<B> {
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    *request.version_mut() = Version::HTTP_11;
+    request
+}
+
+/// A request as HTTP/2 has it, where the host stands in the target.
+pub fn http2_form<B>(mut request: Request<B>) -> Request<B> {
+    if let Some(host) = request.headers_mut().remove(header::HOST) {
+        let whole = Uri::builder().scheme("http").authority(host.as_bytes());
+        let path = request.uri().path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if let Ok(uri) = whole.path_and_query(path).build() {
+            *request.uri_mut() = uri;
+        }
+    }
+    *request.version_mut() = Version::HTTP_2;
+    request
+}
+
 /// The members of a list header.
-fn names(headers: &HeaderMap, of: HeaderName) -> impl Iterator<Item = &str> {
+pub fn names(headers: &HeaderMap, of: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(of).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }

@@ -1,36 +1,33 @@
 //! One request: finds its service, connects, and passes both ways what is said.
 //!
-//! A request that has begun to go out is never sent a second time; only a connection that was not made is tried again, and
-//! then at another endpoint if there is one. Bodies flow through with the back-pressure of both connections.
+//! A connection that was not made is tried again, at another endpoint if there is one. A request that has gone out is sent a
+//! second time only where that changes nothing (its method is idempotent and it has no body), and only when the connection
+//! had been kept from earlier requests, so that its end may have crossed the request. Bodies flow through with the
+//! back-pressure of both connections.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use coracle_net::{Fabric, NetError, Stream};
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use coracle_net::{Fabric, NetError};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use super::headers::{self, Came};
 use super::patience::{Moved, Noted};
+use super::pool::{Answer, Failed, Outgoing, Pool};
 use super::routes::{Port, Table, Target};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// How long one attempt to connect may take. An endpoint in the same process takes it at once unless it is overrun.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// How often a connection is tried: the first endpoint may be ending just now, and the second may.
 const ATTEMPTS: usize = 3;
@@ -44,13 +41,18 @@ const RESPONSE: Duration = Duration::from_secs(60);
 /// What requests are served from.
 #[derive(Clone)]
 pub struct Proxy {
-    /// The way to services.
+    /// The network with the services.
     pub fabric: Fabric,
+    /// Connections to endpoints.
+    pub pool: Arc<Pool>,
     /// The rules; replaced as a whole.
     pub table: Arc<ArcSwap<Table>>,
     /// Ends connections that have changed their protocol, which nothing else would end.
     pub stop: CancellationToken,
 }
+
+/// An answer of this side, in place of the service's.
+type Refusal = (StatusCode, &'static str);
 
 impl Proxy {
     /// Answers a request, whatever happens.
@@ -60,11 +62,7 @@ impl Proxy {
             .unwrap_or_else(|(status, why)| plain(status, why))
     }
 
-    async fn pass(
-        &self,
-        mut request: Request<Incoming>,
-        came: Came,
-    ) -> Result<Response<Body>, (StatusCode, &'static str)> {
+    async fn pass(&self, mut request: Request<Incoming>, came: Came) -> Result<Response<Body>, Refusal> {
         if request.method() == Method::CONNECT {
             return Err((StatusCode::METHOD_NOT_ALLOWED, "an ingress is no tunnel"));
         }
@@ -76,27 +74,15 @@ impl Proxy {
             let found = table.find(name, request.uri().path()).cloned();
             found.ok_or((StatusCode::NOT_FOUND, "no ingress has a rule for this host and path"))?
         };
-        let (stream, http2) = self.connect(&target).await.map_err(failure)?;
         let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+        headers::to_service(request.headers_mut(), host, came);
         let moved = Moved::now();
-        let mut request = request.map(|body| Noted {
-            body,
+        let request = request.map(|body| Noted {
+            body: body.boxed_unsync(),
             moved: moved.clone(),
         });
-        headers::to_service(request.headers_mut(), host.clone(), came);
-        let answer = moved.within(RESPONSE, async move {
-            match http2 {
-                true => send_http2(stream, request, &host).await,
-                false => send_http1(stream, request).await,
-            }
-        });
-        let answer = answer
-            .await
-            .ok_or((StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"))?;
-        let mut answer = answer.map_err(|error| {
-            tracing::debug!(%error, service = %target.service, "a request failed");
-            (StatusCode::BAD_GATEWAY, "the service did not answer")
-        })?;
+        let answer = moved.within(RESPONSE, self.deliver(&target, request, &moved)).await;
+        let mut answer = answer.ok_or((StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"))??;
         let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         if let (true, Some(client)) = (changes, upgrade) {
             let service = hyper::upgrade::on(&mut answer);
@@ -106,68 +92,74 @@ impl Proxy {
         Ok(answer.map(BodyExt::boxed_unsync))
     }
 
-    /// A connection to an endpoint, and whether HTTP/2 is spoken there.
-    async fn connect(&self, target: &Target) -> Result<(Stream, bool), NetError> {
-        let (namespace, name) = (&target.namespace, &target.service);
-        let port = self.fabric.service_port(namespace, name, |port| match &target.port {
-            Port::Number(number) => port.port == *number,
-            Port::Name(named) => port.name == *named,
-        });
-        let port = port.ok_or(NetError::NameNotFound)?;
-        let http2 = port
-            .app_protocol
-            .as_deref()
-            .is_some_and(|spoken| HTTP2.contains(&spoken));
-        let port = port.port;
+    /// Has a request answered by an endpoint of the service. One that refuses is passed over; a connection that was kept and
+    /// ended under way is replaced where the request may be sent twice.
+    async fn deliver(
+        &self,
+        target: &Target,
+        mut request: Request<Outgoing>,
+        moved: &Moved,
+    ) -> Result<Response<Answer>, Refusal> {
+        let (port, http2) = self.port(target).ok_or_else(|| failure(NetError::NameNotFound))?;
+        let spare = Spare::of(&request);
         let mut last = NetError::TimedOut;
+        let mut fresh = false;
         for _ in 0..ATTEMPTS {
-            let dial = self.fabric.dial_service(namespace, name, port);
-            match tokio::time::timeout(CONNECT, dial).await {
-                Ok(Ok(stream)) => return Ok((stream, http2)),
-                Ok(Err(NetError::NameNotFound)) => return Err(NetError::NameNotFound),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = NetError::TimedOut,
+            let endpoint = self.fabric.pick_service(&target.namespace, &target.service, port);
+            let endpoint = endpoint.map_err(failure)?;
+            match self.pool.send(endpoint, http2, fresh, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Unconnected(error, back)) => {
+                    last = error;
+                    request = *back;
+                }
+                Err(Failed::Sent { error, kept }) => {
+                    tracing::debug!(%error, kept, service = %target.service, "a request failed");
+                    let again = spare.as_ref().filter(|_| kept);
+                    request = again.map(|spare| spare.request(moved)).ok_or(NO_ANSWER)?;
+                    last = NetError::ConnectionReset;
+                    fresh = true;
+                }
             }
         }
-        Err(last)
+        Err(failure(last))
+    }
+
+    /// The number of the port, and whether HTTP/2 is spoken there.
+    fn port(&self, target: &Target) -> Option<(u16, bool)> {
+        let port = self
+            .fabric
+            .service_port(&target.namespace, &target.service, |port| match &target.port {
+                Port::Number(number) => port.port == *number,
+                Port::Name(named) => port.name == *named,
+            })?;
+        let spoken = port.app_protocol.as_deref();
+        Some((port.port, spoken.is_some_and(|spoken| HTTP2.contains(&spoken))))
     }
 }
 
-/// Sends a request over HTTP/1.1, which may change its protocol.
-async fn send_http1(stream: Stream, mut request: Request<Noted<Incoming>>) -> hyper::Result<Response<Incoming>> {
-    *request.uri_mut() = origin_form(request.uri());
-    *request.version_mut() = Version::HTTP_11;
-    let (mut service, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(ended(connection.with_upgrades()));
-    service.send_request(request).await
-}
+/// What was sent and got no answer.
+const NO_ANSWER: Refusal = (StatusCode::BAD_GATEWAY, "the service did not answer");
 
-/// Sends a request over HTTP/2, as gRPC needs it, to a server that knows without TLS that it is asked so.
-async fn send_http2(
-    stream: Stream,
-    mut request: Request<Noted<Incoming>>,
-    host: &HeaderValue,
-) -> hyper::Result<Response<Incoming>> {
-    // The host stands in the target here.
-    request.headers_mut().remove(HOST);
-    let whole = Uri::builder().scheme("http").authority(host.as_bytes());
-    let path = request.uri().path_and_query().cloned();
-    if let Ok(uri) = whole
-        .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
-        .build()
-    {
-        *request.uri_mut() = uri;
+/// A request that may be sent twice (RFC 9110, 9.2.2), and has no body that would be gone.
+struct Spare(http::request::Parts);
+
+impl Spare {
+    fn of(request: &Request<Outgoing>) -> Option<Self> {
+        let twice = request.method().is_idempotent() && request.body().is_end_stream();
+        twice.then(|| {
+            let (mut parts, ()) = Request::new(()).into_parts();
+            parts.method = request.method().clone();
+            parts.uri = request.uri().clone();
+            parts.headers = request.headers().clone();
+            Self(parts)
+        })
     }
-    *request.version_mut() = Version::HTTP_2;
-    let (mut service, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    tokio::spawn(ended(connection));
-    service.send_request(request).await
-}
 
-/// Drives a connection to its end. Both ends see their own part of a failure.
-async fn ended(connection: impl Future<Output = hyper::Result<()>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to a service ended");
+    fn request(&self, moved: &Moved) -> Request<Outgoing> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let moved = moved.clone();
+        Request::from_parts(self.0.clone(), Noted { body, moved })
     }
 }
 
@@ -178,17 +170,12 @@ fn failure(error: NetError) -> (StatusCode, &'static str) {
             "there is no such service, or it has no such port",
         ),
         NetError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "no endpoint took the connection in time"),
+        NetError::ConnectionReset => NO_ANSWER,
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the service has no endpoint that takes connections",
         ),
     }
-}
-
-/// Path and query, as a server that is no proxy is asked.
-fn origin_form(uri: &Uri) -> Uri {
-    let path = uri.path_and_query().cloned();
-    path.map_or_else(Uri::default, Uri::from)
 }
 
 /// Passes bytes both ways once both ends have changed their protocol.

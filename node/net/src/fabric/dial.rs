@@ -61,6 +61,22 @@ impl Inner {
     }
 }
 
+/// An endpoint that a service has chosen for a connection of the host's side, before that is made.
+pub struct Picked {
+    destination: Destination,
+    at: SocketAddr,
+    /// What the connection shows as its peer: the host's own endpoints are hidden behind the host's address.
+    peer: SocketAddr,
+    source: SocketAddr,
+}
+
+impl Picked {
+    /// The address of the endpoint.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+}
+
 impl Fabric {
     /// Connects from the host into the pod at `pod_ip`: to its loopback, as port-forward does, or to its own address, as
     /// probes do.
@@ -89,14 +105,31 @@ impl Fabric {
     /// [`NetError::NameNotFound`] without such a service, [`NetError::ConnectionRefused`] without such a port or a ready
     /// endpoint, [`NetError::TimedOut`].
     pub async fn dial_service(&self, namespace: &str, name: &str, port: u16) -> Result<Stream, NetError> {
-        let connecting = {
-            let index = self.0.index.load();
-            index.service(namespace, name).ok_or(NetError::NameNotFound)?;
-            let backend = index
-                .backend(namespace, name, port, Protocol::Tcp)
-                .ok_or(NetError::ConnectionRefused)?;
-            self.dial_backend(backend, self.0.config.host_ip, port)?
-        };
+        let picked = self.pick_service(namespace, name, port)?;
+        self.dial_picked(picked).await
+    }
+
+    /// The endpoint to which [`Fabric::dial_service`] would connect now: each call takes a turn. For who keeps connections
+    /// to endpoints and still wants the service to choose among these for each request.
+    ///
+    /// # Errors
+    /// [`NetError::NameNotFound`] without such a service, [`NetError::ConnectionRefused`] without such a port or a ready
+    /// endpoint.
+    pub fn pick_service(&self, namespace: &str, name: &str, port: u16) -> Result<Picked, NetError> {
+        let index = self.0.index.load();
+        index.service(namespace, name).ok_or(NetError::NameNotFound)?;
+        let backend = index
+            .backend(namespace, name, port, Protocol::Tcp)
+            .ok_or(NetError::ConnectionRefused)?;
+        self.pick_backend(backend, self.0.config.host_ip, port)
+    }
+
+    /// Connects to an endpoint that was picked.
+    ///
+    /// # Errors
+    /// [`NetError::ConnectionRefused`], [`NetError::TimedOut`].
+    pub async fn dial_picked(&self, picked: Picked) -> Result<Stream, NetError> {
+        let connecting = self.0.connect(picked.destination, picked.source, picked.peer);
         connecting.stream().await
     }
 
@@ -116,26 +149,31 @@ impl Fabric {
 
     /// Connects from the host to the service behind one of its ports, for a client at `client`.
     pub(crate) async fn dial_exposed(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Stream, NetError> {
-        let connecting = {
+        let picked = {
             let backend = self.0.exposed_backend(exposed, client)?;
-            self.dial_backend(&backend, client, exposed.port)?
+            self.pick_backend(&backend, client, exposed.port)?
         };
-        connecting.stream().await
+        self.dial_picked(picked).await
     }
 
-    fn dial_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Connecting, NetError> {
+    fn pick_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Picked, NetError> {
         let destination = self.0.pick(backend, client, None, Protocol::Tcp)?;
         self.0.permit_outside(client, &destination, Protocol::Tcp)?;
-        let peer = match &destination {
-            Destination::Pod(_, at) => *at,
-            Destination::Host(..) => SocketAddr::new(self.0.config.host_ip, port),
+        let (at, peer) = match &destination {
+            Destination::Pod(_, at) => (*at, *at),
+            Destination::Host(_, at) => (*at, SocketAddr::new(self.0.config.host_ip, port)),
         };
         // A loopback address would mean the pod itself.
         let source = match backend.shows_client && !client.is_loopback() {
             true => client,
             false => self.0.config.host_ip,
         };
-        Ok(self.0.connect(destination, self.0.host_addr(source), peer))
+        Ok(Picked {
+            destination,
+            at,
+            peer,
+            source: self.0.host_addr(source),
+        })
     }
 
     /// Connects from the host to a name or address of the cluster, such as `web.demo.svc`.
