@@ -266,6 +266,12 @@ pub enum ImageCommand {
         name: String,
         /// The name in the registry, as `HOST[:PORT]/PATH[:TAG]` [default: the same].
         target: Option<String>,
+        /// Push the module alone, as a wasm artifact that tools without images read.
+        #[arg(long)]
+        artifact: bool,
+        /// A build of the same program for the other WASI, in the local store; the artifact offers both.
+        #[arg(long, value_name = "NAME", requires = "artifact")]
+        with: Option<String>,
     },
     /// Put a .wasm file into the local store under a name.
     Load {

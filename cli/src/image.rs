@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use coracle_images::{ImageConfig, ImageStore, Keyring};
+use coracle_images::{Build, ImageConfig, ImageStore, Interfaces, Keyring};
 
 use crate::{
     args::{DataDirArgs, ImageCommand, RegistryArgs},
@@ -24,7 +24,15 @@ pub async fn run(command: ImageCommand) -> anyhow::Result<()> {
             registry,
             name,
             target,
-        } => push(&open_with(&data, &registry)?, &name, target.as_deref().unwrap_or(&name)).await,
+            artifact,
+            with,
+        } => {
+            let (store, target) = (open_with(&data, &registry)?, target.as_deref().unwrap_or(&name));
+            match artifact {
+                true => push_artifact(&store, &name, with.as_deref(), target).await,
+                false => push(&store, &name, target).await,
+            }
+        }
         ImageCommand::Ls(data) => list(&open(&data)?),
         ImageCommand::Load { data, file, name } => load(&open(&data)?, &file, &name),
         ImageCommand::Prune { data, all } => prune(&open(&data)?, all),
@@ -84,6 +92,23 @@ async fn pull(store: &ImageStore, name: &str) -> anyhow::Result<()> {
 
 async fn push(store: &ImageStore, name: &str, target: &str) -> anyhow::Result<()> {
     let digest = store.push(name, target, &Keyring::default().with_users_own()).await?;
+    println!("{target} pushed ({digest})");
+    Ok(())
+}
+
+async fn push_artifact(store: &ImageStore, name: &str, with: Option<&str>, target: &str) -> anyhow::Result<()> {
+    let build = |reference| -> anyhow::Result<Build<'_>> {
+        let wasm = store.resolve(reference)?.wasm()?;
+        let found = coracle_runtime::interfaces(&wasm).with_context(|| format!("image {reference:?}"))?;
+        let component = found.map(|found| Interfaces {
+            exports: found.exports,
+            imports: found.imports,
+        });
+        Ok(Build { reference, component })
+    };
+    let builds: Vec<Build<'_>> = [name].into_iter().chain(with).map(build).collect::<Result<_, _>>()?;
+    let keyring = Keyring::default().with_users_own();
+    let digest = store.push_artifact(&builds, target, &keyring).await?;
     println!("{target} pushed ({digest})");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Images of registries: pods pull them, with a login where one is wanted, and say what is wrong where they cannot.
 
 use base64::Engine as _;
+use clap::Parser as _;
 use coracle_images::{ImageConfig, ImageStore, Keyring};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -152,7 +153,7 @@ spec:
 }
 
 /// A process that ends with the test.
-struct Running(std::process::Child);
+pub struct Running(std::process::Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -162,7 +163,7 @@ impl Drop for Running {
 }
 
 /// Starts Debian's registry on a free port and returns the address, which it writes to its log.
-fn docker_registry(dir: &std::path::Path) -> (Running, String) {
+pub fn docker_registry(dir: &std::path::Path) -> (Running, String) {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let config = dir.join("config.yml");
@@ -215,6 +216,34 @@ async fn what_is_pushed_to_a_real_registry_is_pulled_from_it_and_runs() {
     for (pod, image) in [("tagged", &name), ("pinned", &pinned)] {
         let said = world.output(pod, image, &["env"]).await;
         assert!(said.contains("HOSTNAME"), "{said}");
+    }
+    // As an artifact, for both kinds of WASI at once; a pod takes what does more.
+    let data = dir.path().to_str().unwrap();
+    std::fs::rename(dir.path().join("elsewhere"), dir.path().join("images")).unwrap();
+    let module = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    let store = ImageStore::open(dir.path().join("images")).unwrap();
+    store.load("nothing", &module, &ImageConfig::default()).unwrap();
+    for (target, with) in [("both", &["--with", "nothing"][..]), ("one", &[])] {
+        let name = format!("{address}/artifacts/{target}:v1");
+        let command = [
+            "coracle",
+            "image",
+            "push",
+            "probe",
+            &name,
+            "--artifact",
+            "--data-dir",
+            data,
+        ];
+        let cli = coracle::args::Cli::parse_from([&command[..], with].concat());
+        let coracle::args::Command::Image(command) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        coracle::image::run(command).await.unwrap();
+        let command = "command: [probe], imagePullPolicy: Always";
+        world.run(target, &name, &["env"], command).await;
+        world.pod(target, ended).await;
+        assert!(world.log(target, "main").await.contains("HOSTNAME"));
     }
     for (image, words) in [
         ("team/probe:v2", "it has the tags v1"),

@@ -9,6 +9,33 @@ use kube::{
 use crate::world::{World, end, ended, main_status, phase, ready, waits};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_profile_lies_beside_the_log_of_a_pod_that_asks_for_it() {
+    let world = World::start().await;
+    world
+        .apply(
+            "apiVersion: v1
+kind: Pod
+metadata: {name: slow, annotations: {coracle.dev/profile: main}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: main, image: worker, args: ['20000000']}
+  - {name: other, image: worker, args: ['20000000']}
+",
+        )
+        .await;
+    let pod = world.pod("slow", ended).await;
+    let uid = pod.metadata.uid.unwrap();
+    let dir = world.cluster.data().join(&format!("logs/coracle-1/default_slow_{uid}"));
+    let profile = std::fs::read_to_string(dir.join("main/0.profile.json")).unwrap();
+    assert!(
+        profile.contains("\"product\":\"Coracle\"") && profile.contains("\"stackTable\""),
+        "{profile}"
+    );
+    assert!(!dir.join("other/0.profile.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn configuration_reaches_the_guest() {
     let world = World::start().await;
     world.load_probe();

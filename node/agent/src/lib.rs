@@ -15,6 +15,7 @@ mod capacity;
 mod cell;
 mod clock;
 mod config;
+mod diagnosis;
 mod directory;
 mod env;
 mod etc;

@@ -31,6 +31,9 @@ const MAX_FILE_BYTES: u64 = 10 << 20;
 /// ends a line.
 const MAX_PARTIAL_BYTES: usize = 16 << 10;
 
+/// What the name of a profile ends in, which lies beside the log.
+pub const PROFILE: &str = "profile.json";
+
 /// How many log files stay open. A process has 1,024 descriptors by default; a quarter of them keeps the busy logs of a node open.
 const MAX_OPEN_FILES: usize = 256;
 
@@ -150,6 +153,7 @@ fn forget_older(dir: &Path, restart: u32) {
     let Some(oldest) = restart.checked_sub(2) else { return };
     let path = dir.join(format!("{oldest}.log"));
     let _ = fs::remove_file(rotated(&path));
+    let _ = fs::remove_file(path.with_extension(PROFILE));
     let _ = fs::remove_file(path);
 }
 
@@ -173,6 +177,11 @@ struct FileState {
 }
 
 impl LogFile {
+    /// A file that belongs to the same start of the container, and goes with its log.
+    pub fn beside(&self, extension: &str) -> PathBuf {
+        self.path.with_extension(extension)
+    }
+
     /// Where standard output goes.
     pub fn stdout(self: &Arc<Self>) -> Arc<dyn LogSink> {
         Arc::new(Sink {

@@ -6,7 +6,7 @@
 use crate::env::{self, EnvError, Lookup};
 use crate::exec::Named;
 use crate::fields::Facts;
-use crate::logs::LogFile;
+use crate::logs::{LogFile, PROFILE};
 use crate::node::{ModuleError, Node};
 use crate::objects::{Kind, Known, Payload, Watched};
 use crate::observed::waiting;
@@ -14,7 +14,7 @@ use crate::pull::{self, NoImage, Policy};
 use crate::quantity;
 use crate::resize::Resources;
 use crate::termination::MessageFile;
-use crate::{runtime_class, spec, volume};
+use crate::{diagnosis, runtime_class, spec, volume};
 use coracle_images::{Hold, Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
 use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, Stdin};
@@ -209,6 +209,7 @@ impl Attempt {
             cpu_request_milli: limits.cpu_request_milli,
             cpu_by_fuel,
             fuel,
+            profile: diagnosis::wants_profile(&self.pod, &container.name).then(|| self.log.beside(PROFILE)),
             programs: Some(Arc::new(Named {
                 node: Arc::downgrade(&self.node),
                 pod: self.pod.clone(),

@@ -96,6 +96,24 @@ pub fn is_component(wasm: &[u8]) -> bool {
     wasm.get(4..8) == Some(&[0x0d, 0, 1, 0])
 }
 
+impl Platform {
+    /// What a program needs, by its header.
+    pub fn of(wasm: &[u8]) -> Self {
+        match is_component(wasm) {
+            true => Self::Component,
+            false => Self::Module,
+        }
+    }
+
+    /// Its name in configurations and indexes.
+    pub fn os(self) -> &'static str {
+        match self {
+            Self::Module => "wasip1",
+            Self::Component => "wasip2",
+        }
+    }
+}
+
 impl ConfigDocument {
     /// A configuration with these defaults for containers.
     pub fn new(platform: Platform, config: ImageConfig) -> Self {
@@ -110,11 +128,7 @@ impl ConfigDocument {
 
     /// Says what the program is.
     pub fn set_platform(&mut self, platform: Platform) {
-        let os = match platform {
-            Platform::Module => "wasip1",
-            Platform::Component => "wasip2",
-        };
-        os.clone_into(&mut self.os);
+        platform.os().clone_into(&mut self.os);
     }
 
     /// Says what the layers hold, by the digests of their content.
@@ -203,11 +217,7 @@ impl Descriptor {
 
 /// The manifest and the configuration blob of a module with these defaults.
 pub fn manifest(config: &ImageConfig, wasm: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let platform = match is_component(wasm) {
-        true => Platform::Component,
-        false => Platform::Module,
-    };
-    let config = json(&ConfigDocument::new(platform, config.clone()));
+    let config = json(&ConfigDocument::new(Platform::of(wasm), config.clone()));
     let module = Descriptor::of(media::MODULE, wasm);
     (
         manifest_of(Descriptor::of(media::CONFIG, &config), vec![module]),

@@ -5,6 +5,7 @@
 //! comes into that store by [`ImageStore::pull`]; resolving never asks a network. It never runs or compiles a module, and a name
 //! without a registry never means somebody else's registry.
 
+mod artifact;
 mod assemble;
 mod builtin;
 mod config;
@@ -26,6 +27,7 @@ mod toolbox;
 mod tree;
 mod unpack;
 
+pub use artifact::{Build, Interfaces};
 pub use assemble::{Files, Source};
 pub use config::ImageConfig;
 pub use credentials::{CredentialsError, Keyring};

@@ -6,6 +6,8 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The configuration of an image.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The configuration of a wasm artifact.
+pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// The files of an image, as our builder packs them.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// A WebAssembly module or component as a layer.

@@ -5,7 +5,7 @@ use crate::error::ImageError;
 use crate::layout::{self, Manifest};
 use crate::media;
 use crate::reference::{Reference, ReferenceError};
-use crate::registry::{self, AsRegistryError, Registry, RegistryError};
+use crate::registry::{self, AsRegistryError, Name, Registry, RegistryError};
 use crate::store::ImageStore;
 use bytes::Bytes;
 
@@ -22,6 +22,20 @@ pub enum PushError {
         target: String,
         /// Its path, for the hint.
         path: String,
+    },
+    /// An artifact is a module and nothing else.
+    #[error(
+        "image {reference:?} has files beside its program, for which an artifact has no place: push it without --artifact"
+    )]
+    Files {
+        /// The image.
+        reference: String,
+    },
+    /// An index has one build for each WASI.
+    #[error("two of the builds are for {os}; an artifact has one for wasip1 and one for wasip2")]
+    SamePlatform {
+        /// What both are for.
+        os: &'static str,
     },
     /// The store does not have it.
     #[error(transparent)]
@@ -41,10 +55,28 @@ impl AsRegistryError for PushError {
 }
 
 /// All that makes an image.
-struct Parts {
-    media_type: String,
-    manifest: Bytes,
-    blobs: Vec<(String, Bytes)>,
+pub struct Parts {
+    /// What the manifest is; names are in [`crate::media`].
+    pub media_type: String,
+    /// The manifest.
+    pub manifest: Bytes,
+    /// The configuration and the layers, by digest.
+    pub blobs: Vec<(String, Bytes)>,
+}
+
+/// Registry and path of a place to push to, and the tag.
+///
+/// # Errors
+/// When it is not in a registry, or has no tag.
+pub fn place(target: &str) -> Result<((String, String), String), PushError> {
+    let place = Reference::parse(target)?;
+    let (Reference::Registry { registry, path, .. }, Some(tag), None) = (&place, place.tag(), place.digest()) else {
+        return Err(PushError::NoRegistry {
+            target: target.to_owned(),
+            path: place.name().rsplit('/').next().unwrap_or_default().to_owned(),
+        });
+    };
+    Ok(((registry.clone(), path.clone()), tag.to_owned()))
 }
 
 impl ImageStore {
@@ -53,28 +85,21 @@ impl ImageStore {
     /// # Errors
     /// When there is no such image, the target is not in a registry, or the registry does not take it.
     pub async fn push(&self, reference: &str, target: &str, keyring: &Keyring) -> Result<String, PushError> {
-        let place = Reference::parse(target)?;
-        let (Reference::Registry { registry, path, .. }, Some(tag), None) = (&place, place.tag(), place.digest())
-        else {
-            return Err(PushError::NoRegistry {
-                target: target.to_owned(),
-                path: place.name().rsplit('/').next().unwrap_or_default().to_owned(),
-            });
-        };
+        let ((registry, path), tag) = place(target)?;
         let parts = self.parts(reference)?;
         let put = |registry: Registry| {
-            let parts = &parts;
+            let (parts, tag) = (&parts, &tag);
             async move {
                 for (digest, bytes) in &parts.blobs {
                     registry.put_blob(digest, bytes.clone()).await?;
                 }
                 registry
-                    .put_manifest(tag, &parts.media_type, parts.manifest.clone())
+                    .put_manifest(Name::Tag(tag), &parts.media_type, parts.manifest.clone())
                     .await?;
                 Ok::<_, PushError>(())
             }
         };
-        registry::with_credentials(keyring, (registry, path), self.trusted_pem(), put).await?;
+        registry::with_credentials(keyring, (&registry, &path), self.trusted_pem(), put).await?;
         Ok(layout::digest_of(&parts.manifest))
     }
 

@@ -187,12 +187,12 @@ impl Registry {
         }
     }
 
-    /// Puts a manifest there under a tag. Its blobs must be there.
+    /// Puts a manifest or an index there under its name. Its blobs or manifests must be there.
     ///
     /// # Errors
     /// When the registry refuses or fails.
-    pub async fn put_manifest(&self, tag: &str, media_type: &str, bytes: Bytes) -> Result<(), RegistryError> {
-        let named = self.named(Name::Tag(tag));
+    pub async fn put_manifest(&self, name: Name<'_>, media_type: &str, bytes: Bytes) -> Result<(), RegistryError> {
+        let named = self.named(name);
         let Ok(media_type) = media_type.parse() else {
             return Err(RegistryError::Failed {
                 registry: self.registry.clone(),

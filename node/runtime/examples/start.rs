@@ -35,6 +35,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
         terminal: false,
+        profile: None,
         programs: None,
         stdout: Arc::new(Nowhere),
         stderr: Arc::new(Nowhere),

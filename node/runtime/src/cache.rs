@@ -84,7 +84,7 @@ impl CodeCache {
                 }
             }
         }
-        module::compile(&engine.engine, info, wasm)
+        module::compile(&engine.engine, engine.metering, info, wasm)
     }
 
     fn path(&self, engine: &GuestEngine, wasm: &[u8]) -> PathBuf {

@@ -162,7 +162,7 @@ fn read_and_compile(metering: Metering) -> Result<Vec<u8>, LoadError> {
     let wasm = read_limited(io::stdin().lock(), limits::MODULE_BYTES);
     let wasm = wasm.map_err(|error| LoadError::Compile(error.to_string()))?;
     let info = module::inspect(&wasm)?;
-    module::compile(&engine::compiler(metering)?, &info, &wasm)
+    module::compile(&engine::compiler(metering)?, metering, &info, &wasm)
 }
 
 /// Lets the system end this process when it takes too much, and lets others go first.

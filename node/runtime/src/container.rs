@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coracle_net::NetError;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, info_span, warn};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -28,6 +28,7 @@ use crate::module::{Code, Module};
 use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::process::ends::{End, Ends, Sink, Source};
 use crate::process::{self, ExecError, Family, MAIN, Me, Member, Process, Tty, signal};
+use crate::profile::Profiler;
 use crate::spec::{ContainerSpec, ProcessSpec, Stdin};
 use crate::taps::{self, Attached, Taps};
 
@@ -180,6 +181,7 @@ pub(crate) struct Shared {
     /// All processes, and the container's own among them.
     pub(crate) family: Family,
     main: Arc<Member>,
+    profiler: Option<Arc<Profiler>>,
     /// Places for programs that are started from outside.
     pub(crate) execs: Arc<Semaphore>,
     /// Places for programs that programs start.
@@ -212,8 +214,13 @@ impl Shared {
         let mut store = host::store(&module.engine, &self.spec, io, &self.account, self.outgoing.clone())?;
         let meter = self.meter.clone();
         let by_fuel = self.spec.cpu_by_fuel && module.metering() == Metering::Fuel;
+        let own = std::ptr::eq(module, &*self.module);
+        let profiler = self.profiler.clone().filter(|_| own);
         store.epoch_deadline_callback(move |mut context| {
             cpu::interrupted();
+            if let Some(profiler) = &profiler {
+                profiler.sample(&context);
+            }
             if by_fuel {
                 let left = context.get_fuel()?;
                 meter.charge_fuel(context.data_mut().fuel_used(left));
@@ -272,6 +279,7 @@ pub(crate) fn start(
     let (family, main) = Family::new(spec.args.clone());
     let shared = Arc::new(Shared {
         tty: spec.terminal.then(Arc::default),
+        profiler: spec.profile.clone().map(|to| Profiler::new(to, &spec.name)),
         family,
         main,
         processes: Arc::new(Semaphore::new(limits::PROCESSES)),
@@ -306,12 +314,25 @@ pub(crate) fn start(
             running.family.leave(MAIN);
             running.family.end();
             debug!(code = exit.code, reason = exit.reason.as_str(), "ended");
+            if let Some(profiler) = running.profiler.clone() {
+                write(profiler).await;
+            }
             ended.end();
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),
     );
     Ok(Container { shared, exit })
+}
+
+/// Writes a profile, beside the threads that run guests.
+async fn write(profiler: Arc<Profiler>) {
+    let path = profiler.path().display().to_string();
+    match tokio::task::spawn_blocking(move || profiler.write()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(path, %error, "cannot write a profile"),
+        Err(error) => warn!(path, %error, "cannot write a profile"),
+    }
 }
 
 /// What was made ready by the caller, so that what can be refused is refused at once.

@@ -14,6 +14,7 @@ use wasmtime::{Config, Engine};
 use crate::host::{self, Host};
 use crate::limits;
 use crate::ticker::Ticker;
+use crate::unroll;
 
 /// How guests under an engine are made to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +56,7 @@ impl GuestEngine {
         let ticker = Ticker::start(engine.weak()).map_err(EngineError::Ticker)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        unroll::VERSION.hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
         Ok(Arc::new(Self {
             engine,
@@ -79,7 +81,7 @@ fn config(metering: Metering) -> Config {
         .consume_fuel(metering == Metering::Fuel)
         .max_wasm_stack(limits::WASM_STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(limits::BACKTRACE_FRAMES))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(limits::PROFILE_FRAMES))
         // Zero pages and the data of the image are shared until written, which is most of what an idle guest is.
         .memory_init_cow(true)
         // WASI 0.3 is not offered; without it a call has less to book.

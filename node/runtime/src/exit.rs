@@ -138,17 +138,22 @@ impl Exit {
     }
 }
 
-/// The guest's functions, innermost first, one a line. The engine keeps at most twenty.
+/// The guest's functions, innermost first, one a line; the first twenty.
 fn frames(backtrace: &WasmBacktrace) -> String {
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
         Some(name) => format!("\n  at {}", without_hash(name)),
         None => format!("\n  at function {}", frame.func_index()),
     };
-    backtrace.frames().iter().map(name).collect()
+    backtrace
+        .frames()
+        .iter()
+        .take(crate::limits::BACKTRACE_FRAMES)
+        .map(name)
+        .collect()
 }
 
 /// Rust's legacy mangling ends in a hash that tells a reader nothing.
-fn without_hash(name: &str) -> &str {
+pub(crate) fn without_hash(name: &str) -> &str {
     name.split_once("::h")
         .filter(|(_, hash)| hash.len() == 16)
         .map_or(name, |(path, _)| path)

@@ -73,6 +73,9 @@ pub(crate) const INTERFACES: [&str; 29] = [
     "wasi:sockets/udp-create-socket",
 ];
 
+/// The RuntimeClass under which components of WASI 0.3 are to run once they can; docs/decisions/0005 says why they cannot yet.
+pub(crate) const NEWER_CLASS: &str = "coracle-wasi-0.3";
+
 /// Whether the version is one that we speak: 0.2 with any patch, as the standard's compatibility rule has it.
 pub(crate) fn speaks(version: &str) -> bool {
     version

@@ -15,6 +15,13 @@ pub const ASYNC_STACK_BYTES: usize = 1024 * 1024;
 /// Frames in the backtrace of a trap. Enough to see where, and too few to flood a log.
 pub const BACKTRACE_FRAMES: usize = 20;
 
+/// Frames in a sample of a profile. A profile is read from its root, so whole stacks are wanted; those of interpreters have some
+/// fifty frames. Deeper ones lose their root.
+pub const PROFILE_FRAMES: usize = 128;
+
+/// Samples of one profile, one a tick: two minutes of running. Each takes some thirty bytes, and hundreds where its stack is new.
+pub const PROFILE_SAMPLES: usize = 120_000;
+
 /// Instances, memories and tables in one store. A component made from one program has four instances, one memory, three
 /// tables; composed ones have some more. The engine's own default is ten thousand each.
 pub const INSTANCES: usize = 64;

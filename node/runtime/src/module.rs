@@ -12,7 +12,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engine::{EngineError, GuestEngine, Metering};
 use crate::host::{self, Host};
-use crate::{limits, preview1};
+use crate::{limits, preview1, unroll};
 
 /// How a module is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,16 @@ pub enum LoadError {
         import: String,
         /// More about it, after a semicolon; may be empty.
         hint: String,
+    },
+    /// A component of a WASI that is newer than ours.
+    #[error(
+        "this component was built for WASI 0.3 ({name}), which would need the RuntimeClass {class}, and this version of Coracle has none of that name: build the program for WASI 0.2, as the target wasm32-wasip2 does"
+    )]
+    Newer {
+        /// The interface of version 0.3 that it imports or exports.
+        name: String,
+        /// The RuntimeClass under which such components are to run once they can.
+        class: &'static str,
     },
     /// The module is valid, but nothing that a container can run.
     #[error("this WebAssembly file cannot run as a container: {0}")]
@@ -129,6 +139,28 @@ pub(crate) fn inspect(wasm: &[u8]) -> Result<ModuleInfo, LoadError> {
         true => component(outline),
         false => core_module(outline),
     }
+}
+
+/// The names at the outermost level of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interfaces {
+    /// What it needs.
+    pub imports: Vec<String>,
+    /// What it offers.
+    pub exports: Vec<String>,
+}
+
+/// What a component imports and exports, in the file's order; `None` of a core module, which has no interfaces.
+///
+/// # Errors
+/// When it is nothing that a container can run.
+pub fn interfaces(wasm: &[u8]) -> Result<Option<Interfaces>, LoadError> {
+    inspect(wasm)?;
+    let outline = Outline::read(wasm).map_err(|e| LoadError::Invalid(e.to_string()))?;
+    Ok(outline.component.then_some(Interfaces {
+        imports: outline.imports,
+        exports: outline.exports,
+    }))
 }
 
 /// Names a file that is no WebAssembly by its first bytes.
@@ -212,6 +244,16 @@ impl Outline {
 }
 
 fn component(outline: Outline) -> Result<ModuleInfo, LoadError> {
+    let newer = |name: &&String| {
+        let version = name.strip_prefix("wasi:").and_then(|name| name.split_once('@'));
+        version.is_some_and(|(_, version)| version.starts_with("0.3."))
+    };
+    if let Some(name) = outline.imports.iter().chain(&outline.exports).find(newer) {
+        return Err(LoadError::Newer {
+            name: name.clone(),
+            class: host::NEWER_CLASS,
+        });
+    }
     if let Some(import) = outline.imports.iter().find(|import| !host::provides(import)) {
         let known = import
             .split_once('@')
@@ -267,14 +309,23 @@ fn core_module(outline: Outline) -> Result<ModuleInfo, LoadError> {
 }
 
 /// Compiles to code that the same engine can load. Takes about a second per megabyte and all cores.
-pub(crate) fn compile(engine: &Engine, info: &ModuleInfo, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn compile(
+    engine: &Engine,
+    metering: Metering,
+    info: &ModuleInfo,
+    wasm: &[u8],
+) -> Result<Vec<u8>, LoadError> {
     let wrapped;
-    let wasm = if info.preview1 {
+    let mut wasm = wasm;
+    if info.preview1 {
         wrapped = preview1::wrap(wasm).map_err(|e| LoadError::Invalid(format!("{e:#}")))?;
-        &wrapped
-    } else {
-        wasm
-    };
+        wasm = &wrapped;
+    }
+    // What is not valid the compiler says in better words.
+    let unrolled = (metering == Metering::Time)
+        .then(|| unroll::unroll(wasm).ok())
+        .flatten();
+    let wasm = unrolled.as_deref().unwrap_or(wasm);
     engine
         .precompile_component(wasm)
         .map_err(|e| LoadError::Compile(format!("{e:#}")))
@@ -337,6 +388,11 @@ mod tests {
             "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide"
         );
         let error = of(r#"(component (import "wasi:cli/stdout@0.3.0" (instance)))"#).unwrap_err();
+        assert!(
+            error.to_string().contains("built for WASI 0.3 (wasi:cli/stdout@0.3.0)"),
+            "{error}"
+        );
+        let error = of(r#"(component (import "wasi:cli/stdout@0.1.0" (instance)))"#).unwrap_err();
         assert!(error.to_string().contains("provides version 0.2"), "{error}");
         let error = of(r#"(module (import "env" "abort" (func)) (func (export "_start")))"#).unwrap_err();
         assert!(error.to_string().contains("not built for WASI"), "{error}");
@@ -364,6 +420,10 @@ mod tests {
         );
         assert!(matches!(
             of(&export("wasi:cli/run@0.3.0")),
+            Err(LoadError::Newer { .. })
+        ));
+        assert!(matches!(
+            of(&export("wasi:cli/run@0.1.0")),
             Err(LoadError::Unsupported(_))
         ));
     }

@@ -91,7 +91,7 @@ fn rename(imports: SectionLimited<'_, Imports<'_>>) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Writes a number as the format has it: seven bits a byte, the lowest first.
-fn number(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn number(out: &mut Vec<u8>, mut value: usize) {
     loop {
         let low = (value & 0x7f) as u8;
         value >>= 7;

@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
     /// [`crate::Runtime::load_metered`]. None: not metered.
     pub fuel: Option<u64>,
+    /// A file to which a profile of the container's own program is written when it ends. None: none is taken.
+    pub profile: Option<PathBuf>,
     /// The programs that the container's programs may start. None: they start none.
     pub programs: Option<Arc<dyn Programs>>,
     /// Whether standard input stays open for those who attach.

@@ -12,7 +12,7 @@
 mod server;
 
 use base64::Engine as _;
-use coracle_images::{ImageConfig, ImageStore, Keyring};
+use coracle_images::{Build, ImageConfig, ImageStore, Interfaces, Keyring};
 use serde_json::{Value, json};
 use server::{Server, digest};
 use std::io::Write;
@@ -234,6 +234,82 @@ async fn what_goes_through_a_registry_stays_the_same() {
         .unwrap_err()
         .to_string();
     assert!(nowhere.contains("localhost:5000/app:v1"), "{nowhere}");
+}
+
+#[tokio::test]
+async fn an_artifact_says_what_its_module_needs_and_several_builds_are_an_index() {
+    let (server, local) = (Server::start().await, local());
+    let component = [b"\0asm".as_slice(), &[0x0d, 0, 1, 0]].concat();
+    local.store.load("app:p1", WASM, &ImageConfig::default()).unwrap();
+    local.store.load("app:p2", &component, &ImageConfig::default()).unwrap();
+    let names = Interfaces {
+        exports: vec!["wasi:cli/run@0.2.3".into()],
+        imports: vec!["wasi:cli/stdout@0.2.3".into()],
+    };
+    let [first, second] =
+        [("app:p1", None), ("app:p2", Some(names))].map(|(reference, component)| Build { reference, component });
+    let (target, nobody) = (server.name("app:v1"), Keyring::default());
+    let both = [first.clone(), second];
+    let digest = local.store.push_artifact(&both, &target, &nobody).await.unwrap();
+
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    let (media_type, index) = server.manifest("app", "v1");
+    assert_eq!((media_type.as_str(), &digest), (INDEX, &self::digest(&index)));
+    let listed = json(&index)["manifests"].as_array().unwrap().clone();
+    let platforms: Vec<_> = listed.iter().map(|build| &build["platform"]).collect();
+    assert_eq!(
+        platforms,
+        [
+            &json!({"architecture": "wasm", "os": "wasip1"}),
+            &json!({"architecture": "wasm", "os": "wasip2"})
+        ]
+    );
+    let (media_type, manifest) = server.manifest("app", listed[1]["digest"].as_str().unwrap());
+    let manifest = json(&manifest);
+    assert_eq!(media_type, MANIFEST);
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["layers"], json!([descriptor("application/wasm", &component)]));
+    let config = json(&server.blob(manifest["config"]["digest"].as_str().unwrap()));
+    assert_eq!(
+        config,
+        json!({
+            "created": "1970-01-01T00:00:00Z", "architecture": "wasm", "os": "wasip2",
+            "layerDigests": [self::digest(&component)],
+            "component": {"exports": ["wasi:cli/run@0.2.3"], "imports": ["wasi:cli/stdout@0.2.3"]}
+        })
+    );
+
+    // Each node takes what does most.
+    let elsewhere = self::local();
+    let pulled = elsewhere.store.pull(&target, &nobody).await.unwrap().image;
+    assert_eq!(pulled.wasm().unwrap(), component);
+
+    let twice = local
+        .store
+        .push_artifact(&[first.clone(), first], &target, &nobody)
+        .await;
+    assert!(
+        twice
+            .unwrap_err()
+            .to_string()
+            .contains("two of the builds are for wasip1")
+    );
+}
+
+#[tokio::test]
+async fn an_image_with_files_is_no_artifact() {
+    let (server, local) = (Server::start().await, local());
+    let config = linux(json!({"Entrypoint": ["/app.wasm"]}));
+    let files = layer(&[("app.wasm", WASM), ("page", b"a page")]);
+    put(&server, "site", "v1", (CONFIG, &config), &[(TAR_GZIP, &files)]);
+    let name = server.name("site:v1");
+    local.store.pull(&name, &Keyring::default()).await.unwrap();
+    let build = Build {
+        reference: &name,
+        component: None,
+    };
+    let refused = local.store.push_artifact(&[build], &name, &Keyring::default()).await;
+    assert!(refused.unwrap_err().to_string().contains("push it without --artifact"));
 }
 
 #[tokio::test]

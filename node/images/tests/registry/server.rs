@@ -131,6 +131,15 @@ impl Server {
         digest
     }
 
+    /// What was put there: its media type and its bytes.
+    pub fn manifest(&self, path: &str, name: &str) -> (String, Vec<u8>) {
+        self.content.lock().unwrap().manifests[&(path.to_owned(), name.to_owned())].clone()
+    }
+
+    pub fn blob(&self, digest: &str) -> Vec<u8> {
+        self.content.lock().unwrap().blobs[digest].clone()
+    }
+
     /// What was asked since the last time.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.content.lock().unwrap().asked)

@@ -3,6 +3,7 @@
 // The parts that the tests share lie outside test functions, where the lints do not look for tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod diagnosis;
 mod greedy;
 mod http;
 mod limits;

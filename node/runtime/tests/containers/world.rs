@@ -127,6 +127,7 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
         terminal: false,
+        profile: None,
         programs: None,
         stdout: out.clone(),
         stderr: err.clone(),
