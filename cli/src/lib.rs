@@ -2,6 +2,7 @@
 //!
 //! This is the only crate that sees both the control plane and the node; it wires them and decides nothing else.
 
+mod allocator;
 pub mod apart;
 pub mod args;
 pub mod build;
