@@ -15,6 +15,7 @@ mod administration;
 mod apply;
 mod autoscaling;
 mod custom;
+mod devices;
 mod examples;
 mod images;
 mod ingress;

@@ -6,6 +6,7 @@
 
 pub mod authorizer;
 mod compile;
+pub mod devices;
 pub mod library;
 mod names;
 pub mod types;

@@ -26,6 +26,7 @@ pub mod networking;
 pub mod node;
 mod place;
 pub mod pod;
+mod pod_claims;
 pub mod pod_parts;
 pub mod pod_update;
 pub mod policy;

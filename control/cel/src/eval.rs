@@ -397,7 +397,7 @@ impl<'a> Run<'a, '_, '_> {
         match (item.key()?, of) {
             (Key::Text(name), Val::JsonMap(fields, _)) => Some(Ok(Val::Bool(fields.contains_key(&*name)))),
             (_, Val::JsonMap(..)) => Some(Ok(Val::Bool(false))),
-            (key, Val::Map(entries)) => Some(Ok(Val::Bool(entries.contains_key(&key)))),
+            (key, Val::Map(entries) | Val::Lenient(entries)) => Some(Ok(Val::Bool(entries.contains_key(&key)))),
             _ => None,
         }
     }
@@ -505,6 +505,7 @@ fn at<'a>(of: &Val<'a>, key: &Val<'a>) -> Result<Val<'a>> {
             .get(&key)
             .cloned()
             .ok_or_else(|| EvalError::NoKey(key.val().to_string())),
+        (Val::Lenient(entries), Some(key)) => Ok(entries.get(&key).cloned().unwrap_or_else(Val::empty)),
         (Val::JsonMap(..), Some(_)) => Err(EvalError::NoKey(key.to_string())),
         _ => Err(no_overload("_[_]", &[of, key])),
     }

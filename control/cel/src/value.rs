@@ -53,6 +53,8 @@ pub enum Val<'a> {
     JsonMap(&'a Map<String, Value>, &'a Kind),
     /// A map that was made.
     Map(Arc<BTreeMap<Key, Val<'a>>>),
+    /// A map that was made, of maps: under each key that it lacks, an empty one is found.
+    Lenient(Arc<BTreeMap<Key, Val<'a>>>),
     /// A value that may be missing.
     Optional(Option<Arc<Val<'a>>>),
     /// The type of a value.
@@ -81,6 +83,25 @@ impl<'a> Val<'a> {
     /// A value of a library's type.
     pub fn foreign(value: impl Foreign) -> Self {
         Self::Foreign(Arc::new(value))
+    }
+
+    /// A map of texts to values.
+    pub fn map<'n>(entries: impl IntoIterator<Item = (&'n str, Val<'a>)>) -> Self {
+        Self::Map(Arc::new(by_text(entries)))
+    }
+
+    /// A map of texts to maps, in which an empty one is found under each text that is not there.
+    pub fn lenient<'n>(entries: impl IntoIterator<Item = (&'n str, Val<'a>)>) -> Self {
+        Self::Lenient(Arc::new(by_text(entries)))
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Map(Arc::default())
+    }
+
+    /// A version as semver.org has it; `None` if the text is none.
+    pub fn version(text: &str) -> Option<Self> {
+        network::Version::parse(text, false).map(Self::foreign)
     }
 
     /// An optional with a value.
@@ -140,7 +161,7 @@ impl<'a> Val<'a> {
             Self::JsonList(items, _) => items.len(),
             Self::List(items) => items.len(),
             Self::JsonMap(fields, _) => fields.len(),
-            Self::Map(entries) => entries.len(),
+            Self::Map(entries) | Self::Lenient(entries) => entries.len(),
             _ => return None,
         })
     }
@@ -163,7 +184,9 @@ impl<'a> Val<'a> {
                     .map(|(name, value)| (Val::Borrowed(name.as_str()), Val::json(value, kind.field(name))))
                     .collect(),
             ),
-            Self::Map(entries) => Some(entries.iter().map(|(key, value)| (key.val(), value.clone())).collect()),
+            Self::Map(entries) | Self::Lenient(entries) => {
+                Some(entries.iter().map(|(key, value)| (key.val(), value.clone())).collect())
+            }
             _ => None,
         }
     }
@@ -179,6 +202,7 @@ impl<'a> Val<'a> {
                     .map(|(name, value)| Val::json(value, kind.field(name)))
             }
             Self::Map(entries) => entries.get(&Key::Text(name.into())).cloned(),
+            Self::Lenient(entries) => Some(entries.get(&Key::Text(name.into())).cloned().unwrap_or_else(Val::empty)),
             _ => None,
         }
     }
@@ -209,7 +233,7 @@ impl<'a> Val<'a> {
             Self::Duration(_) => "google.protobuf.Duration",
             Self::Time(_) => "google.protobuf.Timestamp",
             Self::JsonList(..) | Self::List(_) => "list",
-            Self::JsonMap(..) | Self::Map(_) => "map",
+            Self::JsonMap(..) | Self::Map(_) | Self::Lenient(_) => "map",
             Self::Optional(_) => "optional_type",
             Self::Type(_) => "type",
             Self::Foreign(value) => value.kind(),
@@ -248,7 +272,7 @@ impl Val<'_> {
                 budget.pay(1 + name.len() as u64 / 10)?;
                 Val::json(value, kind.field(name)).pay_whole(budget)
             }),
-            Self::Map(entries) => entries.iter().try_for_each(|(key, value)| {
+            Self::Map(entries) | Self::Lenient(entries) => entries.iter().try_for_each(|(key, value)| {
                 key.val().pay_whole(budget)?;
                 value.pay_whole(budget)
             }),
@@ -276,7 +300,7 @@ impl Val<'_> {
                 let items = self.items().into_iter().flatten();
                 Value::Array(items.map(|item| item.to_json(budget)).collect::<Result<_, _>>()?)
             }
-            Self::JsonMap(..) | Self::Map(_) => {
+            Self::JsonMap(..) | Self::Map(_) | Self::Lenient(_) => {
                 let mut fields = Map::new();
                 for (key, value) in self.entries().unwrap_or_default() {
                     let name = key.as_text().ok_or_else(unlike)?.to_owned();
@@ -287,6 +311,11 @@ impl Val<'_> {
             Self::Optional(_) | Self::Type(_) | Self::Foreign(_) => return Err(unlike()),
         })
     }
+}
+
+fn by_text<'a, 'n>(entries: impl IntoIterator<Item = (&'n str, Val<'a>)>) -> BTreeMap<Key, Val<'a>> {
+    let entries = entries.into_iter();
+    entries.map(|(name, value)| (Key::Text(name.into()), value)).collect()
 }
 
 impl Key {
@@ -335,7 +364,9 @@ pub(crate) fn same(one: &Val<'_>, other: &Val<'_>) -> bool {
         (Val::Optional(None), Val::Optional(None)) => true,
         (Val::Optional(Some(one)), Val::Optional(Some(other))) => same(one, other),
         (Val::JsonList(..) | Val::List(_), Val::JsonList(..) | Val::List(_)) => same_lists(one, other),
-        (Val::JsonMap(..) | Val::Map(_), Val::JsonMap(..) | Val::Map(_)) => same_maps(one, other),
+        (Val::JsonMap(..) | Val::Map(_) | Val::Lenient(_), Val::JsonMap(..) | Val::Map(_) | Val::Lenient(_)) => {
+            same_maps(one, other)
+        }
         _ => {
             crate::arithmetic::compare(one, other).is_some_and(|order| order.is_eq())
                 && one.is_number()
@@ -376,7 +407,7 @@ fn same_maps(one: &Val<'_>, other: &Val<'_>) -> bool {
                 (Some(Key::Text(name)), Val::JsonMap(fields, kind)) => fields
                     .get_key_value(&*name)
                     .map(|(name, value)| Val::json(value, kind.field(name))),
-                (Some(key), Val::Map(entries)) => entries.get(&key).cloned(),
+                (Some(key), Val::Map(entries) | Val::Lenient(entries)) => entries.get(&key).cloned(),
                 _ => None,
             };
             found.is_some_and(|found| same(value, &found))
@@ -410,7 +441,7 @@ impl fmt::Display for Val<'_> {
                     .collect();
                 write!(f, "[{}]", items.join(", "))
             }
-            Self::JsonMap(..) | Self::Map(_) => {
+            Self::JsonMap(..) | Self::Map(_) | Self::Lenient(_) => {
                 let entries: Vec<String> = self
                     .entries()
                     .unwrap_or_default()

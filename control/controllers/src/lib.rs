@@ -47,6 +47,7 @@ pub mod queue;
 pub mod replicaset;
 pub mod replication_controller;
 pub mod resource;
+pub mod resource_claim;
 pub mod resource_quota;
 pub mod root_ca;
 #[cfg(test)]
@@ -82,7 +83,7 @@ use crate::{
 };
 
 /// All controllers. A new one is a file and a line here.
-pub static CONTROLLERS: [&Controller; 35] = [
+pub static CONTROLLERS: [&Controller; 37] = [
     &deployment::CONTROLLER,
     &replicaset::CONTROLLER,
     &replication_controller::CONTROLLER,
@@ -112,6 +113,8 @@ pub static CONTROLLERS: [&Controller; 35] = [
     &volume::ephemeral::CONTROLLER,
     &volume::protection::CLAIMS,
     &volume::protection::VOLUMES,
+    &resource_claim::maker::CONTROLLER,
+    &resource_claim::releaser::CONTROLLER,
     &endpointslice_mirroring::CONTROLLER,
     &resource_quota::CONTROLLER,
     &certificate::approver::CONTROLLER,

@@ -97,6 +97,8 @@ pub const DEPLOYMENTS: Resource = Resource::builtin("apps", "v1", "Deployment", 
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: Resource =
     Resource::builtin("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true);
+/// Classes of devices.
+pub const DEVICE_CLASSES: Resource = Resource::builtin("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", false);
 /// Endpoints, the older form of EndpointSlices.
 pub const ENDPOINTS: Resource = Resource::builtin("", "v1", "Endpoints", "endpoints", true);
 /// Events.
@@ -132,8 +134,22 @@ pub const REPLICA_SETS: Resource = Resource::builtin("apps", "v1", "ReplicaSet",
 /// ReplicationControllers.
 pub const REPLICATION_CONTROLLERS: Resource =
     Resource::builtin("", "v1", "ReplicationController", "replicationcontrollers", true);
+/// Claims to devices.
+pub const RESOURCE_CLAIMS: Resource =
+    Resource::builtin("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", true);
+/// Templates of claims to devices.
+pub const RESOURCE_CLAIM_TEMPLATES: Resource = Resource::builtin(
+    "resource.k8s.io",
+    "v1",
+    "ResourceClaimTemplate",
+    "resourceclaimtemplates",
+    true,
+);
 /// ResourceQuotas.
 pub const RESOURCE_QUOTAS: Resource = Resource::builtin("", "v1", "ResourceQuota", "resourcequotas", true);
+/// What drivers tell of their devices.
+pub const RESOURCE_SLICES: Resource =
+    Resource::builtin("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", false);
 /// Secrets.
 pub const SECRETS: Resource = Resource::builtin("", "v1", "Secret", "secrets", true);
 /// ServiceAccounts.

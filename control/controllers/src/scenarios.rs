@@ -29,12 +29,14 @@ use crate::{
 const TURNS_LIMIT: usize = 50;
 const NOW: &str = "2026-01-01T12:00:00Z";
 const CREATED: &str = "2026-01-01T00:00:00Z";
-const CLUSTER_WIDE: [&str; 6] = [
+const CLUSTER_WIDE: [&str; 8] = [
     "CertificateSigningRequest",
     "ClusterRole",
+    "DeviceClass",
     "Namespace",
     "Node",
     "PersistentVolume",
+    "ResourceSlice",
     "StorageClass",
 ];
 /// The kinds that own others, for references that name only kind and name.

@@ -39,6 +39,8 @@ macro_rules! by_kind {
             "PodDisruptionBudget" => $tell(&($informers).pod_disruption_budgets, $object),
             "ReplicaSet" => $tell(&($informers).replica_sets, $object),
             "ReplicationController" => $tell(&($informers).replication_controllers, $object),
+            "ResourceClaim" => $tell(&($informers).resource_claims, $object),
+            "ResourceClaimTemplate" => $tell(&($informers).resource_claim_templates, $object),
             "ResourceQuota" => $tell(&($informers).resource_quotas, $object),
             "Secret" => $tell(&($informers).secrets, $object),
             "Service" => $tell(&($informers).services, $object),

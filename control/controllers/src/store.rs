@@ -102,6 +102,10 @@ objects!(
     k8s_openapi::api::discovery::v1::EndpointSlice,
     k8s_openapi::api::policy::v1::PodDisruptionBudget,
     k8s_openapi::api::rbac::v1::ClusterRole,
+    k8s_openapi::api::resource::v1::DeviceClass,
+    k8s_openapi::api::resource::v1::ResourceClaim,
+    k8s_openapi::api::resource::v1::ResourceClaimTemplate,
+    k8s_openapi::api::resource::v1::ResourceSlice,
     k8s_openapi::api::storage::v1::CSINode,
     k8s_openapi::api::storage::v1::StorageClass,
 );
@@ -397,6 +401,11 @@ impl<K: Object> Store<K> {
         drop(state);
         self.saw(seen.max(1));
         changes
+    }
+
+    /// The server offers no such kind: all that there is of it has been seen.
+    pub fn has_nothing(&self) {
+        self.saw(1);
     }
 
     /// Everything up to `revision` has been seen.

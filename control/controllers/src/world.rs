@@ -23,6 +23,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
     storage::v1::{CSINode, StorageClass},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -135,7 +136,7 @@ macro_rules! kinds {
                     let (informer, client, shutdown) = (self.$field.clone(), client.clone(), shutdown.clone());
                     tasks.spawn(async move { informer.run(client, shutdown).await });
                 } else {
-                    self.$field.store().saw(1);
+                    self.$field.store().has_nothing();
                 })*
             }
 
@@ -223,6 +224,7 @@ kinds! {
     csi_nodes: CSINode in Scope::all(resource::CSI_NODES);
     daemon_sets: DaemonSet in Scope::all(resource::DAEMON_SETS);
     deployments: Deployment in Scope::all(resource::DEPLOYMENTS);
+    device_classes: DeviceClass in Scope::all(resource::DEVICE_CLASSES);
     endpoint_slices: EndpointSlice in Scope::all(resource::ENDPOINT_SLICES);
     endpoints: Endpoints in Scope::all(resource::ENDPOINTS);
     horizontal_pod_autoscalers: HorizontalPodAutoscaler in Scope::all(resource::HORIZONTAL_POD_AUTOSCALERS);
@@ -236,7 +238,10 @@ kinds! {
     pods: Pod in Scope::all(resource::PODS);
     replica_sets: ReplicaSet in Scope::all(resource::REPLICA_SETS);
     replication_controllers: ReplicationController in Scope::all(resource::REPLICATION_CONTROLLERS);
+    resource_claim_templates: ResourceClaimTemplate in Scope::all(resource::RESOURCE_CLAIM_TEMPLATES);
+    resource_claims: ResourceClaim in Scope::all(resource::RESOURCE_CLAIMS);
     resource_quotas: ResourceQuota in Scope::all(resource::RESOURCE_QUOTAS);
+    resource_slices: ResourceSlice in Scope::all(resource::RESOURCE_SLICES);
     secrets: Secret in Scope {
         namespace: "kube-system", fields: "type=bootstrap.kubernetes.io/token", ..Scope::all(resource::SECRETS)
     };

@@ -15,6 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     candidate::Candidate,
+    devices::Grant,
+    granting::GrantError,
     report::about,
     scheduler::{COMPONENT, Scheduler},
     volumes::Serving,
@@ -49,6 +51,8 @@ pub struct Binding {
     pub node: Arc<str>,
     /// How its open claims are served there.
     pub servings: Vec<Serving>,
+    /// What its claims to devices get.
+    pub grants: Vec<Grant>,
 }
 
 /// Why a decision was not carried out.
@@ -60,13 +64,16 @@ pub enum BindError {
     /// Its claims were not bound in time.
     #[error("binding volumes: context deadline exceeded")]
     Claims,
+    /// Its claims to devices did not get them.
+    #[error("{0}")]
+    Grant(#[from] GrantError),
 }
 
 impl Scheduler {
     /// Carries a decision out; `permit` allows one write.
     pub(crate) async fn bind(self: Arc<Self>, binding: Binding, permit: OwnedSemaphorePermit) {
-        let Binding { pod, node, servings } = &binding;
-        let bound = if servings.is_empty() {
+        let Binding { pod, node, .. } = &binding;
+        let bound = if binding.servings.is_empty() && binding.grants.is_empty() {
             self.write_binding(pod, node).await.map_err(BindError::from)
         } else {
             // Others write while this pod waits.
@@ -81,13 +88,17 @@ impl Scheduler {
                 self.recorder
                     .record(COMPONENT, EventDraft::normal(about(pod), "Scheduled", message));
             }
-            Err(error) => self.unbound(&binding, &error),
+            Err(error) => {
+                self.withdraw(&binding).await;
+                self.unbound(&binding, &error);
+            }
         }
     }
 
     async fn bind_after_claims(&self, binding: &Binding, claims: Result<(), WriteError>) -> Result<(), BindError> {
         claims?;
         self.claims_bound(&binding.pod).await?;
+        self.grant(binding).await?;
         let _permit = self.writes.acquire().await;
         Ok(self.write_binding(&binding.pod, &binding.node).await?)
     }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec, Toleration};
 
 use crate::{
     affinity::{self, Term},
+    devices::claim::{self, DeviceClaimName},
     resources::{self, Resources},
     spread::{self, Constraint},
     volumes::{self, ClaimName},
@@ -60,6 +61,8 @@ pub struct Candidate {
     pub spread: Vec<Constraint>,
     /// The claims that it names.
     pub claims: Vec<ClaimName>,
+    /// The claims to devices that it names.
+    pub devices: Vec<DeviceClaimName>,
     /// The only nodes that can take it, where it names them.
     pub named_nodes: Option<Vec<String>>,
 }
@@ -81,6 +84,7 @@ impl Candidate {
             terms: affinity::terms(&pod),
             spread: spread::constraints(&pod),
             claims: volumes::claims(&pod),
+            devices: claim::claims(&pod),
             named_nodes: named_nodes(&pod),
             pod,
         }
@@ -94,6 +98,9 @@ impl Candidate {
             && old.deletion_timestamp.is_some() == new.deletion_timestamp.is_some()
             && *controller_uid(new) == *self.controller
             && self.pod.spec == newer.spec
+            // Only who names claims to devices has some made, of which the status tells.
+            && (newer.spec.as_ref().is_none_or(|spec| spec.resource_claims.is_none())
+                || claim::claims(newer) == self.devices)
     }
 
     /// The pod's spec, which every stored pod has.

@@ -21,6 +21,7 @@ use crate::{
     budgets::Budgets,
     candidate::Candidate,
     crowds::{Counts, Crowds},
+    devices::Devices,
     domains::Topology,
     images::Images,
     node_info::{NodeIndex, NodeInfo, PodIndex},
@@ -59,6 +60,8 @@ pub struct Cluster {
     namespaces: NamespaceLabels,
     /// Claims, volumes and classes.
     pub volumes: Volumes,
+    /// Devices, their classes, and claims to them.
+    pub devices: Devices,
     /// What may be taken from whom.
     pub budgets: Budgets,
     /// Which services select whom.

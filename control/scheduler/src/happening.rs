@@ -21,6 +21,12 @@ pub enum Happening {
     Volume,
     /// The labels of a namespace changed.
     Namespace,
+    /// A node has learned something.
+    NodeFeatures,
+    /// Devices came, changed or became free, or a class of them did.
+    Devices,
+    /// A claim to devices came or changed.
+    DeviceClaim,
 }
 
 /// Some kinds of happenings.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coracle_controllers::{
     informer::{Informer, Scope},
-    resource,
+    others, resource,
     world::Informers,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,11 +22,20 @@ macro_rules! watched {
             tasks: &TaskTracker,
             shutdown: &CancellationToken,
         ) {
+            let offered = match shared {
+                Some(_) => Vec::new(),
+                None => others::offered(client).await,
+            };
             $(
                 let $field = shared.map(|shared| shared.$field.clone()).unwrap_or_else(|| {
                     let own = Arc::new(Informer::new(Scope::all(resource::$resource)));
-                    let (informer, client, shutdown) = (own.clone(), client.clone(), shutdown.clone());
-                    tasks.spawn(async move { informer.run(client, shutdown).await });
+                    if offered.contains(&resource::$resource) {
+                        let (informer, client, shutdown) = (own.clone(), client.clone(), shutdown.clone());
+                        tasks.spawn(async move { informer.run(client, shutdown).await });
+                    } else {
+                        // There is nothing of it, as on servers that are older than devices.
+                        own.store().has_nothing();
+                    }
                     own
                 });
                 let told = scheduler.clone();
@@ -47,5 +56,8 @@ watched! {
     persistent_volumes: PERSISTENT_VOLUMES => saw_volume;
     persistent_volume_claims: PERSISTENT_VOLUME_CLAIMS => saw_claim;
     pod_disruption_budgets: POD_DISRUPTION_BUDGETS => saw_budget;
+    device_classes: DEVICE_CLASSES => saw_device_class;
+    resource_slices: RESOURCE_SLICES => saw_slice;
+    resource_claims: RESOURCE_CLAIMS => saw_device_claim;
     pods: PODS => saw_pod;
 }

@@ -5,9 +5,11 @@
 //! decisive ones first.
 
 pub mod balanced_allocation;
+pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
+pub mod node_declared_features;
 pub mod node_name;
 pub mod node_ports;
 pub mod node_resources;
@@ -165,11 +167,12 @@ pub struct Plugin {
 }
 
 /// All plugins.
-pub static PLUGINS: [&Plugin; 14] = [
+pub static PLUGINS: [&Plugin; 16] = [
     &node_unschedulable::PLUGIN,
     &node_name::PLUGIN,
     &taint_toleration::PLUGIN,
     &node_affinity::PLUGIN,
+    &node_declared_features::PLUGIN,
     &node_ports::PLUGIN,
     &node_resources::PLUGIN,
     &volume_restrictions::PLUGIN,
@@ -178,6 +181,7 @@ pub static PLUGINS: [&Plugin; 14] = [
     &volume_zone::PLUGIN,
     &pod_topology_spread::PLUGIN,
     &inter_pod_affinity::PLUGIN,
+    &dynamic_resources::PLUGIN,
     &balanced_allocation::PLUGIN,
     &image_locality::PLUGIN,
 ];

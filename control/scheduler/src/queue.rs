@@ -6,11 +6,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use coracle_controllers::clock::{after_seconds, is_set_back};
+use coracle_controllers::{
+    clock::{after_seconds, is_set_back},
+    key::Key,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -55,6 +58,8 @@ pub struct Queue {
     paused: BTreeMap<(Timestamp, u64), Arc<str>>,
     /// Those that wait for the same together, so that a happening finds whom it helps without looking at others.
     waiting: HashMap<Happenings, BTreeMap<(Timestamp, u64), Arc<str>>>,
+    /// Those of `waiting` that name claims, volumes' and devices', by these.
+    by_claim: HashMap<Key, BTreeSet<Arc<str>>>,
     serial: u64,
     /// What the clock read last.
     read: Timestamp,
@@ -65,7 +70,7 @@ impl Queue {
     /// has changed.
     pub fn put(&mut self, candidate: Arc<Candidate>) {
         let uid = candidate.uid.clone();
-        let Some(entry) = self.entries.get_mut(&uid) else {
+        let Some(entry) = self.entries.get(&uid) else {
             let entry = Entry {
                 candidate,
                 attempts: 0,
@@ -76,9 +81,16 @@ impl Queue {
             self.activate(&uid);
             return;
         };
-        let before = std::mem::replace(&mut entry.candidate, candidate);
-        let changed = !before.is_still(&entry.candidate.pod);
-        if changed && matches!(entry.place, Place::Waiting(..) | Place::Paused(_)) {
+        let changed = !entry.candidate.is_still(&candidate.pod);
+        let woken = changed && matches!(entry.place, Place::Waiting(..) | Place::Paused(_));
+        if woken {
+            // By the claims that it named until now it is found no more.
+            self.leave(&uid);
+        }
+        if let Some(entry) = self.entries.get_mut(&uid) {
+            entry.candidate = candidate;
+        }
+        if woken {
             self.activate(&uid);
         }
     }
@@ -125,6 +137,10 @@ impl Queue {
             entry.place = Place::Waiting(since, until);
             let alike = self.waiting.entry(until).or_default();
             alike.insert(since, entry.candidate.uid.clone());
+            for claim in claims(&entry.candidate) {
+                let uid = entry.candidate.uid.clone();
+                self.by_claim.entry(claim.clone()).or_default().insert(uid);
+            }
         }
     }
 
@@ -132,6 +148,20 @@ impl Queue {
     pub fn wake(&mut self, happening: Happening, now: Timestamp) {
         let helped = self.waiting.iter().filter(|(until, _)| until.hold(happening));
         let uids: Vec<Arc<str>> = helped.flat_map(|(_, pods)| pods.values().cloned()).collect();
+        for uid in uids {
+            self.pause(&uid);
+        }
+        self.promote(now);
+    }
+
+    /// Something happened to one claim: of the pods that it may help those are tried again that name it.
+    pub fn wake_claimants(&mut self, claim: &Key, happening: Happening, now: Timestamp) {
+        let named = self.by_claim.get(claim).into_iter().flatten();
+        let helped = |uid: &&Arc<str>| {
+            let entry = self.entries.get(&**uid);
+            entry.is_some_and(|entry| matches!(entry.place, Place::Waiting(_, until) if until.hold(happening)))
+        };
+        let uids: Vec<Arc<str>> = named.filter(helped).cloned().collect();
         for uid in uids {
             self.pause(&uid);
         }
@@ -208,10 +238,25 @@ impl Queue {
                         self.waiting.remove(&until);
                     }
                 }
+                for claim in claims(&entry.candidate) {
+                    if let Some(pods) = self.by_claim.get_mut(claim) {
+                        pods.remove(uid);
+                        if pods.is_empty() {
+                            self.by_claim.remove(claim);
+                        }
+                    }
+                }
             }
             Place::Taken => {}
         }
     }
+}
+
+/// The claims that a pod names, of both sorts. One name of both sorts is one key: it wakes a pod too often, never too
+/// seldom.
+fn claims(pod: &Candidate) -> impl Iterator<Item = &Key> {
+    let devices = pod.devices.iter().map(|name| &name.key);
+    pod.claims.iter().map(|name| &name.key).chain(devices)
 }
 
 fn pause_seconds(attempts: u32) -> i64 {

@@ -10,7 +10,10 @@ use coracle_controllers::{
 };
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{ObjectReference, Pod, PodCondition},
+    api::{
+        core::v1::{ObjectReference, Pod, PodCondition},
+        resource::v1::ResourceClaim,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::core::Request;
@@ -37,6 +40,8 @@ pub struct Report {
     pub victims: Vec<Arc<Candidate>>,
     /// Pods that matter less and wait for room on that node: it is not for them any more.
     pub outdone: Vec<Arc<Candidate>>,
+    /// A claim to devices that keeps the pod from where it could go, and is to be allocated anew.
+    pub released: Option<Arc<ResourceClaim>>,
 }
 
 impl Report {
@@ -49,6 +54,7 @@ impl Report {
             nominated: None,
             victims: Vec::new(),
             outdone: Vec::new(),
+            released: None,
         }
     }
 }
@@ -79,6 +85,9 @@ impl Scheduler {
         for outdone in &report.outdone {
             let patch = json!({"metadata": {"uid": &*outdone.uid}, "status": {"nominatedNodeName": null}});
             self.write_status(outdone, patch).await;
+        }
+        if let Some(claim) = &report.released {
+            self.release(claim).await;
         }
         let mut status = serde_json::Map::new();
         if let Some(conditions) = unschedulable(&pod.pod, report.message, self.clock.now()) {

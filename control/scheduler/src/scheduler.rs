@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service},
     policy::v1::PodDisruptionBudget,
+    resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
     storage::v1::{CSINode, StorageClass},
 };
 use parking_lot::Mutex;
@@ -25,6 +26,8 @@ use crate::{
     candidate::Candidate,
     cluster::Cluster,
     cycle::{self, Attempt, Unfit},
+    devices::{Grant, claim::are_awaited},
+    granting,
     happening::{Happening, Happenings},
     nominations::Nominations,
     preemption::{self, NoRoom, Room},
@@ -137,8 +140,42 @@ impl Scheduler {
     pub fn saw_claim(&self, change: &Change<PersistentVolumeClaim>) {
         let Some(claim) = change.latest() else { return };
         let key = Key::of(&claim.metadata);
-        self.take_in(&[Happening::Claim], |state| {
-            state.cluster.volumes.put_claim(key, change.new.clone());
+        let now = self.clock.now();
+        self.take_in(&[], |state| {
+            state.cluster.volumes.put_claim(key.clone(), change.new.clone());
+            state.queue.wake_claimants(&key, Happening::Claim, now);
+        });
+        self.claims_changed.notify_waiters();
+    }
+
+    /// Takes in a change of a class of devices.
+    pub fn saw_device_class(&self, change: &Change<DeviceClass>) {
+        let name = change.latest().and_then(|class| class.metadata.name.clone());
+        self.take_in(&[Happening::Devices], |state| {
+            let name = name.as_deref().unwrap_or_default();
+            state.cluster.devices.put_class(name, change.new.clone());
+        });
+    }
+
+    /// Takes in a change of a slice of devices.
+    pub fn saw_slice(&self, change: &Change<ResourceSlice>) {
+        self.take_in(&[Happening::Devices], |state| {
+            state
+                .cluster
+                .devices
+                .put_slice(change.old.as_deref(), change.new.as_ref());
+        });
+    }
+
+    /// Takes in a change of a claim to devices.
+    pub fn saw_device_claim(&self, change: &Change<ResourceClaim>) {
+        let Some(claim) = change.latest() else { return };
+        let (key, now) = (Key::of(&claim.metadata), self.clock.now());
+        self.take_in(&[], |state| {
+            if state.cluster.devices.put_claim(&key, change.new.clone()) {
+                state.queue.wake(Happening::Devices, now);
+            }
+            state.queue.wake_claimants(&key, Happening::DeviceClaim, now);
         });
         self.claims_changed.notify_waiters();
     }
@@ -218,7 +255,8 @@ impl Scheduler {
     fn wants_node(&self, pod: &Pod) -> bool {
         let Some(spec) = pod.spec.as_ref() else { return false };
         let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-        spec.scheduler_name.as_deref().unwrap_or(COMPONENT) == self.name && !gated && !pods::is_terminating(pod)
+        let ready = !gated && !are_awaited(pod);
+        spec.scheduler_name.as_deref().unwrap_or(COMPONENT) == self.name && ready && !pods::is_terminating(pod)
     }
 
     /// Schedules until `shutdown`.
@@ -283,6 +321,11 @@ impl Scheduler {
         state.cluster.volumes.claim(key)?.metadata.uid.clone()
     }
 
+    /// The claim to devices, as last seen.
+    pub(crate) fn device_claim(&self, key: &Key) -> Option<Arc<ResourceClaim>> {
+        self.state.lock().cluster.devices.claim(key).cloned()
+    }
+
     /// Whether all claims of the pod are bound.
     pub(crate) fn are_bound(&self, pod: &Candidate) -> bool {
         self.state.lock().cluster.volumes.all_bound(&pod.claims)
@@ -295,11 +338,16 @@ impl Scheduler {
 
     /// The binding did not go through: the reservation is given back, and the pod tried again unless it is gone.
     pub(crate) fn unbound(&self, binding: &Binding, error: &BindError) {
-        let Binding { pod, node, servings } = binding;
+        let Binding {
+            pod, node, servings, ..
+        } = binding;
         tracing::debug!(pod = %pod.key, %node, %error, "binding failed");
         let now = self.clock.now();
         let mut state = self.state.lock();
         state.cluster.volumes.take_back(servings);
+        if state.cluster.devices.take_back(&binding.grants) {
+            state.queue.wake(Happening::Devices, now);
+        }
         if state.cluster.displace(&pod.uid).is_some() {
             state.queue.wake(Happening::PodGone, now);
         }
@@ -379,10 +427,27 @@ impl State {
     fn reserve(&mut self, pod: Arc<Candidate>, node: Arc<str>, now: Timestamp) -> Binding {
         let servings = self.servings(&pod, &node);
         self.cluster.volumes.promise(&servings);
+        let grants = self.grants(&pod, &node);
+        self.cluster.devices.promise(&grants);
         self.kept.remove(&pod.uid);
         self.cluster.place(pod.clone(), &node);
         self.queue.wake(Happening::PodPlaced, now);
-        Binding { pod, node, servings }
+        Binding {
+            pod,
+            node,
+            servings,
+            grants,
+        }
+    }
+
+    fn grants(&self, pod: &Candidate, node: &str) -> Vec<Grant> {
+        if pod.devices.is_empty() {
+            return Vec::new();
+        }
+        let node = self.cluster.find(node).and_then(|index| self.cluster.node(index));
+        let devices = &self.cluster.devices;
+        let grants = node.map(|(_, node)| devices.grants(&pod.pod, &pod.devices, node, &mut granting::share_id));
+        grants.unwrap_or_default()
     }
 
     fn servings(&self, pod: &Candidate, node: &str) -> Vec<Serving> {
@@ -420,6 +485,10 @@ impl State {
                 }
             }
         }
+        if !pod.devices.is_empty() {
+            let nodes: Vec<&Node> = self.cluster.nodes().map(|(_, _, node)| node).collect();
+            report.released = self.cluster.devices.misplaced(&pod.pod, &pod.devices, &nodes);
+        }
         let room = Happenings::of(&[Happening::PodGone]);
         let until = match report.nominated {
             Some(Some(_)) => unfit.helped_by.and(room),
@@ -438,7 +507,11 @@ fn differences(old: &Node, new: &Node) -> Vec<Happening> {
             .map(|s| (s.allocatable.clone(), s.capacity.clone(), s.images.clone()))
     };
     let taints = |node: &Node| node.spec.as_ref().map(|s| (s.taints.clone(), s.unschedulable));
+    let features = |node: &Node| node.status.as_ref().map(|s| s.declared_features.clone());
     let mut kinds = Vec::new();
+    if features(old) != features(new) {
+        kinds.push(Happening::NodeFeatures);
+    }
     if room(old) != room(new) {
         kinds.push(Happening::NodeRoom);
     }

@@ -11,6 +11,7 @@
 
 pub(crate) mod certificate;
 mod default_class;
+mod device_admin;
 mod escalation;
 mod limit_ranger;
 pub(crate) mod namespace;
@@ -100,6 +101,7 @@ pub(crate) fn validate(request: &Request<'_>, object: &Value, warnings: &mut Vec
     limit_ranger::validate(request, object)?;
     priority::validate(request, object)?;
     volume_resize::validate(request, object)?;
+    device_admin::validate(request, object)?;
     pod_security::validate(request, object, warnings)
 }
 

@@ -13,6 +13,7 @@ mod agent;
 mod backoff;
 mod capacity;
 mod cell;
+mod claims;
 mod clock;
 mod config;
 mod diagnosis;

@@ -99,9 +99,25 @@ struct Report {
     hold_until: Option<Timestamp>,
 }
 
+/// Why a pod's files are not there: the reason of the event, and its message.
+struct NotMounted {
+    reason: &'static str,
+    message: String,
+}
+
+impl NotMounted {
+    /// Because of a volume.
+    fn volume(message: impl ToString) -> Self {
+        Self {
+            reason: "FailedMount",
+            message: message.to_string(),
+        }
+    }
+}
+
 /// Something that took time is over.
 enum Done {
-    Mounted(Result<(), String>),
+    Mounted(Result<(), NotMounted>),
     Measured {
         excess: Option<Excess>,
         took: Duration,

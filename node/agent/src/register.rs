@@ -25,6 +25,10 @@ const FUEL: &str = "1E";
 /// A WebAssembly instance of 32-bit memory.
 const ARCHITECTURE: &str = "wasm32";
 
+/// The features of Kubernetes that this node has and not every node: it gives a container that runs other amounts of cpu
+/// also where these are guaranteed.
+const DECLARED_FEATURES: [&str; 1] = ["GuaranteedQoSPodCPUResize"];
+
 /// Registers, and returns the uid of the node object; none when the shutdown came first.
 pub async fn register(
     client: &Client,
@@ -124,6 +128,7 @@ fn status(identity: &Identity, transition: Option<Timestamp>, now: Timestamp) ->
             { "type": "InternalIP", "address": identity.ip },
             { "type": "Hostname", "address": identity.name },
         ],
+        "declaredFeatures": DECLARED_FEATURES,
         "nodeInfo": {
             "machineID": "",
             "systemUUID": "",

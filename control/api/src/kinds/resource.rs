@@ -35,6 +35,7 @@ fn claim() -> Kind {
         default: defaults::devices::claim,
         validate: validate::devices::claim,
         validate_update: validate::devices::claim_update,
+        validate_status: validate::devices::claim_status,
         ..Strategy::NONE
     })
 }

@@ -16,7 +16,7 @@ pub static LIBRARIES: &[&Library] = &[&AMOUNTS, &FORMS];
 /// The same for expressions that may ask about rights and make patches.
 pub static WITH_RIGHTS: &[&Library] = &[&AMOUNTS, &FORMS, &authorizer::LIBRARY];
 
-const QUANTITY: &str = "kubernetes.Quantity";
+pub(super) const QUANTITY: &str = "kubernetes.Quantity";
 const FORM: &str = "kubernetes.NamedFormat";
 /// What each character of a text costs that is held against a form: some of these are large patterns.
 const FORM_COST_PER_BYTE: u64 = 4;
@@ -39,6 +39,11 @@ impl Foreign for Amount {
     fn any(&self) -> &dyn Any {
         self
     }
+}
+
+/// An amount, as expressions see it.
+pub(super) fn quantity(amount: Quantity) -> Val<'static> {
+    Val::foreign(Amount(amount))
 }
 
 const AMOUNT: Takes = Takes::Foreign(QUANTITY);

@@ -1,37 +1,42 @@
-//! Rules of devices and of claims to them.
+//! Rules of claims to devices and of their classes. Slices and the status of a claim have files of their own.
 
-use super::check::{named, one_of};
+mod selector;
+mod slice;
+mod status;
+
+pub use slice::{slice, slice_update};
+pub use status::{RESERVED_LIMIT, RESULTS_LIMIT, claim_status};
+
+use super::check::{formed, named, one_of, one_of_if_set, unique};
 use super::{immutable, names};
 use crate::field_error::{FieldError, Path};
 use crate::object;
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// Most requests of a claim. Kubernetes' limit.
+/// Most requests of a claim, constraints of it, and configurations of it or of a class. Kubernetes' limit.
 pub const REQUESTS_LIMIT: usize = 32;
-/// Most devices of a slice. Kubernetes' limit.
-pub const DEVICES_LIMIT: usize = 128;
-/// Most selectors of a request or class. Kubernetes' limit.
-pub const SELECTORS_LIMIT: usize = 32;
+/// Most choices of a request. Kubernetes' limit.
+pub const CHOICES_LIMIT: usize = 8;
+/// Most tolerations of a request. Kubernetes' limit.
+pub const TOLERATIONS_LIMIT: usize = 16;
+/// The longest parameters of a driver, in bytes. Kubernetes' limit.
+pub const PARAMETERS_LIMIT_BYTES: usize = 10 * 1024;
 
 /// Checks a class of devices.
 pub fn class(class: &Value, faults: &mut Vec<FieldError>) {
     let nothing = Value::Null;
-    selectors(class.get("spec").unwrap_or(&nothing), Path::root("spec"), faults);
-}
-
-fn selectors(owner: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
-    let list = path.child("selectors");
-    let all = object::list(owner, "selectors");
-    if all.len() > SELECTORS_LIMIT {
-        faults.push(FieldError::too_many(list, all.len(), SELECTORS_LIMIT));
-    }
-    for (index, selector) in all.iter().enumerate() {
-        let here = list.index(index);
-        if object::text(selector, "cel.expression").is_empty() {
-            faults.push(FieldError::required(here.child("cel"), ""));
-        }
-    }
+    let spec = class.get("spec").unwrap_or(&nothing);
+    let path = Path::root("spec");
+    selector::selectors(spec, path, faults);
+    configurations(spec, None, path, faults);
+    let extended = object::text(spec, "extendedResourceName");
+    formed(
+        extended,
+        names::qualified_name,
+        path.child("extendedResourceName"),
+        faults,
+    );
 }
 
 /// Checks a claim.
@@ -61,35 +66,72 @@ pub fn claim_template_update(new: &Value, old: &Value, faults: &mut Vec<FieldErr
     claim_update(new, old, faults);
 }
 
-fn spec(spec: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
-    let devices = path.child("devices");
-    let list = devices.child("requests");
-    let requests = object::list(spec, "devices.requests");
-    if requests.len() > REQUESTS_LIMIT {
-        faults.push(FieldError::too_many(list, requests.len(), REQUESTS_LIMIT));
+/// More items than a list may have.
+fn at_most(limit: usize, all: &[Value], path: Path<'_>, faults: &mut Vec<FieldError>) {
+    if all.len() > limit {
+        faults.push(FieldError::too_many(path, all.len(), limit));
     }
+}
+
+fn spec(spec: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let nothing = Value::Null;
+    let (path, devices) = (path.child("devices"), spec.get("devices").unwrap_or(&nothing));
+    let list = path.child("requests");
+    let requests = object::list(devices, "requests");
+    at_most(REQUESTS_LIMIT, requests, list, faults);
     let mut seen = HashSet::new();
-    for (index, request) in requests.iter().enumerate() {
+    for (index, found) in requests.iter().enumerate() {
         let here = list.index(index);
-        let name = object::name_of(request);
+        let name = object::name_of(found);
         named(name, names::dns_label, here.child("name"), faults);
-        super::check::unique(&mut seen, name, here.child("name"), faults);
-        let choices = object::list(request, "firstAvailable");
-        match (object::get(request, "exactly"), choices.is_empty()) {
-            (Some(_), false) => {
-                let words = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
-                faults.push(FieldError::invalid(here, Value::Null, words));
-            }
-            (None, true) => {
-                let words = "exactly one of `exactly` or `firstAvailable` is required";
-                faults.push(FieldError::required(here, words));
-            }
-            (Some(exactly), true) => amount(exactly, here.child("exactly"), faults),
-            (None, false) => {
-                let at = here.child("firstAvailable");
-                for (index, choice) in choices.iter().enumerate() {
-                    amount(choice, at.index(index), faults);
-                }
+        unique(&mut seen, name, here.child("name"), faults);
+        request(found, here, faults);
+    }
+    let known = references(requests);
+    let list = path.child("constraints");
+    let constraints = object::list(devices, "constraints");
+    at_most(REQUESTS_LIMIT, constraints, list, faults);
+    for (index, found) in constraints.iter().enumerate() {
+        constraint(found, &known, list.index(index), faults);
+    }
+    configurations(devices, Some(&known), path, faults);
+}
+
+/// The names by which constraints and configurations may mean requests: `gpu`, and `gpu/small` for a choice.
+fn references(requests: &[Value]) -> HashSet<String> {
+    let of = |request: &Value| {
+        let name = object::name_of(request).to_owned();
+        let choices = object::list(request, "firstAvailable").iter();
+        let choices: Vec<String> = choices
+            .map(|choice| format!("{name}/{}", object::name_of(choice)))
+            .collect();
+        std::iter::once(name).chain(choices)
+    };
+    requests.iter().flat_map(of).collect()
+}
+
+fn request(request: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let choices = object::list(request, "firstAvailable");
+    match (object::get(request, "exactly"), choices.is_empty()) {
+        (Some(_), false) => {
+            let words = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
+            faults.push(FieldError::invalid(path, Value::Null, words));
+        }
+        (None, true) => {
+            let words = "exactly one of `exactly` or `firstAvailable` is required";
+            faults.push(FieldError::required(path, words));
+        }
+        (Some(exactly), true) => amount(exactly, path.child("exactly"), faults),
+        (None, false) => {
+            let list = path.child("firstAvailable");
+            at_most(CHOICES_LIMIT, choices, list, faults);
+            let mut seen = HashSet::new();
+            for (index, choice) in choices.iter().enumerate() {
+                let here = list.index(index);
+                let name = object::name_of(choice);
+                named(name, names::dns_label, here.child("name"), faults);
+                unique(&mut seen, name, here.child("name"), faults);
+                amount(choice, here, faults);
             }
         }
     }
@@ -111,64 +153,105 @@ fn amount(request: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
         let words = "must not be specified when allocationMode is 'All'";
         faults.push(FieldError::invalid(path.child("count"), count, words));
     }
-    selectors(request, path, faults);
+    selector::selectors(request, path, faults);
+    let list = path.child("tolerations");
+    let tolerations = object::list(request, "tolerations");
+    at_most(TOLERATIONS_LIMIT, tolerations, list, faults);
+    for (index, found) in tolerations.iter().enumerate() {
+        toleration(found, list.index(index), faults);
+    }
+    for (name, amount) in object::map(request, "capacity.requests").into_iter().flatten() {
+        let at = path.child("capacity.requests");
+        slice::quantity(amount, at.key(name), faults);
+    }
 }
 
-/// Checks a slice.
-pub fn slice(slice: &Value, faults: &mut Vec<FieldError>) {
-    let path = Path::root("spec");
-    let nothing = Value::Null;
-    let spec = slice.get("spec").unwrap_or(&nothing);
-    named(
-        object::text(spec, "driver"),
-        names::dns_subdomain,
-        path.child("driver"),
-        faults,
-    );
-    let pool = path.child("pool");
-    if object::text(spec, "pool.name").is_empty() {
-        faults.push(FieldError::required(pool.child("name"), ""));
+fn toleration(toleration: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let text = |field| object::text(toleration, field);
+    let (key, operator, value) = (text("key"), text("operator"), text("value"));
+    formed(key, names::qualified_name, path.child("key"), faults);
+    one_of(operator, &["Equal", "Exists"], path.child("operator"), faults);
+    if operator == "Exists" && !value.is_empty() {
+        let words = "must be empty for operator `Exists`";
+        faults.push(FieldError::invalid(path.child("value"), value, words));
     }
-    if object::integer(spec, "pool.resourceSliceCount").unwrap_or_default() <= 0 {
-        let count = object::integer(spec, "pool.resourceSliceCount").unwrap_or_default();
-        faults.push(FieldError::invalid(
-            pool.child("resourceSliceCount"),
-            count,
-            "must be greater than zero",
-        ));
+    if key.is_empty() && operator == "Equal" {
+        let words = "must be 'Exists' when `key` is empty, which means \"match all values and all keys\"";
+        faults.push(FieldError::invalid(path.child("operator"), operator, words));
     }
-    let places = [
-        !object::text(spec, "nodeName").is_empty(),
-        object::get(spec, "nodeSelector").is_some(),
-        object::truth(spec, "allNodes"),
-        object::truth(spec, "perDeviceNodeSelection"),
-    ];
-    let words = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-    match places.into_iter().filter(|given| *given).count() {
-        0 => faults.push(FieldError::required(path, words)),
-        1 => {}
+    formed(value, names::label_value, path.child("value"), faults);
+    one_of_if_set(text("effect"), slice::EFFECTS, path.child("effect"), faults);
+}
+
+fn known_requests(owner: &Value, known: &HashSet<String>, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let list = path.child("requests");
+    let mut seen = HashSet::new();
+    for (index, name) in object::list(owner, "requests").iter().enumerate() {
+        let name = name.as_str().unwrap_or_default();
+        unique(&mut seen, name, list.index(index), faults);
+        if !known.contains(name) {
+            let words =
+                "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+            faults.push(FieldError::invalid(list.index(index), name, words));
+        }
+    }
+}
+
+fn constraint(constraint: &Value, known: &HashSet<String>, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    known_requests(constraint, known, path, faults);
+    let fields = ["matchAttribute", "distinctAttribute"];
+    let given: Vec<&str> = fields
+        .into_iter()
+        .filter(|field| object::get(constraint, field).is_some())
+        .collect();
+    let words = "exactly one of `matchAttribute` or `distinctAttribute` is required";
+    match given.as_slice() {
+        [] => faults.push(FieldError::required(path, words)),
+        [field] => {
+            let name = object::text(constraint, field);
+            let at = path.child(field);
+            if name.is_empty() {
+                faults.push(FieldError::required(at, ""));
+            } else if name.contains('/') {
+                slice::qualified(name, at, faults);
+            } else {
+                faults.push(FieldError::invalid(at, name, "must include a domain"));
+            }
+        }
         _ => faults.push(FieldError::invalid(path, Value::Null, words)),
     }
-    let list = path.child("devices");
-    let devices = object::list(spec, "devices");
-    if devices.len() > DEVICES_LIMIT {
-        faults.push(FieldError::too_many(list, devices.len(), DEVICES_LIMIT));
-    }
-    let mut seen = HashSet::new();
-    for (index, device) in devices.iter().enumerate() {
-        let here = list.index(index);
-        let name = object::name_of(device);
-        named(name, names::dns_label, here.child("name"), faults);
-        super::check::unique(&mut seen, name, here.child("name"), faults);
-    }
 }
 
-/// Whose slice it is, and where, never changes.
-pub fn slice_update(new: &Value, old: &Value, faults: &mut Vec<FieldError>) {
-    let path = Path::root("spec");
-    for field in ["driver", "nodeName", "pool.name"] {
-        let [after, before] = [new, old].map(|slice| object::get(slice, &format!("spec.{field}")));
-        immutable(after, before, path.child(field), faults);
+/// What is passed on to drivers; a claim's may be for some requests only.
+fn configurations(owner: &Value, known: Option<&HashSet<String>>, path: Path<'_>, faults: &mut Vec<FieldError>) {
+    let list = path.child("config");
+    let all = object::list(owner, "config");
+    at_most(REQUESTS_LIMIT, all, list, faults);
+    for (index, found) in all.iter().enumerate() {
+        let here = list.index(index);
+        if let Some(known) = known {
+            known_requests(found, known, here, faults);
+        }
+        let opaque = here.child("opaque");
+        let Some(of_driver) = object::get(found, "opaque") else {
+            faults.push(FieldError::required(opaque, ""));
+            continue;
+        };
+        slice::driver(object::text(of_driver, "driver"), opaque.child("driver"), faults);
+        let parameters = opaque.child("parameters");
+        match object::get(of_driver, "parameters") {
+            None => faults.push(FieldError::required(parameters, "")),
+            Some(Value::Object(fields)) => {
+                let length = serde_json::to_string(fields).map_or(0, |text| text.len());
+                if length > PARAMETERS_LIMIT_BYTES {
+                    faults.push(FieldError::too_long(parameters, PARAMETERS_LIMIT_BYTES));
+                }
+            }
+            Some(other) => {
+                let words = "must be a valid JSON object";
+                faults.push(FieldError::invalid(parameters, other.clone(), words));
+            }
+        }
     }
 }
 
@@ -177,31 +260,75 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn faults_of(check: fn(&Value, &mut Vec<FieldError>), object: Value) -> Vec<String> {
+        let mut faults = Vec::new();
+        check(&object, &mut faults);
+        faults.into_iter().map(|fault| fault.path).collect()
+    }
+
+    fn of_claim(devices: Value) -> Vec<String> {
+        faults_of(claim, json!({"spec": {"devices": devices}}))
+    }
+
+    fn one() -> Value {
+        json!({"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1})
+    }
+
     #[test]
-    fn claims_and_slices_are_whole() {
-        let paths = |check: fn(&Value, &mut Vec<FieldError>), spec: Value| {
-            let mut faults = Vec::new();
-            check(&json!({"spec": spec}), &mut faults);
-            faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
-        };
-        let exactly = json!({"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1});
-        assert!(
-            paths(
-                claim,
-                json!({"devices": {"requests": [{"name": "a", "exactly": exactly}]}})
-            )
-            .is_empty()
-        );
+    fn a_request_says_one_thing() {
+        let exactly = one();
+        assert!(of_claim(json!({"requests": [{"name": "a", "exactly": exactly}]})).is_empty());
         assert_eq!(
-            paths(claim, json!({"devices": {"requests": [{"name": "a"}]}})),
+            of_claim(json!({"requests": [{"name": "a"}]})),
             ["spec.devices.requests[0]"]
         );
-        let pool = json!({"name": "p", "generation": 1, "resourceSliceCount": 1});
-        let fine = json!({"driver": "gpu.example.com", "pool": pool, "nodeName": "n", "devices": [{"name": "d"}]});
-        assert!(paths(slice, fine).is_empty());
+        let mut choice = one();
+        choice["name"] = json!("small");
+        let both = json!({"name": "a", "exactly": exactly, "firstAvailable": [choice]});
+        assert_eq!(of_claim(json!({"requests": [both]})), ["spec.devices.requests[0]"]);
+        let twice = json!({"name": "a", "firstAvailable": [choice, choice]});
         assert_eq!(
-            paths(slice, json!({"driver": "gpu.example.com", "pool": pool})),
-            ["spec"]
+            of_claim(json!({"requests": [twice]})),
+            ["spec.devices.requests[0].firstAvailable[1].name"]
         );
+        let mut odd = one();
+        odd["selectors"] = json!([{"cel": {"expression": "device.nothing"}}]);
+        odd["tolerations"] = json!([{"operator": "Exists", "value": "x"}]);
+        assert_eq!(
+            of_claim(json!({"requests": [{"name": "a", "exactly": odd}]})),
+            [
+                "spec.devices.requests[0].exactly.selectors[0].cel.expression",
+                "spec.devices.requests[0].exactly.tolerations[0].value"
+            ]
+        );
+    }
+
+    #[test]
+    fn constraints_and_configurations_name_requests_that_there_are() {
+        let mut choice = one();
+        choice["name"] = json!("small");
+        let requests = json!([{"name": "a", "firstAvailable": [choice]}]);
+        let devices = |constraint: Value, config: Value| json!({"requests": requests, "constraints": [constraint], "config": [config]});
+        let opaque = json!({"driver": "gpu.example.com", "parameters": {"mode": "fast"}});
+        let good = devices(
+            json!({"requests": ["a", "a/small"], "matchAttribute": "example.com/numa"}),
+            json!({"requests": ["a/small"], "opaque": opaque}),
+        );
+        assert!(of_claim(good).is_empty());
+        let bad = devices(
+            json!({"requests": ["b"], "matchAttribute": "numa"}),
+            json!({"opaque": {"driver": "Gpu", "parameters": []}}),
+        );
+        assert_eq!(
+            of_claim(bad),
+            [
+                "spec.devices.constraints[0].requests[0]",
+                "spec.devices.constraints[0].matchAttribute",
+                "spec.devices.config[0].opaque.driver",
+                "spec.devices.config[0].opaque.parameters"
+            ]
+        );
+        let neither = devices(json!({}), json!({"opaque": opaque}));
+        assert_eq!(of_claim(neither), ["spec.devices.constraints[0]"]);
     }
 }

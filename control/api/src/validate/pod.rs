@@ -1,7 +1,7 @@
 //! Rules of pods and of pod templates: the spec as a whole. Containers, volumes and placement have files of their own.
 
 use super::check::{formed, one_of};
-use super::{container, metadata, names, place, volume};
+use super::{container, metadata, names, place, pod_claims, volume};
 use crate::field_error::{FieldError, Path};
 use crate::object;
 use serde_json::Value;
@@ -51,6 +51,7 @@ pub(super) fn any_template(template: &Value, path: Path<'_>, faults: &mut Vec<Fi
 fn spec(spec: &Value, path: Path<'_>, faults: &mut Vec<FieldError>) {
     let volumes = volume::volumes(spec, path.child("volumes"), faults);
     container::containers(spec, &volumes, path, faults);
+    pod_claims::claims(spec, path, faults);
     let text = |field| object::text(spec, field);
     one_of(
         text("restartPolicy"),

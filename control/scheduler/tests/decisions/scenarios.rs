@@ -61,6 +61,8 @@ fn check(name: &str, given: &Value, case: &Value) {
             "refused",
             "preempts",
             "preemption",
+            "grants",
+            "releases",
         ];
         assert!(known.contains(&key.as_str()), "{name}: what is {key}?");
     }
@@ -76,6 +78,7 @@ fn check(name: &str, given: &Value, case: &Value) {
             (Err(unfit), _) => assert_eq!(Some(&*unfit.message), case["refused"].as_str(), "{name}"),
         }
         check_scores(name, case, &pod, &world.cluster);
+        check_claims(name, case, &pod, &world.cluster, attempt.outcome.as_deref().ok());
         if let Err(unfit) = attempt.outcome {
             check_preemption(name, case, &pod, &mut world, &unfit, draw);
         }
@@ -111,6 +114,44 @@ fn check_scores(name: &str, case: &Value, pod: &Candidate, cluster: &Cluster) {
                 json!(named.collect::<BTreeMap<String, i64>>())
             });
         assert_eq!(found.unwrap_or_default(), *expected, "{name}: scores of {plugin}");
+    }
+}
+
+/// What the pod's claims get on the node, and which of them is to be allocated anew if it goes nowhere.
+fn check_claims(name: &str, case: &Value, pod: &Candidate, cluster: &Cluster, node: Option<&str>) {
+    let Some((_, node)) = node.and_then(|node| cluster.node(cluster.find(node)?)) else {
+        let nodes: Vec<_> = cluster.nodes().map(|(_, _, node)| node).collect();
+        let released = cluster.devices.misplaced(&pod.pod, &pod.devices, &nodes);
+        let released = released.map(|claim| json!(claim.metadata.name));
+        assert_eq!(released.unwrap_or_default(), case["releases"], "{name}: releases");
+        return;
+    };
+    let granted = cluster
+        .devices
+        .grants(&pod.pod, &pod.devices, node, &mut || "id".to_owned());
+    assert_eq!(granted.len(), pod.devices.len(), "{name}: every claim is served");
+    let Some(expected) = case["grants"].as_object() else {
+        return;
+    };
+    for (claim, expected) in expected {
+        let grant = granted
+            .iter()
+            .find(|grant| grant.claim.metadata.name.as_ref() == Some(claim));
+        let devices = grant.and_then(|grant| grant.allocation.as_ref()?.devices.clone());
+        let told = devices.unwrap().results.into_iter().flatten().map(|result| {
+            let device = format!("{} {}/{}/{}", result.request, result.driver, result.pool, result.device);
+            match result.consumed_capacity {
+                None => device,
+                Some(amounts) => {
+                    let amounts: Vec<String> = amounts
+                        .iter()
+                        .map(|(name, amount)| format!("{name}: {}", amount.0))
+                        .collect();
+                    format!("{device} {{{}}}", amounts.join(", "))
+                }
+            }
+        });
+        assert_eq!(json!(told.collect::<Vec<_>>()), *expected, "{name}: {claim}");
     }
 }
 
@@ -209,7 +250,7 @@ impl World {
         let cluster = &mut self.cluster;
         if !matches!(
             &*kind,
-            "Node" | "Namespace" | "PersistentVolume" | "StorageClass" | "CSINode"
+            "Node" | "Namespace" | "PersistentVolume" | "StorageClass" | "CSINode" | "DeviceClass" | "ResourceSlice"
         ) {
             fill(&mut object, "metadata.namespace", json!("default"));
         }
@@ -245,6 +286,12 @@ impl World {
             "PersistentVolume" => cluster.volumes.put_volume(&name, Some(read(object))),
             "CSINode" => cluster.volumes.put_drivers(&name, Some(&read(object))),
             "StorageClass" => cluster.volumes.put_class(&name, Some(read(object))),
+            "DeviceClass" => cluster.devices.put_class(&name, Some(read(object))),
+            "ResourceSlice" => cluster.devices.put_slice(None, Some(&read(object))),
+            "ResourceClaim" => {
+                fill(&mut object, "metadata.uid", json!(name));
+                cluster.devices.put_claim(&key, Some(read(object)));
+            }
             "PodDisruptionBudget" => cluster.put_budget(None, Some(&read(object))),
             other => panic!("what is {other}?"),
         }

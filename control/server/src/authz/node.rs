@@ -43,6 +43,9 @@ impl Nodes {
             ("", "configmaps" | "secrets" | "persistentvolumeclaims", None) => {
                 reads && !name.is_empty() && refers(snapshot, node, attributes.resource, namespace, name)
             }
+            ("resource.k8s.io", "resourceclaims", None) => {
+                attributes.verb == "get" && refers(snapshot, node, "resourceclaims", namespace, name)
+            }
             ("", "persistentvolumes", None) => {
                 attributes.verb == "get"
                     && claim_of(snapshot, name).is_some_and(|(namespace, claim)| {
@@ -116,6 +119,11 @@ fn needs(pod: &Value, resource: &str, name: &str) -> bool {
             };
             sources.any(own)
         }
+        "resourceclaims" => {
+            let told = object::list(pod, "status.resourceClaimStatuses").iter();
+            let mut claims = object::list(pod, "spec.resourceClaims").iter().chain(told);
+            claims.any(|claim| is(claim, "resourceClaimName"))
+        }
         "configmaps" => sources.any(|source| is(source, "configMap.name")) || in_environment(pod, "configMap", name),
         _ => {
             sources.any(|source| {
@@ -164,11 +172,13 @@ mod tests {
                 {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}},
                 {"name": "d", "ephemeral": {}},
             ],
-        }});
+            "resourceClaims": [{"name": "x", "resourceClaimName": "shared"}, {"name": "y", "resourceClaimTemplateName": "t"}],
+        }, "status": {"resourceClaimStatuses": [{"name": "y", "resourceClaimName": "p-y-1"}]}});
         let named = [
             ("secrets", vec!["pull", "key", "whole", "file", "part"]),
             ("configmaps", vec!["map", "all", "joined"]),
             ("persistentvolumeclaims", vec!["claim", "p-d"]),
+            ("resourceclaims", vec!["shared", "p-y-1"]),
             ("serviceaccounts", vec!["sa"]),
         ];
         for (resource, names) in &named {

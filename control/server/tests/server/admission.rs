@@ -227,3 +227,59 @@ async fn a_claim_grows_where_its_class_lets_it() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn devices_in_use_are_for_namespaces_that_administrate_them() {
+    let world = world().await;
+    let requests =
+        json!([{"name": "all", "exactly": {"deviceClassName": "gpu", "allocationMode": "All", "adminAccess": true}}]);
+    let claim = json!({"metadata": {"name": "watch"}, "spec": {"devices": {"requests": requests}}});
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let (code, message) = world.fails(Method::POST, claims, claim.clone()).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        message,
+        "ResourceClaim.resource.k8s.io \"watch\" is invalid: spec.devices.requests[0].exactly.adminAccess: Forbidden: \
+         admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"
+    );
+    let template = json!({"metadata": {"name": "watch"}, "spec": {"spec": {"devices": {"requests": requests}}}});
+    let templates = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaimtemplates";
+    assert_eq!(world.fails(Method::POST, templates, template.clone()).await.0, 422);
+    let labels = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    world.ok(Method::PATCH, "/api/v1/namespaces/default", labels).await;
+    world.ok(Method::POST, claims, claim).await;
+    world.ok(Method::POST, templates, template).await;
+}
+
+#[tokio::test]
+async fn a_claim_is_reserved_when_it_is_allocated() {
+    let world = world().await;
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let requests = json!([{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]);
+    let claim = json!({"metadata": {"name": "one"}, "spec": {"devices": {"requests": requests}}});
+    let made = world.ok(Method::POST, claims, claim).await;
+    assert_eq!(made["spec"]["devices"]["requests"][0]["exactly"]["count"], 1);
+    let status = format!("{claims}/one/status");
+    let reserved = json!([{"resource": "pods", "name": "p", "uid": "u"}]);
+    let (code, message) = world
+        .fails(Method::PATCH, &status, json!({"status": {"reservedFor": reserved}}))
+        .await;
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("may not be specified when `allocated` is not set"),
+        "{message}"
+    );
+    let result = json!({"request": "gpu", "driver": "gpu.example.com", "pool": "a", "device": "x"});
+    let allocation = json!({"devices": {"results": [result]}});
+    let both = json!({"status": {"allocation": allocation, "reservedFor": reserved}});
+    let written = world.ok(Method::PATCH, &status, both).await;
+    assert_eq!(written["status"]["reservedFor"], reserved);
+    let other = json!({"status": {"allocation": {"devices": {"results": [{"request": "gpu", "driver": "gpu.example.com", "pool": "a", "device": "y"}]}}}});
+    let (_, message) = world.fails(Method::PATCH, &status, other).await;
+    assert!(
+        message.contains("status.allocation") && message.contains("field is immutable"),
+        "{message}"
+    );
+    let nothing = json!({"status": {"allocation": null, "reservedFor": null}});
+    world.ok(Method::PATCH, &status, nothing).await;
+}

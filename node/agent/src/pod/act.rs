@@ -2,9 +2,11 @@
 //!
 //! Each action changes what is observed at once, so that it is not planned again, and puts whatever takes time on the task's list.
 
-use super::{Done, PodTask, Run};
+use super::{Done, NotMounted, PodTask, Run};
+use crate::claims;
 use crate::clock::after;
 use crate::etc::{Names, Zone};
+use crate::events::Entry;
 use crate::fields::Facts;
 use crate::hooks;
 use crate::logs::LogTarget;
@@ -165,23 +167,48 @@ impl PodTask {
             self.observed.sandbox.ips().to_vec(),
         );
         let etc = self.names(&ips).files();
+        // Claims are looked at before the first start, and not each time that files are written again.
+        let first = !matches!(self.observed.volumes, Volumes::Ready);
+        let subject = self.subject.clone();
         self.later(async move {
+            if first {
+                match claims::prepare(&node.client, &pod).await {
+                    Ok(notes) => notes.into_iter().for_each(|message| {
+                        node.recorder.record(Entry {
+                            subject: subject.clone(),
+                            field_path: None,
+                            warning: true,
+                            reason: claims::NO_DRIVER,
+                            message,
+                        });
+                    }),
+                    Err(error) => {
+                        return Done::Mounted(Err(NotMounted {
+                            reason: "FailedPrepareDynamicResources",
+                            message: error.to_string(),
+                        }));
+                    }
+                }
+            }
             let tokens = match tokens.fresh(&node, &pod, volume::tokens(&pod)).await {
                 Ok(tokens) => tokens,
-                Err(error) => return Done::Mounted(Err(format!("MountVolume.SetUp failed: {error}"))),
+                Err(error) => {
+                    let message = format!("MountVolume.SetUp failed: {error}");
+                    return Done::Mounted(Err(NotMounted::volume(message)));
+                }
             };
             let places = match volume::place::places(&node, &pod, &objects).await {
                 Ok(places) => places,
-                Err(error) => return Done::Mounted(Err(error.to_string())),
+                Err(error) => return Done::Mounted(Err(NotMounted::volume(error))),
             };
             let work = tokio::task::spawn_blocking(move || {
                 let dir = pod_dir(&node, &pod);
                 let facts = facts(&node, &pod, &ips);
                 volume::set_up_etc(&dir, &etc)
                     .and_then(|()| volume::set_up(&dir, &facts, &Held(&objects), &tokens, &places))
-                    .map_err(|error| error.to_string())
+                    .map_err(NotMounted::volume)
             });
-            Done::Mounted(work.await.unwrap_or_else(|error| Err(error.to_string())))
+            Done::Mounted(work.await.unwrap_or_else(|error| Err(NotMounted::volume(error))))
         });
     }
 

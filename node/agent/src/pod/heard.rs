@@ -1,6 +1,6 @@
 //! Takes in what came of the things that took time: starts, ends, probes, hooks, mounts.
 
-use super::{Done, PodTask, place};
+use super::{Done, NotMounted, PodTask, place};
 use crate::clock::after;
 use crate::hooks;
 use crate::observed::{Seen, State, Terminated, Volumes, waiting};
@@ -80,7 +80,7 @@ impl PodTask {
         self.run_number(index) == number
     }
 
-    fn mounted(&mut self, result: Result<(), String>, now: Timestamp) {
+    fn mounted(&mut self, result: Result<(), NotMounted>, now: Timestamp) {
         self.mounting = false;
         if std::mem::take(&mut self.mount_again) {
             self.set_up_volumes();
@@ -91,8 +91,8 @@ impl PodTask {
                 self.observed.volumes = Volumes::Ready;
                 self.refresh_at = self.tokens.renew_at();
             }
-            Err(message) => {
-                self.event(None, true, "FailedMount", message);
+            Err(NotMounted { reason, message }) => {
+                self.event(None, true, reason, message);
                 let retry_at = after(now, MOUNT_RETRY);
                 // Files that are there stay as they are when they cannot be brought up to date.
                 match self.observed.volumes {
