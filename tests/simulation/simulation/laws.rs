@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::ledger::{Asked, Change, Objects};
+use crate::{
+    crons,
+    ledger::{Asked, Change, Objects},
+    volumes,
+};
 
 /// How long a part may not know of what happened: it was away, its watch stood still, its last attempts failed.
 const LAG: Duration = Duration::from_secs(90);
@@ -73,9 +77,14 @@ impl Laws {
             self.pod(change, objects, asked, broken);
             return;
         }
-        if resource == "replicasets.apps" {
-            broken.extend(self.replica_set(change, objects).err());
-        }
+        let other = match resource {
+            "replicasets.apps" => self.replica_set(change, objects),
+            "jobs.batch" => crons::judge(change, objects),
+            "persistentvolumeclaims" => volumes::judge_claim(change, objects),
+            "persistentvolumes" => volumes::judge_volume(change),
+            _ => Ok(()),
+        };
+        broken.extend(other.err());
         if let Some(told) = change.after.and_then(|object| told(resource, object)) {
             self.past(change.after, change.at).tell(change.at, told);
         }
@@ -116,6 +125,7 @@ impl Laws {
         if let Some(after) = change.after {
             check(bound_once(change, after));
             check(fits(change, after, objects));
+            check(volumes::judge_pod(change, after, objects));
         }
         match (before, change.after) {
             (None, Some(pod)) => {

@@ -18,7 +18,7 @@ use crate::{laws::Laws, time::Time};
 const REMEMBERED: usize = 600;
 
 /// Kinds whose objects the laws look at.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 12] = [
     "pods",
     "nodes",
     "namespaces",
@@ -27,6 +27,9 @@ const KINDS: [&str; 9] = [
     "statefulsets.apps",
     "daemonsets.apps",
     "jobs.batch",
+    "cronjobs.batch",
+    "persistentvolumeclaims",
+    "persistentvolumes",
     "poddisruptionbudgets.policy",
 ];
 
@@ -258,6 +261,8 @@ fn outline(key: &str, object: &Value, gone: bool) -> String {
         ("available", "/status/availableReplicas"),
         ("updated", "/status/updatedReplicas"),
         ("active", "/status/active"),
+        ("volume", "/spec/volumeName"),
+        ("served", "/status/lastScheduleTime"),
         ("succeeded", "/status/succeeded"),
         ("taints", "/spec/taints"),
         ("unschedulable", "/spec/unschedulable"),

@@ -15,6 +15,7 @@
 )]
 
 mod chance;
+mod crons;
 mod faults;
 mod laws;
 mod ledger;
@@ -25,3 +26,4 @@ mod settled;
 mod story;
 mod time;
 mod user;
+mod volumes;

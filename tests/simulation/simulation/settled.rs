@@ -6,8 +6,10 @@ use coracle_store::Snapshot;
 use serde_json::Value;
 
 use crate::{
+    crons,
     laws::{self, controller, is_deleting, is_over, is_ready, number, of, owned, part_of, pods, text},
     ledger::Objects,
+    volumes,
 };
 
 /// What is still missing.
@@ -22,6 +24,9 @@ pub fn missing(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
             "replicasets.apps" => replica_set(object, objects),
             "daemonsets.apps" => daemon_set(object, objects),
             "jobs.batch" => job(object, objects),
+            "cronjobs.batch" => crons::settled(object, objects),
+            "persistentvolumeclaims" => volumes::claim_settled(object, objects),
+            "persistentvolumes" => volumes::volume_settled(object, objects),
             "poddisruptionbudgets.policy" => budget(object, objects),
             "pods" => pod(object, objects),
             _ => Ok(()),
@@ -228,6 +233,9 @@ fn pod(object: &Value, objects: &Objects) -> Result<(), String> {
     let wants = laws::millicpu(object);
     let fits = of("nodes", objects).find(|(_, node)| {
         let name = text(node, "/metadata/name");
+        if volumes::home(object, objects).any(|home| home != name) {
+            return false;
+        }
         let taken = pods(objects).filter(|(_, pod)| text(pod, "/spec/nodeName") == name && !is_over(pod));
         let taken: i64 = taken.map(|(_, pod)| laws::millicpu(pod)).sum();
         wants + taken <= laws::millis(node.pointer("/status/allocatable/cpu"))

@@ -14,7 +14,7 @@ use crate::{
     server::House,
     settled,
     time::Time,
-    user::{NAMESPACES, User, pick},
+    user::{CRON_JOBS, NAMESPACES, User, pick},
 };
 
 /// Things that users do, or that crash, in one simulation.
@@ -234,6 +234,12 @@ impl Story {
         for namespace in NAMESPACES {
             let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/quota");
             self.user.insist(Method::DELETE, &path, Value::Null).await;
+            // Nothing comes to rest that makes a Job each minute.
+            for name in CRON_JOBS {
+                let path = format!("/apis/batch/v1/namespaces/{namespace}/cronjobs/{name}");
+                let suspended = json!({"spec": {"suspend": true}});
+                self.user.insist(Method::PATCH, &path, suspended).await;
+            }
         }
         let began = self.house.time.passed();
         loop {

@@ -15,6 +15,8 @@ use crate::{
 
 /// The namespaces in which users work.
 pub const NAMESPACES: [&str; 2] = ["one", "two"];
+/// The names of their CronJobs.
+pub const CRON_JOBS: [&str; 2] = ["tick-0", "tick-1"];
 
 /// A user with a client.
 pub struct User {
@@ -84,7 +86,7 @@ impl User {
     /// Does something, and says what.
     pub async fn act(&self, draws: &mut StdRng) {
         let namespace = NAMESPACES[draws.random_range(0..NAMESPACES.len())];
-        let what = draws.random_range(0..100);
+        let what = draws.random_range(0..106);
         match what {
             0..16 => self.make_deployment(namespace, draws).await,
             16..24 => self.make_stateful_set(namespace, draws).await,
@@ -98,6 +100,8 @@ impl User {
             82..88 => self.delete_pod(draws).await,
             88..95 => self.drain(draws).await,
             95..97 => self.delete_namespace(namespace).await,
+            100..104 => self.make_cron_job(namespace, draws).await,
+            104..106 => self.suspend(draws).await,
             _ => self.limit(namespace, draws).await,
         }
     }
@@ -132,9 +136,17 @@ impl User {
         let replicas = draws.random_range(0..5);
         let policy = if draws.random() { "OrderedReady" } else { "Parallel" };
         self.step(format!("stateful set {namespace}/{name} of {replicas}, {policy}"));
-        let body = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": {
-            "replicas": replicas, "serviceName": name, "podManagementPolicy": policy,
-            "selector": {"matchLabels": {"app": name}}, "template": template(&name, "Always", draws)}});
+        let mut spec = json!({"replicas": replicas, "serviceName": name, "podManagementPolicy": policy,
+            "selector": {"matchLabels": {"app": name}}, "template": template(&name, "Always", draws)});
+        if draws.random_ratio(1, 3) {
+            let keep = ["Retain", "Delete"];
+            let (scaled, deleted) = (keep[draws.random_range(0..2)], keep[draws.random_range(0..2)]);
+            self.step(format!("with claims, {scaled} when scaled, {deleted} when deleted"));
+            spec["persistentVolumeClaimRetentionPolicy"] = json!({"whenScaled": scaled, "whenDeleted": deleted});
+            spec["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+        }
+        let body = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": spec});
         self.create(&format!("/apis/apps/v1/namespaces/{namespace}/statefulsets"), body)
             .await;
     }
@@ -165,6 +177,33 @@ impl User {
         }
         let body = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec});
         self.create(&format!("/apis/batch/v1/namespaces/{namespace}/jobs"), body)
+            .await;
+    }
+
+    async fn make_cron_job(&self, namespace: &str, draws: &mut StdRng) {
+        let name = CRON_JOBS[draws.random_range(0..CRON_JOBS.len())];
+        let policy = ["Allow", "Forbid", "Replace"][draws.random_range(0..3)];
+        let mut template = template(name, "Never", draws);
+        template["spec"]["containers"][0]["image"] = "task".into();
+        self.step(format!("cron job {namespace}/{name}, {policy}"));
+        let mut spec = json!({"schedule": "* * * * *", "concurrencyPolicy": policy,
+            "jobTemplate": {"spec": {"template": template}}});
+        if draws.random_ratio(1, 3) {
+            spec["startingDeadlineSeconds"] = 30.into();
+        }
+        let body = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec});
+        self.create(&format!("/apis/batch/v1/namespaces/{namespace}/cronjobs"), body)
+            .await;
+    }
+
+    async fn suspend(&self, draws: &mut StdRng) {
+        let Some(path) = self.some(&["cronjobs.batch"], draws) else {
+            return;
+        };
+        let suspended: bool = draws.random();
+        self.step(format!("suspend {path}: {suspended}"));
+        let _ = self
+            .ask(Method::PATCH, &path, json!({"spec": {"suspend": suspended}}))
             .await;
     }
 
@@ -238,6 +277,7 @@ impl User {
             "statefulsets.apps",
             "daemonsets.apps",
             "jobs.batch",
+            "cronjobs.batch",
             "replicasets.apps",
             "poddisruptionbudgets.policy",
         ];
