@@ -469,7 +469,7 @@ mod tests {
         let failed = json!({"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}});
         assert_eq!(verdict(failed.to_string().as_bytes()).unwrap(), 3);
         let broken = verdict(br#"{"status":"Failure","message":"no such program"}"#).unwrap_err();
-        assert_eq!(broken.message, "no such program");
+        assert!(broken.message.ends_with("no such program"), "{}", broken.message);
         assert!(verdict(b"nonsense").is_err());
     }
 

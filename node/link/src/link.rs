@@ -25,6 +25,8 @@ use crate::wire::Datagram;
 const PAUSE_LEAST: Duration = Duration::from_millis(100);
 /// The longest such pause: a node that comes back is not kept waiting for longer than a person would.
 const PAUSE_MOST: Duration = Duration::from_secs(5);
+/// How often a connect is tried when the link that stood turns out to be gone: once on that, once on a new one.
+const ATTEMPTS: usize = 2;
 /// Datagrams that may wait for a connection at a time; others are lost. The first ones of a resolver are worth it.
 const WAITING_DATAGRAMS: usize = 64;
 
@@ -219,10 +221,17 @@ impl Uplink for Link {
     fn connect(&self, outgoing: Outgoing) {
         let inner = self.0.clone();
         self.0.runtime.spawn(async move {
-            match inner.session(&outgoing.node).await {
-                Ok(session) => session.carry(outgoing).await,
-                Err(error) => drop(outgoing.answer(Err(error))),
+            let mut outgoing = outgoing;
+            for _ in 0..ATTEMPTS {
+                match inner.session(&outgoing.node).await {
+                    Ok(session) => match session.carry(outgoing).await {
+                        Ok(()) => return,
+                        Err(unanswered) => outgoing = unanswered,
+                    },
+                    Err(error) => return drop(outgoing.answer(Err(error))),
+                }
             }
+            drop(outgoing.answer(Err(NetError::HostUnreachable)));
         });
     }
 

@@ -32,6 +32,10 @@ const DATAGRAMS: usize = 256;
 /// Streams that wait to be opened. Each is somebody's connect that waits as well.
 const OPENS: usize = 256;
 
+/// How long the end of a connection may take to be known after its streams have ended: a few turns of a busy runtime. A stream
+/// that ended alone is tried again after it.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(200);
+
 type Stream = tokio_util::compat::Compat<yamux::Stream>;
 
 /// A connection to another node that stands, or stood.
@@ -152,23 +156,27 @@ impl Session {
         Some(stream.compat())
     }
 
-    /// Carries a connection to its end.
-    pub(crate) async fn carry(&self, mut outgoing: Outgoing) {
+    /// Carries a connection to its end. Gives it back where this ended before the other node has answered.
+    pub(crate) async fn carry(&self, mut outgoing: Outgoing) -> Result<(), Outgoing> {
         let place = self.busy.enter();
         let mut head = BytesMut::with_capacity(1 + ADDRESSES_BYTES);
         head.extend_from_slice(&[wire::CONNECTION]);
         wire::write_addresses(&mut head, outgoing.from, outgoing.to);
         let asked = async {
-            let mut stream = self.open().await.ok_or(NetError::HostUnreachable)?;
-            let broken = |_: io::Error| NetError::HostUnreachable;
-            stream.write_all(&head).await.map_err(broken)?;
-            let answer = stream.read_u8().await.map_err(broken)?;
-            wire::read_answer(answer).map(|()| stream)
+            let mut stream = self.open().await?;
+            stream.write_all(&head).await.ok()?;
+            let answer = stream.read_u8().await.ok()?;
+            Some(wire::read_answer(answer).map(|()| stream))
         };
         // How long to wait is for whoever connects to say: a listener may be slow.
         let asked = tokio::select! {
             asked = asked => asked,
-            () = outgoing.abandoned() => Err(NetError::TimedOut),
+            () = outgoing.abandoned() => Some(Err(NetError::TimedOut)),
+        };
+        let Some(asked) = asked else {
+            // Streams end a moment before it is known that all have.
+            let _ = timeout(SETTLE, self.ended()).await;
+            return Err(outgoing);
         };
         let (outcome, stream) = match asked {
             Ok(stream) => (Ok(()), Some(stream)),
@@ -178,6 +186,7 @@ impl Session {
             carry(&conn, stream).await;
         }
         drop(place);
+        Ok(())
     }
 }
 
