@@ -53,6 +53,7 @@ pub async fn controllers(args: ControllersArgs) -> anyhow::Result<()> {
             Some(cidr) => Some(network(cidr, args.node_cidr_mask_size)?),
             None => None,
         },
+        node_grace_seconds: args.grace.node_monitor_grace_period.as_secs(),
         ..Facts::default()
     };
     run(&args.apart, config, CONTROLLERS_LEASE, |client, shutdown| {
@@ -162,7 +163,7 @@ fn timing(args: &ApartArgs) -> anyhow::Result<Timing> {
 }
 
 /// What this machine is called, for people who read the Lease.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let named = ["HOSTNAME", "COMPUTERNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok());
@@ -172,7 +173,7 @@ fn host() -> String {
 }
 
 /// Certificates as PEM.
-fn pem(certificates: &[Vec<u8>]) -> String {
+pub(crate) fn pem(certificates: &[Vec<u8>]) -> String {
     /// Characters a line, as RFC 7468 wants it.
     const LINE: usize = 64;
     let mut text = String::new();

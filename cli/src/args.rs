@@ -31,6 +31,10 @@ pub enum Command {
     Controllers(ControllersArgs),
     /// Run the scheduler against an API server.
     Scheduler(ApartArgs),
+    /// Run the pods of this machine for a cluster elsewhere; see docs/several-machines.md.
+    Node(NodeArgs),
+    /// Make, list and remove the tokens by which other machines join.
+    Token(TokenArgs),
     /// Print the kubeconfig of the cluster in the data directory.
     Kubeconfig(DataDirArgs),
     /// Make an image in the local store from a Cargo project or a Dockerfile.
@@ -96,6 +100,9 @@ pub struct ClusterArgs {
     /// Addresses of the ingress for HTTP and HTTPS, as `ADDR:PORT[,TLSPORT]` or `off`; port 0 takes any free one.
     #[arg(long, value_name = "ADDR:PORT[,TLSPORT]", default_value = "127.0.0.1:0,0")]
     pub ingress: IngressListen,
+    /// When nodes are taken for lost.
+    #[command(flatten)]
+    pub grace: GraceArgs,
     /// How many virtual nodes run in this process.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_NODES)))]
     pub nodes: u16,
@@ -123,9 +130,146 @@ pub struct ClusterArgs {
     /// Add a line to this file for every request to the API: who asked for what, and what came of it; see docs/audit-log.md.
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
+    /// Address at which this machine's pods are reached by nodes on other machines; port 0 takes any free one [default: port
+    /// 10250 of the address of --listen, unless that is a loopback address].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub node_listen: Option<SocketAddr>,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,
+}
+
+/// The port at which nodes listen for each other and for the API server: the kubelet's.
+pub const NODE_PORT: u16 = 10250;
+
+/// What is done with a node.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct NodeArgs {
+    /// Something else than running it.
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
+    /// How it runs.
+    #[command(flatten)]
+    pub run: NodeRun,
+}
+
+/// What can be done with a node beside running it.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Forget the cluster that this machine is a node of, and what its pods left behind. Images stay.
+    Reset(DataDirArgs),
+}
+
+/// How a node runs.
+#[derive(Debug, Clone, Args)]
+pub struct NodeRun {
+    /// Where the state lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// How registries of images are reached.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// URL of the API server of the cluster to join. A machine that has joined needs it no more.
+    #[arg(long, value_name = "URL")]
+    pub join: Option<String>,
+    /// The token to join with; `coracle token create` makes one where the cluster is.
+    #[arg(long, value_name = "TOKEN", env = "CORACLE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Hash of the cluster's authority, as `coracle token create --print-join-command` prints it.
+    #[arg(
+        long,
+        value_name = "sha256:HASH",
+        alias = "discovery-token-ca-cert-hash",
+        requires = "join"
+    )]
+    pub ca_hash: Vec<String>,
+    /// Join without a hash: believe everybody who holds a token of the cluster.
+    #[arg(long, conflicts_with = "ca_hash")]
+    pub unsafe_skip_ca_verification: bool,
+    /// The node's name [default: this machine's].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Address at which others reach this node [default: the one from which this machine reaches the API server, port 10250];
+    /// port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the DNS server on the host (UDP and TCP); port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub dns_listen: SocketAddr,
+    /// Labels of the node, as KEY=VALUE.
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
+    pub node_labels: Vec<String>,
+    /// Let pods mount directories of this machine (hostPath). Whoever may create a pod can then read and write them.
+    #[arg(long)]
+    pub allow_host_paths: bool,
+    /// Let pods name .wasm files of this machine as images (file:///...); a container starts again when its file changes.
+    #[arg(long)]
+    pub allow_file_images: bool,
+}
+
+/// What is done with tokens.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token by which machines join.
+    Create(TokenCreate),
+    /// List the tokens, without their secrets.
+    Ls(TokenAccess),
+    /// Remove a token. Nodes that have joined with it stay.
+    Rm {
+        /// How the cluster is reached.
+        #[command(flatten)]
+        access: TokenAccess,
+        /// The part of the token before the dot.
+        id: String,
+    },
+}
+
+/// How the cluster of tokens is reached, as its administrator.
+#[derive(Debug, Clone, Args)]
+pub struct TokenAccess {
+    /// Where the state of the cluster lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Its kubeconfig [default: the one in the data directory].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// What token is made.
+#[derive(Debug, Clone, Args)]
+pub struct TokenCreate {
+    /// How the cluster is reached.
+    #[command(flatten)]
+    pub access: TokenAccess,
+    /// For how long it is good; 0s makes one without an end.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub ttl: SignedDuration,
+    /// URL of the API server for machines that join [default: that of the kubeconfig].
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// What it is for, for people.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Print the whole command that the other machine runs.
+    #[arg(long)]
+    pub print_join_command: bool,
+}
+
+/// When nodes are taken for lost.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct GraceArgs {
+    /// How long a node may be silent before it is taken for lost; nodes speak up every 10 s.
+    #[arg(long, value_name = "DURATION", default_value = "50s")]
+    pub node_monitor_grace_period: SignedDuration,
 }
 
 /// Where the ingress listens, if there is one.
@@ -162,6 +306,9 @@ pub struct ServerArgs {
     /// Run the controllers in this process too. They hold no lease: run none besides.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     pub controllers: bool,
+    /// When nodes are taken for lost.
+    #[command(flatten)]
+    pub grace: GraceArgs,
     /// Run the scheduler in this process too. It holds no lease: run none besides.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     pub scheduler: bool,
@@ -196,6 +343,9 @@ pub struct ControllersArgs {
     /// Which server, and who leads.
     #[command(flatten)]
     pub apart: ApartArgs,
+    /// When nodes are taken for lost.
+    #[command(flatten)]
+    pub grace: GraceArgs,
     /// PEM file of the authority that pods trust for the API server [default: the kubeconfig's].
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,

@@ -5,7 +5,6 @@
 //! was acknowledged is on disk, the rest is found again at the next start.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::Arc,
@@ -17,6 +16,7 @@ use coracle_agent::{Agent, Identity};
 use coracle_controllers::world::Facts;
 use coracle_edge::ingress::Sockets;
 use coracle_images::{ImageStore, Thresholds};
+use coracle_link::{Endpoint, Keys, Link, Timing};
 use coracle_net::{Cidr, Dns, ExposedPorts, Fabric, FabricConfig, HostService};
 use coracle_runtime::{Runtime, RuntimeConfig};
 use coracle_server::Server;
@@ -31,7 +31,9 @@ use crate::{
     control_plane::{ControlPlane, Surroundings, listen},
     data_dir::DataDir,
     dial::Nodes,
-    kubeconfig, static_pods,
+    kubeconfig,
+    node::link_annotation,
+    static_pods,
 };
 
 /// The largest number of virtual nodes: each has a pod network of its own in 10.0.0.0/8, below 10.245.0.0.
@@ -54,10 +56,14 @@ pub struct ClusterConfig {
     pub dns_listen: SocketAddr,
     /// Addresses of the ingress for HTTP and for HTTPS, port 0 takes any free one; `None` starts no ingress.
     pub ingress_listen: Option<(SocketAddr, SocketAddr)>,
+    /// Where nodes on other machines reach the pods of this one, port 0 takes any free one; `None` keeps to this machine.
+    pub node_listen: Option<SocketAddr>,
     /// How many virtual nodes run.
     pub nodes: u16,
     /// How often autoscalers look at their metrics.
     pub autoscaler_period: SignedDuration,
+    /// How long a node may be silent before it is taken for lost.
+    pub node_grace: SignedDuration,
     /// How many further nodes only pretend to run their pods.
     pub simulated: u16,
     /// How long pretending pods take.
@@ -90,8 +96,10 @@ impl ClusterConfig {
             listen: any,
             dns_listen: any,
             ingress_listen: Some((any, any)),
+            node_listen: None,
             nodes: 1,
             autoscaler_period: Facts::default().autoscaler_period,
+            node_grace: SignedDuration::from_secs(Facts::default().node_grace_seconds),
             simulated: 0,
             delays: Delays::default(),
             host_paths: false,
@@ -113,6 +121,8 @@ pub struct Cluster {
     client: kube::Client,
     dns: SocketAddr,
     ingress: Option<(SocketAddr, SocketAddr)>,
+    /// Where nodes on other machines reach this one.
+    node_address: Option<SocketAddr>,
     fabric: Fabric,
     /// The way from the pod network to the API server.
     api_in_network: HostService,
@@ -135,12 +145,16 @@ impl Cluster {
         let at = |sockets: &Sockets| Ok::<_, std::io::Error>((sockets.plain.local_addr()?, sockets.tls.local_addr()?));
         let ingress = sockets.as_ref().map(at).transpose()?;
 
+        let node_listener = config.node_listen.map(listen_nodes).transpose()?;
+        let node_address = node_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+
         let nodes = Nodes::default();
-        let fabric = Fabric::new(fabric_config(config.nodes));
+        let fabric = Fabric::new(fabric_config(config.nodes, node_address));
         let in_network = in_network(&fabric, address);
         let surroundings = Surroundings {
-            nodes: Arc::new(nodes.clone()),
+            nodes: nodes.clone(),
             cluster: Arc::new(crate::dial::PodNetwork(fabric.clone())),
+            names: node_address.iter().map(|address| address.ip().to_string()).collect(),
             advertise: Some(in_network),
             audit_log: config.audit_log,
         };
@@ -154,15 +168,23 @@ impl Cluster {
             data: config.data,
             dns,
             ingress,
+            node_address,
             api_in_network: serve_in_network(&server, &fabric, in_network)?,
             fabric,
             plane,
         };
         cluster.plane.serve(listener);
-        let informers = cluster.plane.start_controllers(config.autoscaler_period);
+        let informers = cluster.plane.start_controllers(Facts {
+            autoscaler_period: config.autoscaler_period,
+            node_grace_seconds: config.node_grace.as_secs(),
+            ..Facts::default()
+        });
         cluster.plane.start_scheduler(Some(informers));
         cluster.start_network(dns_udp, dns_tcp);
         cluster.start_edge(&server, sockets);
+        if let Some(listener) = node_listener {
+            cluster.start_link(&server, listener, config.nodes)?;
+        }
         let cache = config.cache.unwrap_or_else(|| cluster.data.join("cache"));
         let wanted = Wanted {
             count: config.nodes,
@@ -215,6 +237,38 @@ impl Cluster {
         });
     }
 
+    /// The way to and from nodes on other machines. All nodes of this process prove themselves as the first one.
+    fn start_link(&self, server: &Server, listener: TcpListener, count: u16) -> anyhow::Result<()> {
+        let name = node_name(0);
+        let keys = Keys::new(&self.plane.credentials_of(&name)?)?;
+        let link = Link::new(&name, keys.clone(), self.fabric.clone(), Timing::default());
+        self.fabric.set_uplink(Arc::new(link.clone()));
+        let endpoint = Endpoint {
+            listener,
+            keys,
+            link,
+            api: None,
+        };
+        let stop = || self.plane.stop_clients.clone();
+        let serve = endpoint.run(stop());
+        self.plane.clients.spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "nodes on other machines do not reach this one any more");
+            }
+        });
+        let ip = self.node_address.map(|address| address.ip());
+        if let Some(ip) = ip.filter(|ip| !ip.is_loopback()) {
+            self.plane
+                .clients
+                .spawn(ExposedPorts::new(self.fabric.clone(), ip).run(stop()));
+        }
+        let client = kube::Client::new(server.local("system:kube-proxy", &[]), "default");
+        let own = (0..count).map(node_name).collect();
+        let follow = coracle_agent::follow_elsewhere(client, self.fabric.clone(), own, stop());
+        self.plane.clients.spawn(follow);
+        Ok(())
+    }
+
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {
         let stop = self.plane.stop_clients.child_token();
         let follow = |dir: PathBuf| static_pods::follow(&dir, stop);
@@ -236,7 +290,7 @@ impl Cluster {
             self.plane.stop_clients.clone(),
         ));
         for index in 0..wanted.count {
-            let name = format!("coracle-{}", index + 1);
+            let name = node_name(index);
             let client = kube::Client::new(
                 server.local(&format!("system:node:{name}"), &["system:nodes"]),
                 "default",
@@ -254,7 +308,10 @@ impl Cluster {
                 pod_cidr: pod_network(index).to_string(),
                 ..config.identity
             };
-            config.identity.labels = BTreeMap::new();
+            if let Some(address) = self.node_address {
+                config.identity.ip = address.ip();
+                config.identity.annotations = link_annotation(&node_name(0), address);
+            }
             config.host_paths = wanted.host_paths;
             config.static_pods = manifests.take();
             let agent = Agent::build(config)?;
@@ -321,6 +378,12 @@ impl Cluster {
         self.ingress
     }
 
+    /// Where nodes on other machines reach this one.
+    #[must_use]
+    pub fn node_address(&self) -> Option<SocketAddr> {
+        self.node_address
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> &DataDir {
@@ -338,7 +401,7 @@ impl Cluster {
 }
 
 /// Looks at the disk now and then, and removes images that nobody uses when it is too full.
-async fn collect_images(images: Arc<ImageStore>, thresholds: Thresholds, stop: CancellationToken) {
+pub(crate) async fn collect_images(images: Arc<ImageStore>, thresholds: Thresholds, stop: CancellationToken) {
     let mut turns = tokio::time::interval(IMAGE_GC_PERIOD);
     while stop.run_until_cancelled(turns.tick()).await.is_some() {
         let images = images.clone();
@@ -419,7 +482,7 @@ fn serve_in_network(server: &Server, fabric: &Fabric, at: SocketAddr) -> anyhow:
 }
 
 /// Both sockets of the DNS server on one port.
-fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
+pub(crate) fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
     /// A free UDP port may be taken for TCP; a few tries find one that is free for both.
     const TRIES: usize = 16;
     let mut last = None;
@@ -435,9 +498,31 @@ fn listen_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
     anyhow::bail!("cannot listen on {address} for DNS over TCP: {error}; choose another with --dns-listen")
 }
 
-fn fabric_config(nodes: u16) -> FabricConfig {
+/// The socket for nodes on other machines.
+fn listen_nodes(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    if address.ip().is_unspecified() {
+        anyhow::bail!("--node-listen {address}: name the address by which other machines reach this one");
+    }
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address} for other nodes; choose another with --node-listen"))
+}
+
+/// What a node of this process is called, counted from 0.
+fn node_name(index: u16) -> String {
+    format!("coracle-{}", index + 1)
+}
+
+fn fabric_config(nodes: u16, node_address: Option<SocketAddr>) -> FabricConfig {
+    let own = (0..nodes).map(pod_network);
+    // With others: whatever they have.
+    let all = node_address.map(|_| Cidr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8));
     FabricConfig {
-        pod_cidrs: (0..nodes).map(pod_network).collect(),
+        pod_cidrs: own.chain(all).collect(),
+        node_ips: node_address
+            .iter()
+            .map(SocketAddr::ip)
+            .filter(|ip| !ip.is_loopback())
+            .collect(),
         ..FabricConfig::default()
     }
 }

@@ -12,12 +12,12 @@ use coracle_controllers::{
     node_ipam::Network,
     world::{Facts, Informers},
 };
-use coracle_server::{AuditLog, ClusterDialer, NodeDialer, Pki, ReadyCheck, Server};
+use coracle_link::Credentials;
+use coracle_server::{AuditLog, ClusterDialer, Everywhere, Kubelets, Pki, ReadyCheck, Server};
 use coracle_store::{SledEngine, Store};
-use jiff::SignedDuration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{data_dir::DataDir, kubeconfig::Access};
+use crate::{data_dir::DataDir, dial::Nodes, kubeconfig::Access};
 
 /// As whom the controllers act.
 pub const CONTROLLERS_USER: &str = "system:kube-controller-manager";
@@ -34,10 +34,12 @@ const JOINING_NODES: Network = Network {
 
 /// How the server reaches the rest of the cluster, and is reached from there.
 pub struct Surroundings {
-    /// How it reaches nodes.
-    pub nodes: Arc<dyn NodeDialer>,
+    /// The nodes of this process; others are reached where they say that they listen.
+    pub nodes: Nodes,
     /// How it reaches the pod network.
     pub cluster: Arc<dyn ClusterDialer>,
+    /// Further addresses by which clients know it.
+    pub names: Vec<String>,
     /// Where pods find it.
     pub advertise: Option<SocketAddr>,
     /// The file that tells of every request, if there is one.
@@ -67,9 +69,20 @@ impl ControlPlane {
     /// When the data directory cannot be used.
     pub async fn build(data: &DataDir, address: SocketAddr, surroundings: Surroundings) -> anyhow::Result<Self> {
         let store = open_store(data.join("store")).await?;
-        let pki = Pki::load_or_create(&data.join("pki"), &[&address.ip().to_string()])?;
+        let own = address.ip().to_string();
+        let names: Vec<&str> = [&own]
+            .into_iter()
+            .chain(&surroundings.names)
+            .map(String::as_str)
+            .collect();
+        let pki = Pki::load_or_create(&data.join("pki"), &names)?;
         let mut config = coracle_server::Config::new(store.clone(), pki.clone());
-        config.nodes = surroundings.nodes;
+        let here = surroundings.nodes;
+        config.nodes = Arc::new(Everywhere {
+            here: Arc::new(here.clone()),
+            is_here: Box::new(move |node| here.has(node)),
+            elsewhere: Kubelets::new(store.clone(), &pki)?,
+        });
         config.cluster = surroundings.cluster;
         config.advertise = surroundings.advertise.map(|at| (at.ip(), at.port()));
         if let Some(path) = &surroundings.audit_log {
@@ -98,13 +111,14 @@ impl ControlPlane {
         });
     }
 
-    /// Starts the controllers. Returns their informers, for others in the process.
-    pub fn start_controllers(&self, autoscaler_period: SignedDuration) -> Arc<Informers> {
+    /// Starts the controllers; what they need to know of this server they are told. Returns their informers, for others in the
+    /// process.
+    pub fn start_controllers(&self, facts: Facts) -> Arc<Informers> {
         let mut config = coracle_controllers::Config::new(self.client(CONTROLLERS_USER));
         config.facts = Facts {
             root_ca_pem: Some(self.pki.ca_pem().to_owned()),
-            autoscaler_period,
             node_networks: Some(JOINING_NODES),
+            ..facts
         };
         let informers = config.informers.clone();
         let controllers = coracle_controllers::run(config, self.stop_clients.clone());
@@ -139,6 +153,19 @@ impl ControlPlane {
     pub fn access_of(&self, user: &str) -> anyhow::Result<Access> {
         let (cert_pem, key_pem) = self.pki.issue_client(user, &[])?;
         Ok(self.access_with(cert_pem, key_pem))
+    }
+
+    /// What a node of this process proves itself with to those of others.
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    pub fn credentials_of(&self, node: &str) -> anyhow::Result<Credentials> {
+        let [client, serving] = self.pki.issue_node(node)?;
+        Ok(Credentials {
+            authority: self.pki.ca_pem().to_owned(),
+            client,
+            serving,
+        })
     }
 
     fn access_with(&self, cert_pem: String, key_pem: String) -> Access {

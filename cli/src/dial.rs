@@ -23,6 +23,11 @@ impl Nodes {
         self.0.write().insert(name, handle);
     }
 
+    /// Whether a node is one of this process.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.read().contains_key(name)
+    }
+
     fn find(&self, name: &str) -> Result<AgentHandle, ApiError> {
         let found = self.0.read().get(name).cloned();
         found.ok_or_else(|| ApiError::service_unavailable(format!("node {name:?} is not connected")))

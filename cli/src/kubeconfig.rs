@@ -90,6 +90,35 @@ pub fn write(path: &Path, access: &Access) -> anyhow::Result<()> {
     replace(path, &access.to_value())
 }
 
+/// Reads a kubeconfig that [`write`] has written.
+///
+/// # Errors
+/// When it is none.
+pub fn read(path: &Path) -> anyhow::Result<Access> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let value: Value = serde_yaml::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+    let entry = |list: &str, kind: &str, field: &str| {
+        let text = value.get(list)?.get(0)?.get(kind)?.get(field)?.as_str()?;
+        Some(text.to_owned())
+    };
+    let pem = |list: &str, kind: &str, field: &str| {
+        use base64::Engine as _;
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(entry(list, kind, field)?)
+            .ok()?;
+        String::from_utf8(decoded).ok()
+    };
+    let access = || {
+        Some(Access {
+            server: entry("clusters", "cluster", "server")?,
+            ca_pem: pem("clusters", "cluster", "certificate-authority-data")?,
+            cert_pem: pem("users", "user", "client-certificate-data")?,
+            key_pem: pem("users", "user", "client-key-data")?,
+        })
+    };
+    access().with_context(|| format!("{} is no kubeconfig that this program has written", path.display()))
+}
+
 /// Adds (or renews) the context `coracle` in the user's kubeconfig and makes it the current one. Returns the file.
 ///
 /// # Errors
@@ -159,15 +188,22 @@ fn users_file() -> anyhow::Result<PathBuf> {
     Ok(home.join(".kube").join("config"))
 }
 
-/// Replaces a file whole, so that a reader sees the old one or the new one; private, for it holds a key.
 fn replace(path: &Path, value: &Value) -> anyhow::Result<()> {
+    write_private(path, &serde_yaml::to_string(value)?)
+}
+
+/// Replaces a file whole, so that a reader sees the old one or the new one; private, for it holds a key.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let parent = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     // A temporary file is created with mode 0600.
     let mut file =
         tempfile::NamedTempFile::new_in(parent).with_context(|| format!("cannot write into {}", parent.display()))?;
-    file.write_all(serde_yaml::to_string(value)?.as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.persist(&target)
         .with_context(|| format!("cannot write {}", target.display()))?;
     Ok(())

@@ -7,7 +7,7 @@ use clap::Parser;
 use coracle::{
     apart,
     args::{Cli, Command, Metering},
-    build, demo, image, server, up,
+    build, demo, image, node, server, token, up,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +43,8 @@ fn main() -> ExitCode {
 fn usual_log(command: &Command) -> &'static str {
     match command {
         Command::Controllers(_) | Command::Scheduler(_) => "warn",
+        // What is fetched before anybody is trusted is no news.
+        Command::Node(_) => "warn,kube_client::client::tls=error",
         _ => "error",
     }
 }
@@ -59,6 +61,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Server(args) => server::run(args).await,
             Command::Controllers(args) => apart::controllers(args).await,
             Command::Scheduler(args) => apart::scheduler(args).await,
+            Command::Node(args) => node::run(args).await,
+            Command::Token(args) => token::run(args).await,
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
             Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command).await,

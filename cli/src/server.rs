@@ -9,6 +9,7 @@ use crate::{
     args::ServerArgs,
     control_plane::{CONTROLLERS_USER, ControlPlane, SCHEDULER_USER, Surroundings, listen},
     data_dir::DataDir,
+    dial::Nodes,
     end, kubeconfig,
     say::say,
 };
@@ -31,8 +32,9 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let listener = listen(args.listen)?;
     let address = listener.local_addr()?;
     let surroundings = Surroundings {
-        nodes: Arc::new(Unconnected),
+        nodes: Nodes::default(),
         cluster: Arc::new(Unconnected),
+        names: Vec::new(),
         advertise: Some(address).filter(|address| reachable(*address)),
         audit_log: args.audit_log,
     };
@@ -43,9 +45,11 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<()> {
         kubeconfig::write(&data.join(file), &plane.access_of(user)?)?;
     }
     plane.serve(listener);
-    let informers = args
-        .controllers
-        .then(|| plane.start_controllers(Facts::default().autoscaler_period));
+    let facts = Facts {
+        node_grace_seconds: args.grace.node_monitor_grace_period.as_secs(),
+        ..Facts::default()
+    };
+    let informers = args.controllers.then(|| plane.start_controllers(facts));
     if args.scheduler {
         plane.start_scheduler(informers);
     }

@@ -1,13 +1,13 @@
 //! `coracle up`: a cluster in this process until Ctrl-C.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::Context;
 use coracle_images::Thresholds;
 use coracle_simulated::Delays;
 
 use crate::{
-    args::{ClusterArgs, DataDirArgs},
+    args::{ClusterArgs, DataDirArgs, NODE_PORT},
     cluster::{Cluster, ClusterConfig},
     data_dir::DataDir,
     end, image, kubeconfig,
@@ -33,7 +33,7 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
 
 /// Lets the process have as many open files as the system allows it: the usual thousand is for one program, and here are all
 /// pods of the nodes. Where that is refused the usual must do.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -70,10 +70,19 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         },
         manifests: args.manifests.clone(),
         audit_log: args.audit_log.clone(),
+        node_listen: node_listen(args),
+        node_grace: args.grace.node_monitor_grace_period,
         compiler: std::env::current_exe().ok(),
         ..ClusterConfig::new(data)
     };
     Cluster::start(config).await
+}
+
+/// Where nodes on other machines reach this one: nowhere where nobody else reaches the API either.
+fn node_listen(args: &ClusterArgs) -> Option<SocketAddr> {
+    let ip = args.listen.ip();
+    let usual = (!ip.is_loopback() && !ip.is_unspecified()).then(|| SocketAddr::new(ip, NODE_PORT));
+    args.node_listen.or(usual)
 }
 
 fn delays(args: &ClusterArgs) -> anyhow::Result<Delays> {
@@ -93,6 +102,11 @@ pub fn describe(cluster: &Cluster, args: &ClusterArgs) -> anyhow::Result<()> {
     say(format_args!("DNS         {} (UDP and TCP)", cluster.dns()));
     if let Some((plain, tls)) = cluster.ingress() {
         say(format_args!("ingress     http://{plain} and https://{tls}"));
+    }
+    if let Some(address) = cluster.node_address() {
+        say(format_args!(
+            "nodes       {address}; others join as `coracle token create --print-join-command` says"
+        ));
     }
     say(format_args!("data        {}", cluster.data().path().display()));
     if args.no_merge {

@@ -13,6 +13,10 @@
 mod apart;
 #[cfg(unix)]
 mod kills;
+#[cfg(target_os = "linux")]
+mod machines;
+#[cfg(unix)]
+mod nodes;
 
 use std::{
     path::Path,
@@ -59,7 +63,11 @@ struct Process {
 
 impl Process {
     fn start(args: &[&str]) -> Self {
-        let mut child = coracle(args).spawn().unwrap();
+        Self::of(coracle(args))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         Self {
             said: BufReader::new(child.stdout.take().unwrap()).lines(),
             complained: BufReader::new(child.stderr.take().unwrap()).lines(),
@@ -96,6 +104,15 @@ impl Process {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         ended.expect("it does not end").unwrap()
     }
+}
+
+/// Makes a data directory whose compiled guests are those of all tests: the toolbox takes its time.
+#[cfg(unix)]
+fn share_compiled(data: &Path) {
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    std::fs::create_dir_all(&shared).unwrap();
+    std::fs::create_dir_all(data).unwrap();
+    std::os::unix::fs::symlink(shared, data.join("cache")).unwrap();
 }
 
 /// The next line of that kind; `None` if the lines end before.

@@ -13,6 +13,7 @@ pub mod fields;
 pub mod json;
 pub mod key;
 pub mod kinds;
+pub mod node;
 pub mod normalise;
 pub mod object;
 pub mod patch;

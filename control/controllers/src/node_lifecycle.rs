@@ -38,8 +38,6 @@ pub static CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-/// How long a node may be silent: five renewals of ten seconds, as in Kubernetes.
-const GRACE_SECONDS: i64 = 50;
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -92,7 +90,8 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     let mut plan = Plan::default();
     let Some(node) = world.nodes.get(key) else { return plan };
     let heard = last_heard(&node, world);
-    let deadline = after_seconds(heard.unwrap_or(turn.now), GRACE_SECONDS);
+    let grace = world.facts.node_grace_seconds;
+    let deadline = after_seconds(heard.unwrap_or(turn.now), grace);
     let silent = deadline <= turn.now;
     let condition = ready(&node);
     let status = if silent {
@@ -112,7 +111,7 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     }
     let eviction = match status {
         "True" => Eviction::Now,
-        _ => zones::eviction(&node, &world.nodes.all(), turn.now),
+        _ => zones::eviction(&node, &world.nodes.all(), turn.now, grace),
     };
     if let Eviction::At(then) = eviction
         && !zones::is_tainted(&node)

@@ -49,6 +49,8 @@ pub struct Facts {
     pub autoscaler_period: SignedDuration,
     /// From where nodes that bring no pod network along get one, if they are to get one here.
     pub node_networks: Option<Network>,
+    /// How many seconds a node may be silent before it is taken for lost.
+    pub node_grace_seconds: i64,
 }
 
 impl Default for Facts {
@@ -57,10 +59,13 @@ impl Default for Facts {
             root_ca_pem: None,
             autoscaler_period: AUTOSCALER_PERIOD,
             node_networks: None,
+            node_grace_seconds: GRACE_SECONDS,
         }
     }
 }
 
+/// How long a node may be silent: five renewals of ten seconds, as in Kubernetes.
+const GRACE_SECONDS: i64 = 50;
 /// How often autoscalers look, as in Kubernetes.
 const AUTOSCALER_PERIOD: SignedDuration = SignedDuration::from_secs(15);
 

@@ -31,6 +31,7 @@ mod health;
 mod identity;
 mod ip_addresses;
 mod keeper;
+mod kubelet;
 mod listen;
 mod local;
 mod logs;
@@ -73,6 +74,7 @@ pub use dial::{
 pub use document::header_of;
 pub use health::ReadyCheck;
 pub use identity::Identity;
+pub use kubelet::{Everywhere, KubeletError, Kubelets};
 pub use local::LocalService;
 pub use pki::{Pki, PkiError};
 pub use server::{BuildError, Server};

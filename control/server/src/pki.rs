@@ -17,6 +17,8 @@ use rcgen::{
 };
 use thiserror::Error;
 
+use crate::identity::NODES;
+
 pub(crate) use request::{Purpose, Signing, groups_of_request};
 
 /// How long the authority lives. Ten years, as with kubeadm: replacing it means replacing every kubeconfig.
@@ -187,6 +189,19 @@ impl Pki {
     /// Issues a client certificate for `user` in `groups`, of which there may be one: the certificate and its private key, PEM. Nothing is kept.
     pub fn issue_client(&self, user: &str, groups: &[&str]) -> Result<(String, String), PkiError> {
         make_client(&self.inner.issuer, user, groups)
+    }
+
+    /// Issues what a node of this process needs to be known to others: a client certificate and a serving certificate, each
+    /// with its private key, PEM. Nothing is kept.
+    pub fn issue_node(&self, node: &str) -> Result<[(String, String); 2], PkiError> {
+        let user = format!("system:node:{node}");
+        let names = [coracle_api::node::serving_name(node)];
+        let serving = parameters(&user, &[NODES], &names, LEAF_DAYS)?;
+        let issuer = &self.inner.issuer;
+        Ok([
+            make_client(issuer, &user, &[NODES])?,
+            sign(issuer, serving, &user, ExtendedKeyUsagePurpose::ServerAuth)?,
+        ])
     }
 
     /// A kubeconfig for the administrator with everything inside it; the context, cluster and user have `name`.

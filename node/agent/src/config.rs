@@ -57,6 +57,10 @@ pub struct Identity {
     pub pod_cidr: String,
     /// What it offers.
     pub capacity: Capacity,
+    /// The port of its API, where it serves that to others.
+    pub api_port: Option<u16>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Labels beside those that every node has.
     pub labels: BTreeMap<String, String>,
     /// What keeps pods away.
@@ -106,6 +110,8 @@ impl Identity {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             pod_cidr: "10.244.0.0/16".to_owned(),
             capacity: crate::capacity::detect(),
+            api_port: None,
+            annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
             taints: Vec::new(),
             kubelet_version: "v1.36.2+coracle".to_owned(),

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use coracle_net::{NetError, Stream};
 use coracle_runtime::Usage;
 use futures::stream::BoxStream;
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::io;
@@ -145,6 +147,15 @@ impl AgentHandle {
     #[must_use]
     pub fn pods(&self) -> usize {
         self.cells.read().len()
+    }
+
+    /// The pods that the node has, as it knows them.
+    pub(crate) fn pod_list(&self) -> List<Pod> {
+        let cells: Vec<Arc<PodCell>> = self.cells.read().values().cloned().collect();
+        List {
+            items: cells.iter().map(|cell| (*cell.wanted().pod).clone()).collect(),
+            ..List::default()
+        }
     }
 
     /// What all running containers use.

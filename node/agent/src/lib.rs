@@ -10,6 +10,7 @@
 mod address;
 mod admit;
 mod agent;
+mod api;
 mod backoff;
 mod capacity;
 mod cell;
@@ -18,6 +19,7 @@ mod clock;
 mod config;
 mod diagnosis;
 mod directory;
+mod elsewhere;
 mod env;
 mod etc;
 mod events;
@@ -58,10 +60,12 @@ mod token;
 mod volume;
 
 pub use agent::{Agent, BuildError};
+pub use api::{Caller, serve as serve_api};
 pub use backoff::Limits as BackoffLimits;
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Identity};
 pub use directory::Directories;
+pub use elsewhere::{LINK_ANNOTATION, follow as follow_elsewhere};
 pub use exec::{ExecError, Streams};
 pub use fields::Capacity;
 pub use handle::{AgentHandle, ContainerUsage, DialError};

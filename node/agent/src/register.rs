@@ -69,7 +69,8 @@ async fn try_register(api: &Api<Node>, identity: &Identity, now: Timestamp) -> R
     let object: Node = serde_json::from_value(node(identity, now)).map_err(kube::Error::SerdeError)?;
     let found = match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let patch = json!({ "metadata": { "labels": labels(identity) }, "spec": { "podCIDR": identity.pod_cidr } });
+            let metadata = json!({ "labels": labels(identity), "annotations": identity.annotations });
+            let patch = json!({ "metadata": metadata, "spec": { "podCIDR": identity.pod_cidr } });
             api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await?
         }
@@ -106,7 +107,7 @@ fn node(identity: &Identity, now: Timestamp) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": identity.name, "labels": labels(identity) },
+        "metadata": { "name": identity.name, "labels": labels(identity), "annotations": identity.annotations },
         "spec": { "podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr], "taints": identity.taints },
         "status": status(identity, Some(now), now),
     })
@@ -144,6 +145,10 @@ fn status(identity: &Identity, transition: Option<Timestamp>, now: Timestamp) ->
     });
     if let Some(status) = status.as_object_mut() {
         status.insert("conditions".to_owned(), conditions(transition, now));
+        if let Some(port) = identity.api_port {
+            let endpoints = json!({ "kubeletEndpoint": { "Port": port } });
+            status.insert("daemonEndpoints".to_owned(), endpoints);
+        }
     }
     status
 }

@@ -43,6 +43,20 @@ impl Cidr {
         }
     }
 
+    /// The first address after the network's own: where a network is a node's, the one of the node itself.
+    pub fn host_ip(&self) -> IpAddr {
+        match u32::try_from(self.network) {
+            Ok(bits) if self.v4 => IpAddr::V4(Ipv4Addr::from(bits.saturating_add(1))),
+            _ => IpAddr::V6(Ipv6Addr::from(self.network.saturating_add(1))),
+        }
+    }
+
+    /// Whether two networks have an address in common.
+    pub fn overlaps(&self, other: &Cidr) -> bool {
+        let mask = self.mask & other.mask;
+        self.v4 == other.v4 && self.network & mask == other.network & mask
+    }
+
     /// Whether `ip` lies in the network.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {

@@ -22,7 +22,7 @@ enum State {
     Done(Option<Result<Conn, NetError>>),
     Waiting {
         conn: Conn,
-        admitted: oneshot::Receiver<()>,
+        admitted: oneshot::Receiver<Result<(), NetError>>,
         limit: Duration,
         deadline: Option<Pin<Box<Sleep>>>,
     },
@@ -72,7 +72,7 @@ impl Future for Connecting {
         } = &mut self.state
         {
             let outcome = match Pin::new(admitted).poll(cx) {
-                Poll::Ready(Ok(())) => Ok(()),
+                Poll::Ready(Ok(outcome)) => outcome,
                 Poll::Ready(Err(_)) => Err(NetError::ConnectionRefused),
                 Poll::Pending => {
                     let limit = *limit;

@@ -96,7 +96,7 @@ impl Mailbox {
     }
 
     /// Notes that the socket speaks to `at`, which may answer from now on.
-    fn ask(&self, at: SocketAddr) {
+    pub(crate) fn ask(&self, at: SocketAddr) {
         let mut state = self.state.lock();
         if !state.asked.contains(&at) {
             if state.asked.len() == MAX_ASKED {
@@ -107,7 +107,7 @@ impl Mailbox {
     }
 
     /// Whether the socket has spoken to `at`.
-    fn has_asked(&self, at: SocketAddr) -> bool {
+    pub(crate) fn has_asked(&self, at: SocketAddr) -> bool {
         self.state.lock().asked.contains(&at)
     }
 
@@ -253,6 +253,13 @@ impl UdpBinding {
                 });
                 Ok(())
             }
+            Destination::Far(node, at) => {
+                if at != to && kept.is_none() {
+                    self.mailbox.state.lock().keep_flow(to, at);
+                }
+                fabric.send_away(&node, from, at, data);
+                Ok(())
+            }
             Destination::Pod(pod, at) => {
                 if at != to && kept.is_none() && !to.ip().is_unspecified() {
                     self.mailbox.state.lock().keep_flow(to, at);
@@ -269,10 +276,13 @@ impl UdpBinding {
 
     /// Whether policies let this datagram go: because it answers, or because the pod may begin to talk there.
     fn permit(&self, fabric: &Inner, from: SocketAddr, to: &Destination) -> Result<(), NetError> {
-        let Destination::Pod(pod, at) = to else {
-            return fabric.permit(&self.pod, from.ip(), to, Protocol::Udp);
+        let (at, answers) = match to {
+            Destination::Pod(pod, at) => (at, pod.mailbox(*at).is_some_and(|mailbox| mailbox.has_asked(from))),
+            // Who spoke to this socket from there was noted when it did.
+            Destination::Far(_, at) => (at, self.mailbox.has_asked(*at)),
+            Destination::Host(..) => return fabric.permit(&self.pod, from.ip(), to, Protocol::Udp),
         };
-        if pod.mailbox(*at).is_some_and(|mailbox| mailbox.has_asked(from)) {
+        if answers {
             return Ok(());
         }
         fabric.permit(&self.pod, from.ip(), to, Protocol::Udp)?;

@@ -10,8 +10,8 @@ mod permit;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::address::{Cidr, canonical, loopback};
 use crate::dns::zone::Zone;
+use crate::elsewhere::{Elsewhere, RemoteNode, Uplink};
 use crate::host::{HostEntry, HostService};
 use crate::pod::{PodIdentity, PodNet};
 use crate::policy::PodFacts;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     updating: Mutex<()>,
     changes: watch::Sender<u32>,
     next_host_port: AtomicU16,
+    pub(crate) elsewhere: watch::Sender<Arc<Elsewhere>>,
+    pub(crate) uplink: OnceLock<Arc<dyn Uplink>>,
 }
 
 #[derive(Default)]
@@ -91,12 +94,23 @@ struct Pods {
     by_uid: HashMap<String, Arc<PodNet>>,
 }
 
+/// Which endpoints of a service are chosen from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Those of all nodes.
+    All,
+    /// Those of this process.
+    Here,
+}
+
 /// Where an address leads.
 pub(crate) enum Destination {
     /// To a pod, at an address of its own or its loopback.
     Pod(Arc<PodNet>, SocketAddr),
     /// To a handler on the host, at this address.
     Host(Arc<HostEntry>, SocketAddr),
+    /// To another node.
+    Far(Arc<RemoteNode>, SocketAddr),
 }
 
 impl Inner {
@@ -130,7 +144,7 @@ impl Inner {
         if let Some(backend) = self.backend_at(&index, to, protocol) {
             let facts = from.filter(|_| backend.is_local()).map(|pod| pod.facts());
             let node = facts.as_ref().and_then(|facts| facts.node.as_deref());
-            return self.pick(backend, client, node, protocol);
+            return self.pick(backend, client, node, protocol, Reach::All);
         }
         self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
     }
@@ -154,9 +168,12 @@ impl Inner {
         client: IpAddr,
         node: Option<&str>,
         protocol: Protocol,
+        reach: Reach,
     ) -> Result<Destination, NetError> {
         let lives = |at: SocketAddr| {
-            self.pods.read().by_ip.contains_key(&at.ip()) || self.hosts.read().contains_key(&(at, protocol))
+            self.pods.read().by_ip.contains_key(&at.ip())
+                || self.hosts.read().contains_key(&(at, protocol))
+                || (reach == Reach::All && self.node_of(at.ip()).is_some())
         };
         let at = backend.pick(client, node, lives).ok_or(NetError::ConnectionRefused)?;
         if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
@@ -166,8 +183,21 @@ impl Inner {
     }
 
     fn plain(&self, to: SocketAddr) -> Option<Destination> {
-        let pod = self.pods.read().by_ip.get(&to.ip())?.clone();
-        Some(Destination::Pod(pod, to))
+        match self.pod_at(to.ip()) {
+            Some(pod) => Some(Destination::Pod(pod, to)),
+            None => Some(Destination::Far(self.node_of(to.ip())?, to)),
+        }
+    }
+
+    /// The pod of this process at an address.
+    pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<Arc<PodNet>> {
+        self.pods.read().by_ip.get(&ip).cloned()
+    }
+
+    /// Who takes the answers of a flow at an address of the host's side.
+    pub(crate) fn flow_at(&self, at: SocketAddr) -> Option<Arc<HostEntry>> {
+        let entry = self.hosts.read().get(&(at, Protocol::Udp)).cloned();
+        entry.filter(|entry| entry.is_flow())
     }
 
     /// Why an address that nobody has cannot be reached.
@@ -191,7 +221,7 @@ impl Inner {
         let index = self.index.load();
         self.backend_at(&index, to, protocol)
             .is_some_and(|backend| backend.serves(endpoint))
-            && self.pods.read().by_ip.contains_key(&endpoint.ip())
+            && self.plain(endpoint).is_some()
     }
 
     fn has_host(&self, ip: IpAddr) -> bool {
@@ -207,11 +237,8 @@ impl Inner {
     pub(crate) fn with_zone<R>(&self, work: impl FnOnce(&Zone<'_>) -> R) -> R {
         let index = self.index.load();
         let pod_at = |ip: IpAddr| {
-            self.pods
-                .read()
-                .by_ip
-                .get(&ip)
-                .map(|pod| pod.identity().namespace.clone())
+            let here = self.pod_at(ip).map(|pod| pod.identity().namespace.clone());
+            here.or_else(|| Some(self.remote_pod(ip)?.namespace.clone()))
         };
         work(&Zone {
             index: &index,
@@ -247,6 +274,8 @@ impl Fabric {
             updating: Mutex::default(),
             changes: watch::Sender::new(0),
             next_host_port: AtomicU16::new(32_768),
+            elsewhere: watch::Sender::default(),
+            uplink: OnceLock::new(),
         }))
     }
 

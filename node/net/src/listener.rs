@@ -40,7 +40,7 @@ struct Queue {
     /// None until `listen`.
     backlog: Option<usize>,
     ready: VecDeque<Incoming>,
-    waiting: VecDeque<(Incoming, oneshot::Sender<()>)>,
+    waiting: VecDeque<(Incoming, oneshot::Sender<Result<(), NetError>>)>,
     acceptors: Wakers,
     closed: bool,
 }
@@ -75,8 +75,8 @@ impl Drop for Incoming {
 pub(crate) enum Offer {
     /// It is in the backlog.
     Queued,
-    /// The backlog is full; the receiver tells when there is room, or errs when the listener closes.
-    Wait(oneshot::Receiver<()>),
+    /// The backlog is full, or the listener is on another node; the receiver tells what comes of it, or errs when nobody will.
+    Wait(oneshot::Receiver<Result<(), NetError>>),
     /// Nobody listens.
     Refused,
 }
@@ -147,7 +147,7 @@ impl Listener {
         };
         for admit in admitted {
             // A client that gave up just now shows as a connection that has already ended.
-            let _ = admit.send(());
+            let _ = admit.send(Ok(()));
         }
         taken
     }

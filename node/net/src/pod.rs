@@ -183,6 +183,12 @@ impl PodNet {
                 let offer = listener.offer(Incoming::new(link, at, local));
                 Ok(Connecting::offered(conn, offer, limit))
             }
+            Destination::Far(node, at) => {
+                let link = Link::new(slot.account().clone(), None);
+                let (conn, local) = self.client_end(slot, from, source_ip, shown, link.clone())?;
+                let offer = fabric.carry(node, local, at, Conn::new(link, Side::Server, at, local, None));
+                Ok(Connecting::offered(conn, offer, limit))
+            }
             Destination::Host(service, _) => {
                 let link = Link::new(slot.account().clone(), None);
                 let (conn, local) = self.client_end(slot, from, source_ip, shown, link.clone())?;

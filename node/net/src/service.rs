@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::Balancer;
+use crate::fabric::Reach;
 use crate::snapshot::{Endpoint, Protocol, Service, ServicePort, Snapshot};
 
 /// One service port with the endpoints that take its connections.
@@ -34,6 +35,14 @@ impl Backend {
         };
         self.balancer
             .pick(endpoints, client, self.affinity, Instant::now(), usable)
+    }
+
+    /// Which endpoints are for who comes from outside: who is to see the client's own address is on the client's way in.
+    pub(crate) fn reach(&self) -> Reach {
+        match self.shows_client {
+            true => Reach::Here,
+            false => Reach::All,
+        }
     }
 
     /// Whether the client's node decides.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::{GRACE_SECONDS, NOT_READY, UNREACHABLE, ready};
+use super::{NOT_READY, UNREACHABLE, ready};
 use crate::{clock::after_seconds, key::Key};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -36,14 +36,14 @@ pub enum Eviction {
     Withdrawn,
 }
 
-/// Whether `node`, which is not ready, may lose its pods, in a cluster of `nodes`.
-pub fn eviction(node: &Node, nodes: &[Arc<Node>], now: Timestamp) -> Eviction {
+/// Whether `node`, which is not ready, may lose its pods, in a cluster of `nodes` that may be silent for `grace` seconds.
+pub fn eviction(node: &Node, nodes: &[Arc<Node>], now: Timestamp, grace: i64) -> Eviction {
     // The node itself may not be marked yet as what it is.
     let key = Key::of(&node.metadata);
     let others = || nodes.iter().map(|n| &**n).filter(|n| Key::of(&n.metadata) != key);
     let longest = others().filter_map(ready_since).min();
     // When the first node is back, the others are given the time that a silent node is given.
-    let Some(back) = longest.map(|since| after_seconds(since, GRACE_SECONDS)) else {
+    let Some(back) = longest.map(|since| after_seconds(since, grace)) else {
         return Eviction::Withdrawn;
     };
     let ours = zone(node);

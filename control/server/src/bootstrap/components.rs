@@ -154,9 +154,10 @@ const PROXIER: &[Rule] = &[
     EVENTS,
 ];
 
-// The pod network enforces policies, on every node and under the name of what turns Services into a data path.
+// The pod network enforces policies, on every node and under the name of what turns Services into a data path. Pods of other
+// nodes are peers in policies.
 const NETWORK: &[Rule] = &[
-    Rule(&[""], &["namespaces"], READ),
+    Rule(&[""], &["namespaces", "pods"], READ),
     Rule(&["networking.k8s.io"], &["networkpolicies"], READ),
 ];
 

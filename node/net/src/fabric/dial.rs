@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Destination, Fabric, Inner};
+use super::{Destination, Fabric, Inner, Reach};
 use crate::address::canonical;
 use crate::connect::Connecting;
 use crate::listener::Incoming;
@@ -48,6 +48,14 @@ impl Inner {
                 let link = Link::new(None, listener.account().clone());
                 let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
                 let offer = listener.offer(Incoming::new(link, at, local));
+                Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
+            }
+            Destination::Far(node, at) => {
+                let link = Link::new(None, None);
+                let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                // Another node knows this one by its own address, whoever it speaks for.
+                let from = SocketAddr::new(self.config.host_ip, local.port());
+                let offer = self.carry(node, from, at, Conn::new(link, Side::Server, at, from, None));
                 Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
             }
             Destination::Host(service, _) => {
@@ -121,7 +129,7 @@ impl Fabric {
         let backend = index
             .backend(namespace, name, port, Protocol::Tcp)
             .ok_or(NetError::ConnectionRefused)?;
-        self.pick_backend(backend, self.0.config.host_ip, port)
+        self.pick_backend(backend, self.0.config.host_ip, port, Reach::All)
     }
 
     /// Connects to an endpoint that was picked.
@@ -151,16 +159,16 @@ impl Fabric {
     pub(crate) async fn dial_exposed(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Stream, NetError> {
         let picked = {
             let backend = self.0.exposed_backend(exposed, client)?;
-            self.pick_backend(&backend, client, exposed.port)?
+            self.pick_backend(&backend, client, exposed.port, backend.reach())?
         };
         self.dial_picked(picked).await
     }
 
-    fn pick_backend(&self, backend: &Backend, client: IpAddr, port: u16) -> Result<Picked, NetError> {
-        let destination = self.0.pick(backend, client, None, Protocol::Tcp)?;
+    fn pick_backend(&self, backend: &Backend, client: IpAddr, port: u16, reach: Reach) -> Result<Picked, NetError> {
+        let destination = self.0.pick(backend, client, None, Protocol::Tcp, reach)?;
         self.0.permit_outside(client, &destination, Protocol::Tcp)?;
         let (at, peer) = match &destination {
-            Destination::Pod(_, at) => (*at, *at),
+            Destination::Pod(_, at) | Destination::Far(_, at) => (*at, *at),
             Destination::Host(_, at) => (*at, SocketAddr::new(self.0.config.host_ip, port)),
         };
         // A loopback address would mean the pod itself.

@@ -67,17 +67,23 @@ impl Fabric {
         let destination = match kept.and_then(|endpoint| self.0.plain(endpoint)) {
             Some(known) => known,
             None => {
-                let chosen = self.0.pick(&backend, client, None, Protocol::Udp)?;
+                let chosen = self.0.pick(&backend, client, None, Protocol::Udp, backend.reach())?;
                 self.0.permit_outside(client, &chosen, Protocol::Udp)?;
                 chosen
             }
         };
-        let Destination::Pod(pod, at) = destination else {
-            return Err(NetError::NotSupported);
-        };
-        *flow.endpoint.lock() = Some(at);
-        if let Some(mailbox) = pod.mailbox(at) {
-            mailbox.deliver(data, flow.at);
+        match destination {
+            Destination::Pod(pod, at) => {
+                *flow.endpoint.lock() = Some(at);
+                if let Some(mailbox) = pod.mailbox(at) {
+                    mailbox.deliver(data, flow.at);
+                }
+            }
+            Destination::Far(node, at) => {
+                *flow.endpoint.lock() = Some(at);
+                self.0.send_away(&node, flow.at, at, data);
+            }
+            Destination::Host(..) => return Err(NetError::NotSupported),
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Destination, Fabric, Inner};
 use crate::pod::PodNet;
-use crate::policy::rules::{Compiled, End, Flow};
+use crate::policy::rules::{Compiled, End, Flow, PodRules};
 use crate::policy::{NamedPort, PodFacts, Policies};
 use crate::{NetError, Protocol};
 
@@ -33,6 +33,11 @@ pub(super) fn dns_facts() -> PodFacts {
 }
 
 impl Inner {
+    /// The policies as they are now.
+    pub(crate) fn policies(&self) -> Arc<Compiled> {
+        self.policies.load_full()
+    }
+
     /// Whether any policy exists.
     pub(crate) fn has_policies(&self) -> bool {
         !self.policies.load().is_empty()
@@ -56,7 +61,11 @@ impl Inner {
         let (at, server) = match to {
             Destination::Pod(pod, at) => (*at, Some(pod)),
             Destination::Host(entry, _) if entry.is_flow() => return Ok(()),
-            Destination::Host(_, at) => (*at, None),
+            Destination::Host(_, at) | Destination::Far(_, at) => (*at, None),
+        };
+        let remote = match to {
+            Destination::Far(_, at) => self.remote_pod(at.ip()),
+            _ => None,
         };
         if server.is_some_and(|server| Arc::ptr_eq(server, from)) {
             return Ok(());
@@ -64,8 +73,12 @@ impl Inner {
         let (client_facts, server_facts) = (from.facts(), server.map(|server| server.facts()));
         let of_server = match (server, &server_facts) {
             (Some(pod), Some(facts)) => Some((pod.identity().namespace.as_str(), facts.as_ref())),
-            _ => self.host_end(at.ip()),
+            _ => match &remote {
+                Some(pod) => Some((pod.namespace.as_str(), &pod.facts)),
+                None => self.host_end(at.ip()),
+            },
         };
+        // What a pod of another node takes is asked there.
         let flow = Flow {
             from: End {
                 ip: source,
@@ -91,21 +104,35 @@ impl Inner {
     /// [`NetError::Denied`].
     pub(crate) fn permit_outside(&self, client: IpAddr, to: &Destination, protocol: Protocol) -> Result<(), NetError> {
         let policies = self.policies.load();
-        let Destination::Pod(pod, at) = to else { return Ok(()) };
         if policies.is_empty() || client.is_loopback() || client == self.config.host_ip {
             return Ok(());
         }
-        let facts = pod.facts();
-        let flow = Flow {
-            from: End { ip: client, pod: None },
-            to: End {
-                ip: at.ip(),
-                pod: Some((&pod.identity().namespace, &facts)),
-            },
-            port: at.port(),
-            protocol,
+        let flow = |namespace: &str, facts: &PodFacts, at: &SocketAddr, rules: &PodRules| {
+            rules.let_in(&Flow {
+                from: End { ip: client, pod: None },
+                to: End {
+                    ip: at.ip(),
+                    pod: Some((namespace, facts)),
+                },
+                port: at.port(),
+                protocol,
+            })
         };
-        match pod.rules(&policies).let_in(&flow) {
+        let let_in = match to {
+            Destination::Pod(pod, at) => flow(&pod.identity().namespace, &pod.facts(), at, &pod.rules(&policies)),
+            // The other node sees this one as the sender, so the client is asked about here.
+            Destination::Far(_, at) => match self.remote_pod(at.ip()) {
+                Some(pod) => flow(
+                    &pod.namespace,
+                    &pod.facts,
+                    at,
+                    &policies.rules(&pod.namespace, &pod.facts),
+                ),
+                None => false,
+            },
+            Destination::Host(..) => true,
+        };
+        match let_in {
             true => Ok(()),
             false => Err(NetError::Denied),
         }
