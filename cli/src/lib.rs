@@ -17,6 +17,7 @@ pub mod end;
 pub mod image;
 pub mod kubeconfig;
 pub mod manifest;
+pub mod net;
 pub mod say;
 pub mod server;
 mod static_pods;

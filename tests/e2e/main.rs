@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod custom;
 mod examples;
+mod gateway;
 mod images;
 mod ingress;
 mod kubectl;

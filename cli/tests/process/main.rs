@@ -13,6 +13,8 @@
 mod apart;
 #[cfg(unix)]
 mod kills;
+#[cfg(unix)]
+mod traffic;
 
 use std::{
     path::Path,

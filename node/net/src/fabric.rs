@@ -128,9 +128,10 @@ impl Inner {
         }
         let index = self.index.load();
         if let Some(backend) = self.backend_at(&index, to, protocol) {
-            let facts = from.filter(|_| backend.is_local()).map(|pod| pod.facts());
+            let facts = from.filter(|_| backend.asks_node()).map(|pod| pod.facts());
             let node = facts.as_ref().and_then(|facts| facts.node.as_deref());
-            return self.pick(backend, client, node, protocol);
+            let zone = node.and_then(|node| index.zone(node));
+            return self.pick(backend, client, (node, zone), protocol);
         }
         self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
     }
@@ -152,13 +153,13 @@ impl Inner {
         &self,
         backend: &Backend,
         client: IpAddr,
-        node: Option<&str>,
+        near: (Option<&str>, Option<&str>),
         protocol: Protocol,
     ) -> Result<Destination, NetError> {
         let lives = |at: SocketAddr| {
             self.pods.read().by_ip.contains_key(&at.ip()) || self.hosts.read().contains_key(&(at, protocol))
         };
-        let at = backend.pick(client, node, lives).ok_or(NetError::ConnectionRefused)?;
+        let at = backend.pick(client, near, lives).ok_or(NetError::ConnectionRefused)?;
         if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
             return Ok(Destination::Host(entry.clone(), at));
         }
