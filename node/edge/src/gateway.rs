@@ -78,12 +78,12 @@ impl Follow {
                 changed = world.changed() => if !changed { return },
                 () = tokio::time::sleep(RETRY), if !whole => {}
             }
-            whole = self.settle(&world, sockets).await;
+            whole = self.settle(&mut world, sockets).await;
         }
     }
 
     /// Makes everything what the objects say; false where a part has to be tried again.
-    async fn settle(&self, world: &World, sockets: &mut Sockets) -> bool {
+    async fn settle(&self, world: &mut World, sockets: &mut Sockets) -> bool {
         let gateways = world.gateways();
         let routes = world.routes();
         let mut whole = sockets.listen(&gateways).await;
