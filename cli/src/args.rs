@@ -52,6 +52,9 @@ pub enum Command {
     /// Work with the images in the node's local store.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Look at the traffic of a pod.
+    #[command(subcommand)]
+    Net(NetCommand),
 }
 
 /// How compiled code is made to yield.
@@ -97,6 +100,9 @@ pub struct ClusterArgs {
     /// Address of the DNS server on the host (UDP and TCP); port 0 takes any free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub dns_listen: SocketAddr,
+    /// A resolver to ask for names outside the cluster, as `ADDR[:PORT]`; without one they are refused.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = resolver)]
+    pub dns_upstream: Option<SocketAddr>,
     /// Addresses of the ingress for HTTP and HTTPS, as `ADDR:PORT[,TLSPORT]` or `off`; port 0 takes any free one.
     #[arg(long, value_name = "ADDR:PORT[,TLSPORT]", default_value = "127.0.0.1:0,0")]
     pub ingress: IngressListen,
@@ -270,6 +276,15 @@ pub struct GraceArgs {
     /// How long a node may be silent before it is taken for lost; nodes speak up every 10 s.
     #[arg(long, value_name = "DURATION", default_value = "50s")]
     pub node_monitor_grace_period: SignedDuration,
+}
+
+/// The address of a resolver, at the port of DNS unless another is named.
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let with_port = || text.parse::<SocketAddr>().ok();
+    let bare = || Some(SocketAddr::new(text.parse().ok()?, 53));
+    with_port()
+        .or_else(bare)
+        .ok_or_else(|| format!("{text:?} is no address of a resolver, such as 192.0.2.1 or 192.0.2.1:5353"))
 }
 
 /// Where the ingress listens, if there is one.
@@ -458,6 +473,45 @@ pub enum ImageCommand {
         /// The name that pods use, as `NAME[:TAG]`.
         name: String,
     },
+}
+
+/// What can be seen of a pod's traffic.
+#[derive(Debug, Subcommand)]
+pub enum NetCommand {
+    /// Show each connection that the pod begins, takes or is refused, as it happens.
+    Trace {
+        /// Which pod.
+        #[command(flatten)]
+        pod: PodArgs,
+        /// End after what has happened so far, with the counters.
+        #[arg(long)]
+        no_follow: bool,
+    },
+    /// Write the packets of the pod's virtual interface to a file for Wireshark (pcapng), until Ctrl-C.
+    Capture {
+        /// Which pod.
+        #[command(flatten)]
+        pod: PodArgs,
+        /// The file, or `-` for standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// A pod of some cluster.
+#[derive(Debug, Clone, Args)]
+pub struct PodArgs {
+    /// The pod.
+    pub pod: String,
+    /// Its namespace [default: the context's].
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The kubeconfig that says where the cluster is [default: kubectl's].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one].
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
 }
 
 #[cfg(test)]

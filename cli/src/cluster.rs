@@ -54,6 +54,8 @@ pub struct ClusterConfig {
     pub listen: SocketAddr,
     /// Address of the DNS server on the host, UDP and TCP; port 0 takes any free one.
     pub dns_listen: SocketAddr,
+    /// The resolver that is asked for names outside the cluster; without one they are refused.
+    pub dns_upstream: Option<SocketAddr>,
     /// Addresses of the ingress for HTTP and for HTTPS, port 0 takes any free one; `None` starts no ingress.
     pub ingress_listen: Option<(SocketAddr, SocketAddr)>,
     /// Where nodes on other machines reach the pods of this one, port 0 takes any free one; `None` keeps to this machine.
@@ -95,6 +97,7 @@ impl ClusterConfig {
             data,
             listen: any,
             dns_listen: any,
+            dns_upstream: None,
             ingress_listen: Some((any, any)),
             node_listen: None,
             nodes: 1,
@@ -180,7 +183,7 @@ impl Cluster {
             ..Facts::default()
         });
         cluster.plane.start_scheduler(Some(informers));
-        cluster.start_network(dns_udp, dns_tcp);
+        cluster.start_network(dns_udp, dns_tcp, config.dns_upstream);
         cluster.start_edge(&server, sockets);
         if let Some(listener) = node_listener {
             cluster.start_link(&server, listener, config.nodes)?;
@@ -206,8 +209,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn start_network(&self, udp: UdpSocket, tcp: TcpListener) {
-        let dns = Dns::bind(self.fabric.clone(), vec![udp], vec![tcp]);
+    fn start_network(&self, udp: UdpSocket, tcp: TcpListener, upstream: Option<SocketAddr>) {
+        let dns = Dns::bind(self.fabric.clone(), vec![udp], vec![tcp]).with_upstream(upstream);
         let stop = self.plane.stop_clients.clone();
         self.plane.clients.spawn(async move {
             if let Err(error) = dns.run(stop).await {

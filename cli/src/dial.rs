@@ -37,7 +37,11 @@ impl Nodes {
 #[async_trait]
 impl NodeDialer for Nodes {
     async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
-        let told = self.find(node)?.tell(path);
+        let handle = self.find(node)?;
+        let told = match handle.tell(path) {
+            Some(told) => Some(told),
+            None => handle.tell_traffic(path).await,
+        };
         let told = told.ok_or_else(|| ApiError::service_unavailable(format!("node {node:?} does not tell {path}")))?;
         Ok(NodeAnswer {
             status: 200,

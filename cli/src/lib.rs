@@ -19,6 +19,7 @@ mod join;
 pub mod kubeconfig;
 pub mod manifest;
 mod membership;
+pub mod net;
 pub mod node;
 pub mod say;
 pub mod server;

@@ -7,7 +7,7 @@ use clap::Parser;
 use coracle::{
     apart,
     args::{Cli, Command, Metering},
-    build, demo, image, node, server, token, up,
+    build, demo, image, net, node, server, token, up,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -66,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Kubeconfig(args) => up::print_kubeconfig(&args),
             Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command).await,
+            Command::Net(command) => net::run(command).await,
             Command::CompileModule { .. } => Ok(()),
         }
     });

@@ -57,6 +57,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
     let config = ClusterConfig {
         listen: args.listen,
         dns_listen: args.dns_listen,
+        dns_upstream: args.dns_upstream,
         ingress_listen: args.ingress.0,
         nodes: args.nodes,
         simulated: args.simulated_nodes,

@@ -17,6 +17,7 @@ mod autoscaling;
 mod custom;
 mod devices;
 mod examples;
+mod gateway;
 mod images;
 mod ingress;
 mod kubectl;

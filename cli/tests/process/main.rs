@@ -17,6 +17,8 @@ mod kills;
 mod machines;
 #[cfg(unix)]
 mod nodes;
+#[cfg(unix)]
+mod traffic;
 
 use std::{
     path::Path,

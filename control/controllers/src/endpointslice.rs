@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::Service,
-    discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    core::v1::{Node, Service},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
 };
 use serde_json::json;
 
@@ -31,6 +31,7 @@ pub static CONTROLLER: Controller = Controller {
         Watch::Service(itself),
         Watch::Pod(service::of_pod),
         Watch::EndpointSlice(of_slice),
+        Watch::Node(of_node),
     ],
     reconcile,
 };
@@ -47,6 +48,14 @@ pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 fn itself(change: &Change<Service>, _: &World, keys: &mut Vec<Key>) {
     keys.extend(change.new.as_ref().map(|service| Key::of(&service.metadata)));
+}
+
+/// Endpoints tell the zone of their node.
+fn of_node(change: &Change<Node>, world: &World, keys: &mut Vec<Key>) {
+    let zone = |node: &Option<Arc<Node>>| node.as_ref().and_then(|node| service::zone(node).map(str::to_owned));
+    if zone(&change.old) != zone(&change.new) {
+        keys.extend(world.services.all().iter().map(|service| Key::of(&service.metadata)));
+    }
 }
 
 fn of_slice(change: &Change<EndpointSlice>, _: &World, keys: &mut Vec<Key>) {
@@ -138,7 +147,7 @@ fn arrange(service: &Service, family: &str, slices: Vec<Arc<EndpointSlice>>, wor
     for (ports, backends) in by_ports {
         let (same, others) = free.into_iter().partition(|slice| ports_of(slice) == ports);
         free = others;
-        let drafts = fill(same, backends);
+        let drafts = fill(same, backends, Nearness::of(service));
         // Of several slices the empty ones go; a lone one stays.
         let keep_empty = usize::from(drafts.iter().all(|draft| draft.endpoints.is_empty()));
         let (empty, filled): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.endpoints.is_empty());
@@ -159,7 +168,8 @@ fn arrange(service: &Service, family: &str, slices: Vec<Arc<EndpointSlice>>, wor
 }
 
 /// Keeps each pod in the slice where it is, puts new ones where there is room, and empties no more than it must.
-fn fill(slices: Vec<Arc<EndpointSlice>>, mut backends: BTreeMap<String, Backend>) -> Vec<Draft> {
+fn fill(slices: Vec<Arc<EndpointSlice>>, mut backends: BTreeMap<String, Backend>, near: Nearness) -> Vec<Draft> {
+    let endpoint = |backend| endpoint(backend, near);
     let mut drafts = Vec::new();
     for slice in slices {
         let uids = slice
@@ -198,8 +208,45 @@ fn fill(slices: Vec<Arc<EndpointSlice>>, mut backends: BTreeMap<String, Backend>
     drafts
 }
 
-fn endpoint(backend: Backend) -> Endpoint {
+/// How far clients are led if it can be helped (`trafficDistribution`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nearness {
+    Anywhere,
+    SameZone,
+    SameNode,
+}
+
+impl Nearness {
+    fn of(service: &Service) -> Self {
+        let spec = service.spec.as_ref();
+        match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
+            Some("PreferClose" | "PreferSameZone") => Self::SameZone,
+            Some("PreferSameNode") => Self::SameNode,
+            _ => Self::Anywhere,
+        }
+    }
+
+    /// Whom an endpoint is for above others: only who is ready is for anybody.
+    fn hints(self, backend: &Backend) -> Option<EndpointHints> {
+        let zones = backend.zone.iter().map(|name| ForZone { name: name.clone() });
+        let nodes = backend.node.iter().map(|name| ForNode { name: name.clone() });
+        let listed = |wanted: bool| wanted && backend.ready;
+        let hints = EndpointHints {
+            for_zones: listed(self != Self::Anywhere)
+                .then(|| zones.collect())
+                .filter(|zones: &Vec<_>| !zones.is_empty()),
+            for_nodes: listed(self == Self::SameNode)
+                .then(|| nodes.collect())
+                .filter(|nodes: &Vec<_>| !nodes.is_empty()),
+        };
+        (hints != EndpointHints::default()).then_some(hints)
+    }
+}
+
+fn endpoint(backend: Backend, near: Nearness) -> Endpoint {
     Endpoint {
+        hints: near.hints(&backend),
+        zone: backend.zone,
         addresses: vec![backend.address],
         conditions: Some(EndpointConditions {
             ready: Some(backend.ready),

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::core::v1::{ObjectReference, Pod, Service, ServicePort},
+    api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use crate::{key::Key, pods, resource::PODS, store::Change, world::World};
+
+/// The label of nodes that names their zone.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// One port, resolved for one pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +38,8 @@ pub struct Backend {
     pub terminating: bool,
     /// The node it runs on.
     pub node: Option<String>,
+    /// The zone of that node.
+    pub zone: Option<String>,
     /// Its own DNS name under the service, if it has one.
     pub hostname: Option<String>,
     /// The pod.
@@ -68,11 +73,21 @@ pub fn backends(service: &Service, family: &str, world: &World) -> Vec<Backend> 
     let pods = world.pods.labelled(namespace, spec.selector.iter().flatten());
     pods.iter()
         .filter(|pod| !pods::is_finished(pod))
-        .filter_map(|pod| backend(service, pod, family))
+        .filter_map(|pod| backend(service, pod, family, world))
         .collect()
 }
 
-fn backend(service: &Service, pod: &Pod, family: &str) -> Option<Backend> {
+/// The zone of a node, which its label tells.
+#[must_use]
+pub fn zone(node: &Node) -> Option<&str> {
+    let labels = node.metadata.labels.as_ref()?;
+    labels
+        .get(ZONE_LABEL)
+        .map(String::as_str)
+        .filter(|zone| !zone.is_empty())
+}
+
+fn backend(service: &Service, pod: &Pod, family: &str, world: &World) -> Option<Backend> {
     let spec = service.spec.as_ref()?;
     let address = address(pod, family)?;
     let publish = spec.publish_not_ready_addresses == Some(true);
@@ -92,6 +107,9 @@ fn backend(service: &Service, pod: &Pod, family: &str) -> Option<Backend> {
         serving: publish || serving,
         terminating,
         node: pods::node(pod).map(str::to_owned),
+        zone: pods::node(pod)
+            .and_then(|node| world.nodes.get(&Key::new("", node)))
+            .and_then(|node| zone(&node).map(str::to_owned)),
         hostname: pod_spec
             .and_then(|s| s.hostname.clone())
             .filter(|name| named && !name.is_empty()),

@@ -5,6 +5,7 @@ use crate::exec::{self, ExecError, Streams};
 use crate::logs::{LogError, LogOptions, LogTarget};
 use crate::node::Node;
 use crate::stats::{self, NodeUse, PodUse, Told};
+use crate::traffic::Question;
 use bytes::Bytes;
 use coracle_net::{NetError, Stream};
 use coracle_runtime::Usage;
@@ -188,6 +189,15 @@ impl AgentHandle {
             memory_bytes: self.node.identity.capacity.memory_bytes,
         };
         stats::tell(path, &node, pods, self.node.clock.now())
+    }
+
+    /// Answers a GET that asks for a pod's traffic, as its flow log and captures tell it; `None` for a path that is not of
+    /// that kind, or where the pod is not here.
+    pub async fn tell_traffic(&self, path: &str) -> Option<Told> {
+        let question = Question::parse(path)?;
+        let (uid, _) = self.find(&question.namespace, &question.pod, "")?;
+        let net = self.node.fabric.pod_by_uid(&uid)?;
+        question.answer(net).await
     }
 
     fn find(&self, namespace: &str, pod: &str, uid: &str) -> Option<(String, Arc<PodCell>)> {

@@ -46,6 +46,7 @@ mod recover;
 mod register;
 mod resize;
 mod runtime_class;
+mod sidecar;
 mod spec;
 mod start;
 mod static_pods;
@@ -57,6 +58,7 @@ mod termination;
 #[cfg(test)]
 mod testing;
 mod token;
+mod traffic;
 mod volume;
 
 pub use agent::{Agent, BuildError};

@@ -5,7 +5,7 @@
 //! environment.
 
 use crate::listing::{Key, Listing};
-use coracle_net::{Balancer, Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot};
+use coracle_net::{Balancer, Endpoint, EndpointPort, Fabric, Protocol, Service, ServicePort, Snapshot, Topology};
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -197,6 +197,17 @@ pub(crate) fn protocol(name: Option<&str>) -> Option<Protocol> {
     }
 }
 
+fn topology(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> Topology {
+    let hints = endpoint.hints.as_ref();
+    let nodes = hints.and_then(|hints| hints.for_nodes.as_ref()).into_iter().flatten();
+    let zones = hints.and_then(|hints| hints.for_zones.as_ref()).into_iter().flatten();
+    Topology {
+        zone: endpoint.zone.clone(),
+        for_nodes: nodes.map(|node| node.name.clone()).collect(),
+        for_zones: zones.map(|zone| zone.name.clone()).collect(),
+    }
+}
+
 fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
     let ports: Vec<EndpointPort> = slice
         .ports
@@ -218,6 +229,7 @@ fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
             ready,
             serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
             node: endpoint.node_name.clone(),
+            topology: topology(endpoint),
             hostname: endpoint.hostname.clone(),
             ports: ports.clone(),
         })

@@ -14,7 +14,7 @@ use crate::pull::{self, NoImage, Policy};
 use crate::quantity;
 use crate::resize::Resources;
 use crate::termination::MessageFile;
-use crate::{diagnosis, runtime_class, spec, volume};
+use crate::{diagnosis, runtime_class, sidecar, spec, volume};
 use coracle_images::{Hold, Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
 use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, Stdin};
@@ -95,6 +95,9 @@ impl Attempt {
                 "the pod has no such container".to_owned(),
             ));
         };
+        if let Some(problem) = sidecar::problem(&self.pod) {
+            return Err(failure(waiting::CONFIG, "Failed", format!("Error: {problem}")));
+        }
         self.watch_file(container);
         let (image, pulled) = self.image(container).await?;
         let hold = self.node.images.hold(&image).map_err(|error| {
@@ -203,6 +206,7 @@ impl Attempt {
                 .unwrap_or_else(|| image.working_dir.clone()),
             mounts,
             net: self.net.clone(),
+            sidecar: sidecar::is(&self.pod, &container.name),
             http_port: http_port(container, image),
             memory_limit_bytes: limits.memory_bytes,
             cpu_limit_milli: limits.cpu_milli,

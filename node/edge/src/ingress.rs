@@ -29,11 +29,16 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway;
 use crate::report::Report;
+pub(crate) use certificates::certified;
 use certificates::{CertificateError, Certificates, Resolver};
+pub(crate) use headers::Came;
+pub(crate) use listen::serve;
 use pool::Pool;
 use proxy::Proxy;
 use routes::Table;
+pub(crate) use routes::{Port, Target, bare};
 use world::World;
 
 /// What an IngressClass says whose ingresses are served here.
@@ -68,11 +73,53 @@ pub struct Sockets {
     pub tls: std::net::TcpListener,
 }
 
+/// What the ingress and the gateways share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) fabric: Fabric,
+    pub(crate) pool: Arc<Pool>,
+    /// The rules of gateways.
+    pub(crate) gateways: Arc<ArcSwap<gateway::Table>>,
+    /// The host's address.
+    pub(crate) ip: IpAddr,
+    /// The ports of the ingress, for HTTP and HTTPS.
+    pub(crate) ports: [u16; 2],
+}
+
+impl Shared {
+    /// What serves requests that come in at a socket; an ingress' own has the rules of ingresses too.
+    pub(crate) fn proxy(&self, table: Option<Arc<ArcSwap<Table>>>, stop: CancellationToken) -> Proxy {
+        Proxy {
+            fabric: self.fabric.clone(),
+            pool: self.pool.clone(),
+            gateways: self.gateways.clone(),
+            table,
+            stop,
+        }
+    }
+}
+
+/// TLS at a port, with the certificates of gateways and, where it is the ingress' own, of ingresses.
+pub(crate) fn acceptor(
+    port: u16,
+    shared: &Shared,
+    ingresses: Option<Arc<ArcSwap<Certificates>>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<TlsAcceptor, IngressError> {
+    let resolver = Resolver::new(port, shared.gateways.clone(), ingresses, provider)?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
 /// The ingress, before it runs.
 pub struct Controller {
     client: Client,
     report: Report,
-    fabric: Fabric,
+    shared: Shared,
     plain: TcpListener,
     tls: TcpListener,
     acceptor: TlsAcceptor,
@@ -82,7 +129,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// An ingress at these sockets; to be called in a tokio runtime.
+    /// An ingress at these sockets, with gateways at the same address; to be called in a tokio runtime.
     ///
     /// # Errors
     /// See [`IngressError`].
@@ -91,21 +138,24 @@ impl Controller {
             socket.set_nonblocking(true)?;
             TcpListener::from_std(socket)
         };
+        let (plain, tls) = (listener(sockets.plain)?, listener(sockets.tls)?);
+        let shared = Shared {
+            pool: Pool::new(fabric.clone()),
+            fabric,
+            gateways: Arc::default(),
+            ip: plain.local_addr()?.ip(),
+            ports: [plain.local_addr()?.port(), tls.local_addr()?.port()],
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificates: Arc<ArcSwap<Certificates>> = Arc::default();
-        let resolver = Resolver::new(certificates.clone(), &provider)?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let [_, port] = shared.ports;
         Ok(Self {
             report: Report::new(client.clone()),
             client,
-            fabric,
-            plain: listener(sockets.plain)?,
-            tls: listener(sockets.tls)?,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            acceptor: acceptor(port, &shared, Some(certificates.clone()), &provider)?,
+            shared,
+            plain,
+            tls,
             provider,
             table: Arc::default(),
             certificates,
@@ -118,13 +168,9 @@ impl Controller {
     /// When a socket has no address.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngressError> {
         let at = [self.plain.local_addr()?, self.tls.local_addr()?];
-        let pool = Pool::new(self.fabric.clone());
-        let proxy = Proxy {
-            fabric: self.fabric.clone(),
-            pool: pool.clone(),
-            table: self.table.clone(),
-            stop: stop.clone(),
-        };
+        let proxy = self.shared.proxy(Some(self.table.clone()), stop.clone());
+        let pool = self.shared.pool.clone();
+        let gateways = gateway::run(self.client.clone(), self.shared, self.provider.clone(), stop.clone());
         let follow = Follow {
             client: self.client,
             report: self.report,
@@ -143,6 +189,7 @@ impl Controller {
         tokio::join!(
             listen::serve(self.plain, None, proxy.clone(), stop.clone()),
             listen::serve(self.tls, Some(self.acceptor), proxy, stop.clone()),
+            gateways,
             followed,
         );
         Ok(())

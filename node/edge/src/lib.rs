@@ -4,6 +4,8 @@
 //! balancers are the pod network's.
 
 mod balancer;
+mod follow;
+mod gateway;
 pub mod ingress;
 mod report;
 

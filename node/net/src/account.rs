@@ -25,6 +25,10 @@ pub trait MemoryCharge: Send + Sync {
     fn charge(&self, bytes: usize) -> bool;
     /// Gives back what an earlier `charge` took.
     fn release(&self, bytes: usize);
+    /// Whether its sockets reach others directly in a pod whose traffic goes through its sidecar, as the sidecar's own must.
+    fn is_sidecar(&self) -> bool {
+        false
+    }
 }
 
 /// An account, or none where the host itself is the receiver.
@@ -42,6 +46,10 @@ struct Slot {
 impl SocketSlot {
     pub(crate) fn account(&self) -> &Account {
         &self.0.account
+    }
+
+    pub(crate) fn is_sidecar(&self) -> bool {
+        self.0.account.as_ref().is_some_and(|account| account.is_sidecar())
     }
 
     /// A new slot on the same account, for a connection that a listener accepted.

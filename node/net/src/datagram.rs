@@ -241,13 +241,19 @@ impl UdpBinding {
         let kept = flow.filter(|endpoint| fabric.serves(to, *endpoint, Protocol::Udp));
         let destination = fabric.route(Some(&self.pod), ip, kept.unwrap_or(to), Protocol::Udp)?;
         if fabric.has_policies() {
-            self.permit(&fabric, from, &destination)?;
+            self.permit(&fabric, from, &destination)
+                .inspect_err(|error| self.pod.flows.failed(Protocol::Udp, to, *error))?;
         }
+        self.pod.sends(from, to, &data);
         match destination {
             Destination::Host(service, _) => {
                 let mailbox = Arc::downgrade(&self.mailbox);
+                let pod = Arc::downgrade(&self.pod);
                 service.take_datagram(data, from, move |answer| {
                     if let Some(mailbox) = mailbox.upgrade() {
+                        if let Some(pod) = pod.upgrade() {
+                            pod.receives(to, from, &answer);
+                        }
                         mailbox.deliver(answer, to);
                     }
                 });
@@ -265,7 +271,10 @@ impl UdpBinding {
                     self.mailbox.state.lock().keep_flow(to, at);
                 }
                 match pod.mailbox(at) {
-                    Some(mailbox) => mailbox.deliver(data, from),
+                    Some(mailbox) => {
+                        pod.receives(from, at, &data);
+                        mailbox.deliver(data, from);
+                    }
                     None if fixed => return Err(NetError::ConnectionRefused),
                     None => {}
                 }

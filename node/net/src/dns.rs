@@ -1,8 +1,9 @@
 //! The cluster's DNS server: hickory-server on host sockets, and the same handler at the cluster DNS address for pods.
 //!
-//! It answers from the [`zone`] of the moment, for the cluster domain and the reverse zones of its networks, and refuses
-//! all other names: nothing is forwarded.
+//! It answers from the [`zone`] of the moment, for the cluster domain and the reverse zones of its networks. All other names
+//! it refuses, unless the operator has named a resolver to ask for them.
 
+mod upstream;
 pub(crate) mod zone;
 
 use std::io;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fabric::{Fabric, Inner};
 use crate::host::HostService;
 use crate::{NetError, Stream};
+use upstream::Upstream;
 use zone::Answer;
 
 /// The port of DNS.
@@ -65,12 +67,24 @@ pub struct Dns {
     fabric: Fabric,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
+    upstream: Option<SocketAddr>,
 }
 
 impl Dns {
     /// A server on host sockets that are already bound; without any, only pods are served.
     pub fn bind(fabric: Fabric, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Self {
-        Self { fabric, udp, tcp }
+        Self {
+            fabric,
+            udp,
+            tcp,
+            upstream: None,
+        }
+    }
+
+    /// Asks another resolver for names outside the cluster, if there is one; else they are refused.
+    #[must_use]
+    pub fn with_upstream(self, upstream: Option<SocketAddr>) -> Self {
+        Self { upstream, ..self }
     }
 
     /// Serves until `shutdown`.
@@ -80,6 +94,7 @@ impl Dns {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DnsError> {
         let handler = Handler {
             fabric: Arc::downgrade(self.fabric.inner()),
+            upstream: self.upstream.map(Upstream::new),
         };
         let _in_network = serve_pods(&self.fabric, &handler)?;
         let mut server = Server::new(handler);
@@ -122,6 +137,7 @@ fn serve_pods(fabric: &Fabric, handler: &Handler) -> Result<[HostService; 2], Ne
 struct Handler {
     /// Not the network itself, which owns the handler.
     fabric: Weak<Inner>,
+    upstream: Option<Upstream>,
 }
 
 impl Handler {
@@ -177,7 +193,7 @@ impl Handler {
         }
     }
 
-    fn decide(&self, request: &Request) -> Answer {
+    async fn decide(&self, request: &Request) -> Answer {
         if request.metadata.op_code != OpCode::Query {
             return Answer::code(ResponseCode::NotImp);
         }
@@ -185,7 +201,16 @@ impl Handler {
             return Answer::code(ResponseCode::BADVERS);
         }
         match request.queries.queries() {
-            [query] if query.query_class() == DNSClass::IN => self.answer(query.original().name(), query.query_type()),
+            [query] if query.query_class() == DNSClass::IN => {
+                let (name, kind) = (query.original().name(), query.query_type());
+                let answer = self.answer(name, kind);
+                match &self.upstream {
+                    Some(upstream) if answer.code == ResponseCode::Refused && request.metadata.recursion_desired => {
+                        upstream.ask(name, kind).await
+                    }
+                    _ => answer,
+                }
+            }
             [_] => Answer::code(ResponseCode::Refused),
             _ => Answer::code(ResponseCode::FormErr),
         }
@@ -195,9 +220,10 @@ impl Handler {
 #[async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
-        let answer = self.decide(request);
+        let answer = self.decide(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.authoritative = answer.authoritative;
+        metadata.recursion_available = self.upstream.is_some();
         metadata.response_code = answer.code;
         let edns = request.edns.as_ref().map(|asked| {
             let mut edns = Edns::new();

@@ -142,9 +142,10 @@ impl Inner {
         }
         let index = self.index.load();
         if let Some(backend) = self.backend_at(&index, to, protocol) {
-            let facts = from.filter(|_| backend.is_local()).map(|pod| pod.facts());
+            let facts = from.filter(|_| backend.asks_node()).map(|pod| pod.facts());
             let node = facts.as_ref().and_then(|facts| facts.node.as_deref());
-            return self.pick(backend, client, node, protocol, Reach::All);
+            let zone = node.and_then(|node| index.zone(node));
+            return self.pick(backend, client, (node, zone), protocol, Reach::All);
         }
         self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
     }
@@ -166,7 +167,7 @@ impl Inner {
         &self,
         backend: &Backend,
         client: IpAddr,
-        node: Option<&str>,
+        near: (Option<&str>, Option<&str>),
         protocol: Protocol,
         reach: Reach,
     ) -> Result<Destination, NetError> {
@@ -175,7 +176,7 @@ impl Inner {
                 || self.hosts.read().contains_key(&(at, protocol))
                 || (reach == Reach::All && self.node_of(at.ip()).is_some())
         };
-        let at = backend.pick(client, node, lives).ok_or(NetError::ConnectionRefused)?;
+        let at = backend.pick(client, near, lives).ok_or(NetError::ConnectionRefused)?;
         if let Some(entry) = self.hosts.read().get(&(at, protocol)) {
             return Ok(Destination::Host(entry.clone(), at));
         }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::account::{Account, SocketSlot};
 use crate::address::mapped;
 use crate::connect::Connecting;
+use crate::flows::{Direction, Flow};
 use crate::pod::{PodNet, Registration};
 use crate::stream::{Conn, Link, Side};
 use crate::wakers::Wakers;
@@ -233,7 +234,12 @@ impl Binding {
         let Some(link) = incoming.link.clone() else {
             return Ok(None);
         };
-        let registration = Registration::of_server(&self.pod, slot, link.clone())?;
+        let flow = Flow {
+            direction: Direction::Inbound,
+            local: incoming.local,
+            peer: incoming.peer,
+        };
+        let registration = Registration::of_server(&self.pod, slot, link.clone(), flow)?;
         incoming.link = None;
         let show = |addr| if self.local.is_ipv6() { mapped(addr) } else { addr };
         Ok(Some(Conn::new(

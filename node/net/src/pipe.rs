@@ -71,6 +71,8 @@ struct State {
     tail: BytesMut,
     /// Bytes in `chunks` and `tail`.
     len: usize,
+    /// All bytes that were ever written.
+    total: u64,
     /// How much may be buffered now: [`PIPE_FLOOR`] plus what is charged.
     window: usize,
     /// Bytes promised by `writable` to the next write, which takes them even if the account has run dry since.
@@ -144,6 +146,7 @@ impl Pipe {
                 chunks: VecDeque::new(),
                 tail: BytesMut::new(),
                 len: 0,
+                total: 0,
                 window: PIPE_FLOOR,
                 promised: 0,
                 fin: false,
@@ -154,6 +157,11 @@ impl Pipe {
             }),
             account: AccountBox(account),
         }
+    }
+
+    /// All bytes that were ever written.
+    pub(crate) fn total(&self) -> u64 {
+        self.state.lock().total
     }
 
     /// Bytes that the next write takes for sure; zero means full.
@@ -172,6 +180,7 @@ impl Pipe {
         let (taken, wakers) = {
             let mut state = self.state.lock();
             let taken = self.admit(&mut state, data.len())?;
+            state.total += taken as u64;
             if taken < SMALL {
                 state.push_small(data.get(..taken).unwrap_or_default());
             } else if taken >= data.len() / 2 {

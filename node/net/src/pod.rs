@@ -4,6 +4,9 @@
 //! in it, so that its removal can reset them. All containers of the pod share it.
 //! The tables' lock is held for look-ups only: never while a socket is dropped, a task is woken or another pod is asked.
 
+mod observe;
+mod redirect;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -15,9 +18,11 @@ use parking_lot::Mutex;
 
 use crate::account::{SocketQuota, SocketSlot};
 use crate::address::{canonical, loopback, mapped};
+use crate::capture::Tap;
 use crate::connect::Connecting;
 use crate::datagram::{Mailbox, UdpBinding};
 use crate::fabric::{Destination, Inner};
+use crate::flows::{Direction, Flow, FlowLog};
 use crate::listener::{Binding, Incoming, Listener};
 use crate::policy::PodFacts;
 use crate::policy::rules::{Compiled, PodRules};
@@ -25,6 +30,8 @@ use crate::ports::Ports;
 use crate::resolve::{DnsConfig, Hosts};
 use crate::stream::{Conn, Link, Side};
 use crate::{MAX_SOCKETS_PER_POD, MemoryCharge, NetError, Protocol};
+
+pub use redirect::Redirect;
 
 /// Who a pod is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +55,9 @@ pub struct PodNet {
     dns: ArcSwap<DnsConfig>,
     facts: ArcSwap<PodFacts>,
     rules: ArcSwapOption<Ruled>,
+    pub(crate) flows: FlowLog,
+    tap: ArcSwapOption<Tap>,
+    redirect: ArcSwapOption<Redirect>,
 }
 
 /// The rules of a pod with what they were compiled from, by which their age is told.
@@ -62,8 +72,14 @@ struct Tables {
     removed: bool,
     tcp: Ports<Listener>,
     udp: Ports<Mailbox>,
-    links: HashMap<u64, Arc<Link>>,
+    links: HashMap<u64, Held>,
     last_link: u64,
+}
+
+/// A connection end that lives in the pod.
+struct Held {
+    link: Arc<Link>,
+    flow: Flow,
 }
 
 impl Tables {
@@ -75,9 +91,9 @@ impl Tables {
         }
     }
 
-    fn add_link(&mut self, link: Arc<Link>) -> u64 {
+    fn add_link(&mut self, link: Arc<Link>, flow: Flow) -> u64 {
         self.last_link += 1;
-        self.links.insert(self.last_link, link);
+        self.links.insert(self.last_link, Held { link, flow });
         self.last_link
     }
 }
@@ -89,6 +105,9 @@ impl PodNet {
             dns: ArcSwap::from_pointee(DnsConfig::cluster_first(&identity.namespace, domain)),
             facts: ArcSwap::default(),
             rules: ArcSwapOption::empty(),
+            flows: FlowLog::default(),
+            tap: ArcSwapOption::empty(),
+            redirect: ArcSwapOption::empty(),
             quota: SocketQuota::new(MAX_SOCKETS_PER_POD),
             tables: Mutex::default(),
             identity,
@@ -159,8 +178,10 @@ impl PodNet {
         from: Option<Binding>,
         to: SocketAddr,
     ) -> Connecting {
-        self.try_connect(slot, from, to)
-            .unwrap_or_else(|error| Connecting::done(Err(error)))
+        self.try_connect(slot, from, to).unwrap_or_else(|error| {
+            self.flows.failed(Protocol::Tcp, canonical(to), error);
+            Connecting::done(Err(error))
+        })
     }
 
     fn try_connect(
@@ -172,14 +193,24 @@ impl PodNet {
         let fabric = self.fabric()?;
         let to = canonical(shown);
         let source_ip = self.source_ip(from.as_ref().map(|binding| binding.local_addr().ip()), to.ip());
+        if let Some(sidecar) = self.outbound_sidecar(&slot, to) {
+            // What the sidecar then asks for in its own name is subject to policies.
+            let listener = self.listener(sidecar)?;
+            let link = Link::new(slot.account().clone(), listener.account().clone());
+            let (conn, local) = self.client_end(slot, from, source_ip, shown, link.clone())?;
+            let offer = listener.offer(Incoming::new(link, to, local));
+            return Ok(Connecting::offered(conn, offer, fabric.connect_timeout()));
+        }
         let destination = fabric.route(Some(self), source_ip, to, Protocol::Tcp)?;
         fabric.permit(self, source_ip, &destination, Protocol::Tcp)?;
         let limit = fabric.connect_timeout();
         match destination {
             Destination::Pod(pod, at) => {
-                let listener = pod.listener(at)?;
+                let own = Arc::ptr_eq(&pod, self);
+                let listener = pod.listener(if own { at } else { pod.inbound_at(at) })?;
                 let link = Link::new(slot.account().clone(), listener.account().clone());
                 let (conn, local) = self.client_end(slot, from, source_ip, shown, link.clone())?;
+                pod.arrives(&link, local, at);
                 let offer = listener.offer(Incoming::new(link, at, local));
                 Ok(Connecting::offered(conn, offer, limit))
             }
@@ -207,7 +238,7 @@ impl PodNet {
         peer: SocketAddr,
         link: Arc<Link>,
     ) -> Result<(Conn, SocketAddr), NetError> {
-        let registration = Registration::of_client(self, slot, from, link.clone())?;
+        let registration = Registration::of_client(self, slot, from, link.clone(), (ip, canonical(peer)))?;
         let local = SocketAddr::new(ip, registration.port);
         let shown = if peer.is_ipv6() { mapped(local) } else { local };
         Ok((Conn::new(link, Side::Client, shown, peer, Some(registration)), local))
@@ -316,7 +347,10 @@ impl PodNet {
                 std::mem::take(&mut tables.links),
             )
         };
-        links.values().for_each(|link| link.reset());
+        links.values().for_each(|held| held.link.reset());
+        if let Some(tap) = self.tap.swap(None) {
+            tap.end();
+        }
         listeners.iter().for_each(|listener| listener.close());
         mailboxes.iter().for_each(|mailbox| mailbox.close());
     }
@@ -372,6 +406,7 @@ impl fmt::Debug for PodNet {
 pub(crate) struct Registration {
     pod: Arc<PodNet>,
     id: u64,
+    flow: Flow,
     port: u16,
     client_port: Option<u16>,
     _bound: Option<Binding>,
@@ -384,6 +419,7 @@ impl Registration {
         slot: SocketSlot,
         bound: Option<Binding>,
         link: Arc<Link>,
+        (ip, peer): (IpAddr, SocketAddr),
     ) -> Result<Self, NetError> {
         let mut guard = pod.tables.lock();
         // On failure the guard is gone before `bound`, whose own drop takes this lock: locals drop before parameters.
@@ -393,13 +429,24 @@ impl Registration {
         } else {
             Some(tables.tcp.take_client_port()?)
         };
-        let id = tables.add_link(link);
-        drop(guard);
         let port = client_port.or_else(|| bound.as_ref().map(|binding| binding.local_addr().port()));
         let port = port.unwrap_or_default();
+        let local = SocketAddr::new(ip, port);
+        let flow = Flow {
+            direction: Direction::Outbound,
+            local,
+            peer,
+        };
+        let id = tables.add_link(link.clone(), flow);
+        drop(guard);
+        if let Some(tap) = pod.tap() {
+            link.taps.add(tap, local, peer, true);
+        }
+        pod.flows.opened(flow);
         Ok(Self {
             pod: pod.clone(),
             id,
+            flow,
             port,
             client_port,
             _bound: bound,
@@ -407,11 +454,18 @@ impl Registration {
         })
     }
 
-    pub(crate) fn of_server(pod: &Arc<PodNet>, slot: SocketSlot, link: Arc<Link>) -> Result<Self, NetError> {
-        let id = pod.tables.lock().alive()?.add_link(link);
+    pub(crate) fn of_server(
+        pod: &Arc<PodNet>,
+        slot: SocketSlot,
+        link: Arc<Link>,
+        flow: Flow,
+    ) -> Result<Self, NetError> {
+        let id = pod.tables.lock().alive()?.add_link(link, flow);
+        pod.flows.opened(flow);
         Ok(Self {
             pod: pod.clone(),
             id,
+            flow,
             port: 0,
             client_port: None,
             _bound: None,
@@ -422,13 +476,20 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let link = {
+        let held = {
             let mut tables = self.pod.tables.lock();
             if let Some(port) = self.client_port {
                 tables.tcp.free_client_port(port);
             }
             tables.links.remove(&self.id)
         };
-        drop(link);
+        // A pod that was removed has let its links go and is told of nothing any more.
+        let Some(held) = held else { return };
+        let [client, server] = held.link.totals();
+        let (sent, received) = match self.flow.direction {
+            Direction::Outbound => (client, server),
+            Direction::Inbound => (server, client),
+        };
+        self.pod.flows.closed(self.flow, sent, received);
     }
 }

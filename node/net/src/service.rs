@@ -15,26 +15,42 @@ pub(crate) struct Backend {
     endpoints: Vec<SocketAddr>,
     /// Each node's own endpoints, where its pods are led to no others.
     by_node: Option<HashMap<String, Vec<SocketAddr>>>,
+    /// Those that clients of a node or a zone are led to rather than to others.
+    near: Option<Near>,
     affinity: Option<Duration>,
     balancer: Arc<Balancer>,
     /// Whether who comes from outside shows its own address.
     pub(crate) shows_client: bool,
 }
 
+/// The ready endpoints by the nodes and zones that they are for.
+#[derive(Debug, Default)]
+struct Near {
+    nodes: HashMap<String, Vec<SocketAddr>>,
+    /// Empty where an endpoint is for no zone: a zone's own would get the clients of all the others then.
+    zones: HashMap<String, Vec<SocketAddr>>,
+}
+
 impl Backend {
-    /// An endpoint for a client, which may be a pod of a node. The host itself belongs to all nodes of the process.
+    /// An endpoint for a client, which may be a pod of a node in a zone. The host itself belongs to all nodes of the
+    /// process. What is near is only preferred: where nothing of it can be used, all endpoints are asked.
     pub(crate) fn pick(
         &self,
         client: IpAddr,
-        node: Option<&str>,
+        (node, zone): (Option<&str>, Option<&str>),
         usable: impl Fn(SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
-        let endpoints = match (&self.by_node, node) {
-            (Some(by_node), Some(node)) => by_node.get(node)?,
-            _ => &self.endpoints,
+        let pick = |endpoints: &Vec<SocketAddr>| {
+            self.balancer
+                .pick(endpoints, client, self.affinity, Instant::now(), &usable)
         };
-        self.balancer
-            .pick(endpoints, client, self.affinity, Instant::now(), usable)
+        if let (Some(by_node), Some(node)) = (&self.by_node, node) {
+            return pick(by_node.get(node)?);
+        }
+        let near = self.near.as_ref();
+        let of_node = || pick(near?.nodes.get(node?)?);
+        let of_zone = || pick(near?.zones.get(zone?)?);
+        of_node().or_else(of_zone).or_else(|| pick(&self.endpoints))
     }
 
     /// Which endpoints are for who comes from outside: who is to see the client's own address is on the client's way in.
@@ -45,9 +61,9 @@ impl Backend {
         }
     }
 
-    /// Whether the client's node decides.
-    pub(crate) fn is_local(&self) -> bool {
-        self.by_node.is_some()
+    /// Whether the client's node matters.
+    pub(crate) fn asks_node(&self) -> bool {
+        self.by_node.is_some() || self.near.is_some()
     }
 
     pub(crate) fn serves(&self, endpoint: SocketAddr) -> bool {
@@ -97,6 +113,8 @@ pub(crate) struct Index {
     backends: ByName<HashMap<(u16, Protocol), Arc<Backend>>>,
     /// Services with an endpoint at this address that DNS names one by one.
     by_headless_endpoint: HashMap<IpAddr, (usize, usize)>,
+    /// The zones of nodes, as far as an endpoint of some service tells them.
+    zones: HashMap<String, String>,
     external_ips: HashSet<IpAddr>,
     pub(crate) exposed: Vec<ExposedPort>,
 }
@@ -118,6 +136,13 @@ impl Index {
                 index.by_ip.insert(*ip, at);
             }
             index.external_ips.extend(&service.external_ips);
+            for endpoint in &service.endpoints {
+                if let (Some(node), Some(zone)) = (&endpoint.node, &endpoint.topology.zone)
+                    && !index.zones.contains_key(node)
+                {
+                    index.zones.insert(node.clone(), zone.clone());
+                }
+            }
             if service.headless {
                 for (number, endpoint) in service.endpoints.iter().enumerate() {
                     index.by_headless_endpoint.insert(endpoint.address, (at, number));
@@ -141,6 +166,7 @@ impl Index {
             Arc::new(Backend {
                 endpoints: endpoints_of(service, port, |_| true),
                 by_node,
+                near: near(service, port),
                 affinity: affinity.map(|seconds| Duration::from_secs(seconds.into())),
                 balancer: balancer.clone(),
                 shows_client: service.external_local,
@@ -177,6 +203,11 @@ impl Index {
 
     pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         self.snapshot.services.get(*self.by_name.get(namespace)?.get(name)?)
+    }
+
+    /// The zone of a node.
+    pub(crate) fn zone(&self, node: &str) -> Option<&str> {
+        self.zones.get(node).map(String::as_str)
     }
 
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
@@ -243,6 +274,24 @@ fn endpoints_of(service: &Service, port: &ServicePort, among: impl Fn(&Endpoint)
     }
 }
 
+/// The ready endpoints by whom they are for; none where the service prefers nothing.
+fn near(service: &Service, port: &ServicePort) -> Option<Near> {
+    let mut near = Near::default();
+    let ready = || service.endpoints.iter().filter(|endpoint| endpoint.ready);
+    let of = |chosen: &Endpoint| endpoints_of(service, port, |endpoint| endpoint == chosen);
+    let zoned = ready().all(|endpoint| !endpoint.topology.for_zones.is_empty());
+    for endpoint in ready() {
+        let topology = &endpoint.topology;
+        for node in &topology.for_nodes {
+            near.nodes.entry(node.clone()).or_default().extend(of(endpoint));
+        }
+        for zone in topology.for_zones.iter().filter(|_| zoned) {
+            near.zones.entry(zone.clone()).or_default().extend(of(endpoint));
+        }
+    }
+    (!near.nodes.is_empty() || !near.zones.is_empty()).then_some(near)
+}
+
 /// The same for each node with endpoints.
 fn by_node(service: &Service, port: &ServicePort) -> HashMap<String, Vec<SocketAddr>> {
     let nodes: HashSet<&String> = service.endpoints.iter().filter_map(|e| e.node.as_ref()).collect();
@@ -261,6 +310,7 @@ mod tests {
             ready,
             serving,
             node: None,
+            topology: crate::Topology::default(),
             hostname: None,
             ports: ports
                 .iter()
@@ -354,7 +404,7 @@ mod tests {
         let inside = index
             .at_address("10.96.0.20:80".parse().unwrap(), Protocol::Tcp)
             .unwrap();
-        let from = |node| inside.pick(client, node, |_| true).map(|at| at.to_string());
+        let from = |node| inside.pick(client, (node, None), |_| true).map(|at| at.to_string());
         assert_eq!(from(Some("a")).as_deref(), Some("10.244.0.1:80"));
         assert_eq!(
             from(Some("b")).as_deref(),
@@ -367,9 +417,58 @@ mod tests {
         // At a node port all endpoints stand, whoever asks.
         let outside = index.at_node_port(30080, Protocol::Tcp).unwrap();
         assert_eq!(
-            outside.pick(client, Some("d"), |_| true).unwrap().to_string(),
+            outside.pick(client, (Some("d"), None), |_| true).unwrap().to_string(),
             "10.244.0.1:80"
         );
+    }
+
+    #[test]
+    fn clients_are_led_to_what_is_near_while_that_can_be_used() {
+        let on = |last: u8, node: &str, zone: &str, for_nodes: &[&str], for_zones: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            Endpoint {
+                node: Some(node.to_owned()),
+                topology: crate::Topology {
+                    zone: Some(zone.to_owned()),
+                    for_nodes: owned(for_nodes),
+                    for_zones: owned(for_zones),
+                },
+                ..endpoint(last, true, true, &[("http", 80)])
+            }
+        };
+        let built = |endpoints: Vec<Endpoint>| index(web(endpoints), &Index::default());
+        let client = IpAddr::from([10, 244, 0, 9]);
+        let picks = |index: &Index, node: &str, dead: u8| {
+            let backend = index
+                .at_address("10.96.0.20:80".parse().unwrap(), Protocol::Tcp)
+                .unwrap();
+            let from = (Some(node), index.zone(node));
+            let dead = IpAddr::from([10, 244, 0, dead]);
+            let picked = (0..6).filter_map(|_| backend.pick(client, from, |at| at.ip() != dead));
+            let picked: std::collections::BTreeSet<String> = picked.map(|at| at.ip().to_string()).collect();
+            picked
+                .into_iter()
+                .map(|ip| ip.replace("10.244.0.", ""))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let zones = built(vec![
+            on(1, "a", "east", &[], &["east"]),
+            on(2, "b", "east", &[], &["east"]),
+            on(3, "c", "west", &[], &["west"]),
+        ]);
+        assert_eq!(picks(&zones, "a", 0), "1 2");
+        assert_eq!(picks(&zones, "c", 0), "3");
+        assert_eq!(picks(&zones, "c", 3), "1 2", "what is near is only preferred");
+        assert_eq!(picks(&zones, "unknown", 0), "1 2 3");
+        let nodes = built(vec![
+            on(1, "a", "east", &["a"], &["east"]),
+            on(2, "b", "east", &["b"], &["east"]),
+        ]);
+        assert_eq!(picks(&nodes, "a", 0), "1");
+        assert_eq!(picks(&nodes, "a", 1), "2");
+        let unsure = built(vec![on(1, "a", "east", &[], &["east"]), on(2, "b", "west", &[], &[])]);
+        assert_eq!(picks(&unsure, "a", 0), "1 2", "not all say whom they are for");
     }
 
     #[test]
@@ -384,7 +483,7 @@ mod tests {
             index
                 .backend("demo", "web", 80, Protocol::Tcp)
                 .unwrap()
-                .pick(client, None, |_| true)
+                .pick(client, (None, None), |_| true)
         };
         let one = pick(&first);
         let second = index(web(both), &first);

@@ -82,10 +82,23 @@ pub struct Endpoint {
     pub serving: bool,
     /// The node of the endpoint.
     pub node: Option<String>,
+    /// Which clients it is for above others.
+    pub topology: Topology,
     /// `hostname` of the endpoint, for stable DNS names under a headless service.
     pub hostname: Option<String>,
     /// The ports, matched with the service's by name and protocol.
     pub ports: Vec<EndpointPort>,
+}
+
+/// Where an endpoint is, and whom it is for above others: the hints of its slice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// The zone of its node.
+    pub zone: Option<String>,
+    /// Nodes whose clients are led here rather than elsewhere.
+    pub for_nodes: Vec<String>,
+    /// Zones whose clients are.
+    pub for_zones: Vec<String>,
 }
 
 /// One port of an endpoint.

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::NetError;
 use crate::account::Account;
+use crate::capture::Taps;
 use crate::pipe::{Pipe, TryRead};
 use crate::pod::Registration;
 
@@ -24,6 +25,8 @@ use crate::pod::Registration;
 pub(crate) struct Link {
     to_server: Pipe,
     to_client: Pipe,
+    /// Who captures its packets.
+    pub(crate) taps: Taps,
 }
 
 impl Link {
@@ -32,10 +35,19 @@ impl Link {
         Arc::new(Self {
             to_server: Pipe::new(server),
             to_client: Pipe::new(client),
+            taps: Taps::default(),
         })
     }
 
+    /// Bytes that the client has sent, and the server.
+    pub(crate) fn totals(&self) -> [u64; 2] {
+        [self.to_server.total(), self.to_client.total()]
+    }
+
     pub(crate) fn reset(&self) {
+        if self.taps.any() {
+            self.taps.reset();
+        }
         self.to_server.reset();
         self.to_client.reset();
     }
@@ -112,7 +124,29 @@ impl Conn {
     /// # Errors
     /// [`NetError::BrokenPipe`] after the peer left or after `shutdown_write`, [`NetError::ConnectionReset`].
     pub fn try_write(&self, data: Bytes) -> Result<usize, NetError> {
-        self.outgoing().write(data)
+        if !self.link.taps.any() {
+            return self.outgoing().write(data);
+        }
+        let written = self.outgoing().write(data.clone())?;
+        self.link.taps.data(self.side, data.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn write_slices(&self, slices: &[IoSlice<'_>]) -> Result<usize, NetError> {
+        let written = self.outgoing().write_slices(slices)?;
+        if self.link.taps.any() {
+            let mut data: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            data.truncate(written);
+            self.link.taps.data(self.side, &data);
+        }
+        Ok(written)
+    }
+
+    fn finish(&self) {
+        self.outgoing().finish();
+        if self.link.taps.any() {
+            self.link.taps.end(self.side);
+        }
     }
 
     /// Bytes that the next `try_write` takes for sure; zero means full.
@@ -145,7 +179,7 @@ impl Conn {
 
     /// Ends sending: the peer reads what is under way and then the end. Reading goes on.
     pub fn shutdown_write(&self) {
-        self.outgoing().finish();
+        self.finish();
     }
 
     /// Ends reading: what has arrived is dropped, and the peer's writes fail.
@@ -161,7 +195,7 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        self.outgoing().finish();
+        self.finish();
         self.incoming().close_read();
     }
 }
@@ -225,7 +259,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let empty = slices.iter().all(|slice| slice.is_empty());
         loop {
-            let written = self.0.outgoing().write_slices(slices)?;
+            let written = self.0.write_slices(slices)?;
             if written > 0 || empty {
                 return Poll::Ready(Ok(written));
             }

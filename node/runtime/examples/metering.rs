@@ -177,6 +177,7 @@ fn spec(net: Arc<PodNet>, args: &[String]) -> ContainerSpec {
         work_dir: String::new(),
         mounts: Vec::new(),
         net,
+        sidecar: false,
         http_port: 8080,
         memory_limit_bytes: None,
         cpu_request_milli: None,

@@ -27,6 +27,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         work_dir: String::new(),
         mounts: Vec::new(),
         net,
+        sidecar: false,
         http_port: 8080,
         memory_limit_bytes: Some(64 << 20),
         cpu_request_milli: None,

@@ -272,7 +272,7 @@ pub(crate) fn start(
     if (spec.fuel.is_some() || spec.cpu_by_fuel) && module.metering() != Metering::Fuel {
         return Err(StartError::NotMetered);
     }
-    let account = MemoryAccount::new(spec.memory_limit_bytes);
+    let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
     let taps = Arc::new(Taps::default());
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);

@@ -43,6 +43,7 @@ fn size(bytes: u64) -> String {
 pub(crate) struct MemoryAccount {
     limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
+    sidecar: bool,
 }
 
 /// A limit below what is used already.
@@ -56,10 +57,11 @@ pub struct BelowUse {
 }
 
 impl MemoryAccount {
-    pub(crate) fn new(limit_bytes: Option<u64>) -> Arc<Self> {
+    pub(crate) fn new(limit_bytes: Option<u64>, sidecar: bool) -> Arc<Self> {
         Arc::new(Self {
             limit_bytes: AtomicU64::new(limit_bytes.unwrap_or(u64::MAX)),
             used_bytes: AtomicU64::new(0),
+            sidecar,
         })
     }
 
@@ -105,6 +107,10 @@ impl MemoryCharge for MemoryAccount {
 
     fn release(&self, bytes: usize) {
         self.give_back(bytes as u64);
+    }
+
+    fn is_sidecar(&self) -> bool {
+        self.sidecar
     }
 }
 
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn memories_tables_and_sockets_share_one_limit() {
-        let account = MemoryAccount::new(Some(1000));
+        let account = MemoryAccount::new(Some(1000), false);
         let mut store = StoreMemory::new(account.clone());
         assert!(store.memory_growing(0, 400, None).unwrap());
         assert!(store.table_growing(0, 50, None).unwrap());
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn growth_that_the_engine_could_not_carry_out_costs_nothing() {
-        let account = MemoryAccount::new(Some(1000));
+        let account = MemoryAccount::new(Some(1000), false);
         let mut store = StoreMemory::new(account.clone());
         store.memory_growing(0, 400, None).unwrap();
         store
@@ -227,7 +233,7 @@ mod tests {
             limit in 0u64..5000,
             steps in prop::collection::vec((0usize..2, 0usize..800), 0..60),
         ) {
-            let account = MemoryAccount::new(Some(limit));
+            let account = MemoryAccount::new(Some(limit), false);
             let mut stores = [StoreMemory::new(account.clone()), StoreMemory::new(account.clone())];
             for (which, bytes) in steps {
                 let _ = stores[which].memory_growing(0, bytes, None);

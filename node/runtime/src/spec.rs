@@ -25,6 +25,8 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// The pod's network, shared with the other containers of the pod.
     pub net: Arc<PodNet>,
+    /// Whether it is the sidecar through which all of the pod's traffic goes, so that its own does not.
+    pub sidecar: bool,
     /// Where a module of kind [`crate::ModuleKind::Http`] is served on all addresses of the pod. Others ignore it.
     pub http_port: u16,
     /// Bytes of linear memories, tables and socket buffers after which the container ends as OOMKilled. None: no limit.

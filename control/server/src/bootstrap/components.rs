@@ -172,6 +172,28 @@ const EDGE: &[Rule] = &[
         &["ingressclasses"],
         &["create", "get", "list", "watch"],
     ),
+    // The kinds of the Gateway API are custom ones, which the edge makes where a cluster has none.
+    Rule(
+        &["apiextensions.k8s.io"],
+        &["customresourcedefinitions"],
+        &["create", "get", "list", "watch"],
+    ),
+    Rule(&[""], &["namespaces"], READ),
+    Rule(
+        &["gateway.networking.k8s.io"],
+        &["gateways", "httproutes", "referencegrants"],
+        READ,
+    ),
+    Rule(
+        &["gateway.networking.k8s.io"],
+        &["gatewayclasses"],
+        &["create", "get", "list", "watch"],
+    ),
+    Rule(
+        &["gateway.networking.k8s.io"],
+        &["gatewayclasses/status", "gateways/status", "httproutes/status"],
+        &["patch", "update"],
+    ),
     EVENTS,
 ];
 

@@ -86,6 +86,17 @@ const VIEW: &[Rule] = &[
     Rule(&["events.k8s.io"], &["events"], READ),
     Rule(&["metrics.k8s.io"], &["nodes", "pods"], READ),
     Rule(
+        &["gateway.networking.k8s.io"],
+        &[
+            "gateways",
+            "gateways/status",
+            "httproutes",
+            "httproutes/status",
+            "referencegrants",
+        ],
+        READ,
+    ),
+    Rule(
         &["networking.k8s.io"],
         &["ingresses", "ingresses/status", "networkpolicies"],
         READ,
@@ -159,6 +170,11 @@ const EDIT: &[Rule] = &[
     Rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
     Rule(&["batch"], &["cronjobs", "jobs"], WRITE),
     Rule(&["coordination.k8s.io"], &["leases"], READ_WRITE),
+    Rule(
+        &["gateway.networking.k8s.io"],
+        &["gateways", "httproutes", "referencegrants"],
+        WRITE,
+    ),
     Rule(&["networking.k8s.io"], &["ingresses", "networkpolicies"], WRITE),
     Rule(&["policy"], &["poddisruptionbudgets"], WRITE),
     Rule(

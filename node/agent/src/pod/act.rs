@@ -16,6 +16,7 @@ use crate::observed::{Cause, Doom, Failure, Sandbox, Seen, State, Volumes, waiti
 use crate::plan::Action;
 use crate::policies;
 use crate::probe::Purpose;
+use crate::sidecar;
 use crate::spec::{self, Shape};
 use crate::start::{Attempt, Held, pod_dir};
 use crate::volume;
@@ -94,6 +95,7 @@ impl PodTask {
                 net.set_hosts(names.hosts());
                 net.set_dns(names.dns());
                 net.describe(policies::facts(&self.pod));
+                net.set_redirect(sidecar::redirect(&self.pod));
                 self.net = Some(net);
                 self.observed.sandbox = Sandbox::Ready(vec![ip]);
             }

@@ -16,6 +16,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::gateway;
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -100,7 +102,15 @@ impl Certificates {
     }
 }
 
-fn certified(name: &str, secret: &Secret, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
+/// The certificate and key of a Secret.
+///
+/// # Errors
+/// Where they are none, or do not belong together.
+pub fn certified(
+    name: &str,
+    secret: &Secret,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, CertificateError> {
     let pem = |part| {
         move |source| CertificateError::Pem {
             secret: name.to_owned(),
@@ -122,18 +132,25 @@ fn certified(name: &str, secret: &Secret, provider: &CryptoProvider) -> Result<A
     Ok(Arc::new(certified))
 }
 
-/// Chooses among the certificates as they are at the moment.
+/// Chooses among the certificates as they are at the moment: those of gateways at this port, then those of ingresses.
 pub struct Resolver {
-    now: Arc<ArcSwap<Certificates>>,
+    port: u16,
+    gateways: Arc<ArcSwap<gateway::Table>>,
+    ingresses: Option<Arc<ArcSwap<Certificates>>>,
     other: Arc<CertifiedKey>,
 }
 
 impl Resolver {
-    /// Chooses from `now`, and makes a certificate for all other names.
+    /// Chooses from these for a port, and makes a certificate for all other names.
     ///
     /// # Errors
     /// When that cannot be made.
-    pub fn new(now: Arc<ArcSwap<Certificates>>, provider: &CryptoProvider) -> Result<Self, CertificateError> {
+    pub fn new(
+        port: u16,
+        gateways: Arc<ArcSwap<gateway::Table>>,
+        ingresses: Option<Arc<ArcSwap<Certificates>>>,
+        provider: &CryptoProvider,
+    ) -> Result<Self, CertificateError> {
         let made = rcgen::generate_simple_self_signed(vec!["ingress.coracle.invalid".to_owned()])?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let other = CertifiedKey::from_der(vec![made.cert.der().clone()], key, provider);
@@ -142,7 +159,9 @@ impl Resolver {
             source,
         })?;
         Ok(Self {
-            now,
+            port,
+            gateways,
+            ingresses,
             other: Arc::new(other),
         })
     }
@@ -150,9 +169,13 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let now = self.now.load();
-        let named = hello.server_name().and_then(|name| now.find(name));
-        Some(named.unwrap_or(&self.other).clone())
+        let name = hello.server_name();
+        let of_gateways = self.gateways.load().certificate(self.port, name);
+        let of_ingresses = || {
+            let certificates = self.ingresses.as_ref()?.load();
+            certificates.find(name?).cloned()
+        };
+        of_gateways.or_else(of_ingresses).or_else(|| Some(self.other.clone()))
     }
 }
 

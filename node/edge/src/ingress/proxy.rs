@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use coracle_net::{Fabric, NetError};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -25,6 +25,7 @@ use super::headers::{self, Came};
 use super::patience::{Moved, Noted};
 use super::pool::{Answer, Failed, Outgoing, Pool};
 use super::routes::{Port, Table, Target};
+use crate::gateway;
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -45,14 +46,22 @@ pub struct Proxy {
     pub fabric: Fabric,
     /// Connections to endpoints.
     pub pool: Arc<Pool>,
-    /// The rules; replaced as a whole.
-    pub table: Arc<ArcSwap<Table>>,
+    /// The rules of gateways, asked first; replaced as a whole.
+    pub gateways: Arc<ArcSwap<gateway::Table>>,
+    /// The rules of ingresses, where this is their socket; replaced as a whole.
+    pub table: Option<Arc<ArcSwap<Table>>>,
     /// Ends connections that have changed their protocol, which nothing else would end.
     pub stop: CancellationToken,
 }
 
 /// An answer of this side, in place of the service's.
 type Refusal = (StatusCode, &'static str);
+
+/// Who says what is done with a request.
+enum Found {
+    Ingress(Arc<Target>),
+    Gateway(gateway::Found),
+}
 
 impl Proxy {
     /// Answers a request, whatever happens.
@@ -68,28 +77,59 @@ impl Proxy {
         }
         let host = headers::host(request.uri(), request.headers());
         let host = host.ok_or((StatusCode::BAD_REQUEST, "the request names no host"))?;
-        let target = {
-            let table = self.table.load();
-            let name = host.to_str().unwrap_or_default();
-            let found = table.find(name, request.uri().path()).cloned();
-            found.ok_or((StatusCode::NOT_FOUND, "no ingress has a rule for this host and path"))?
-        };
+        let found = self.find(host.to_str().unwrap_or_default(), &request, came)?;
         let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
-        headers::to_service(request.headers_mut(), host, came);
+        let (mut parts, body) = request.into_parts();
+        headers::to_service(&mut parts.headers, host.clone(), came);
+        let (target, rule) = match found {
+            Found::Ingress(target) => (target, None),
+            Found::Gateway(found) => match found.decide(&mut parts, &host, came) {
+                gateway::Decision::Forward(target, changes) => (target, Some((found.rule, changes))),
+                gateway::Decision::Redirect(status, location) => return Ok(redirect(status, location)),
+                gateway::Decision::Broken => {
+                    return Err((StatusCode::INTERNAL_SERVER_ERROR, "the route's backend cannot be used"));
+                }
+            },
+        };
         let moved = Moved::now();
-        let request = request.map(|body| Noted {
-            body: body.boxed_unsync(),
-            moved: moved.clone(),
-        });
-        let answer = moved.within(RESPONSE, self.deliver(&target, request, &moved)).await;
-        let mut answer = answer.ok_or((StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"))??;
+        let request = Request::from_parts(
+            parts,
+            Noted {
+                body: body.boxed_unsync(),
+                moved: moved.clone(),
+            },
+        );
+        let late = (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time");
+        let answer = moved.within(RESPONSE, self.deliver(&target, request, &moved));
+        let limit = rule.as_ref().and_then(|(rule, _)| rule.timeout);
+        let answer = match limit {
+            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| late)?,
+            None => answer.await,
+        };
+        let mut answer = answer.ok_or(late)??;
         let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         if let (true, Some(client)) = (changes, upgrade) {
             let service = hyper::upgrade::on(&mut answer);
             tokio::spawn(join(client, service, self.stop.clone()));
         }
         headers::to_client(answer.headers_mut(), changes);
+        if let Some((rule, of_backend)) = rule {
+            of_backend.response.apply(answer.headers_mut());
+            rule.filters.response.apply(answer.headers_mut());
+        }
         Ok(answer.map(BodyExt::boxed_unsync))
+    }
+
+    fn find<B>(&self, host: &str, request: &Request<B>, came: Came) -> Result<Found, Refusal> {
+        if let Some(found) = self.gateways.load().find(came.port, host, request) {
+            return Ok(Found::Gateway(found));
+        }
+        let ingress = self.table.as_ref().and_then(|table| {
+            let table = table.load();
+            table.find(host, request.uri().path()).cloned()
+        });
+        let ingress = ingress.ok_or((StatusCode::NOT_FOUND, "nothing has a rule for this host and path"))?;
+        Ok(Found::Ingress(ingress))
     }
 
     /// Has a request answered by an endpoint of the service. One that refuses is passed over; a connection that was kept and
@@ -193,6 +233,12 @@ async fn join(client: OnUpgrade, service: OnUpgrade, stop: CancellationToken) {
             }
         }
     }
+}
+
+fn redirect(status: StatusCode, location: HeaderValue) -> Response<Body> {
+    let mut response = plain(status, "see the location");
+    response.headers_mut().insert(LOCATION, location);
+    response
 }
 
 fn plain(status: StatusCode, why: &'static str) -> Response<Body> {

@@ -139,7 +139,7 @@ impl Paths {
 }
 
 /// A host without its port and without the dot of an absolute name.
-fn bare(host: &str) -> &str {
+pub fn bare(host: &str) -> &str {
     let end_of_v6 = host.find(']').map_or(0, |at| at + 1);
     let end = match host.get(end_of_v6..).and_then(|rest| rest.find(':')) {
         Some(colon) => end_of_v6 + colon,

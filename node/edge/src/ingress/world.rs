@@ -7,10 +7,11 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+
+use crate::follow::watch;
 
 /// The annotation that named the class before there was a field.
 const OLD_CLASS: &str = "kubernetes.io/ingress.class";
@@ -37,10 +38,10 @@ impl World {
     /// Begins to watch.
     pub fn new(client: &Client) -> Self {
         let all = watcher::Config::default();
-        let (ingresses, of_ingresses) = watch::<Ingress>(client, all.clone(), Kind::Ingress);
-        let (classes, of_classes) = watch::<IngressClass>(client, all.clone(), Kind::Class);
+        let (ingresses, of_ingresses) = watch::<Ingress, _>(Api::all(client.clone()), (), all.clone(), Kind::Ingress);
+        let (classes, of_classes) = watch::<IngressClass, _>(Api::all(client.clone()), (), all.clone(), Kind::Class);
         let tls = all.fields("type=kubernetes.io/tls");
-        let (secrets, of_secrets) = watch::<Secret>(client, tls, Kind::Secret);
+        let (secrets, of_secrets) = watch::<Secret, _>(Api::all(client.clone()), (), tls, Kind::Secret);
         Self {
             ingresses,
             classes,
@@ -110,32 +111,4 @@ fn class(ingress: &Ingress) -> Option<&str> {
             .map(String::as_str)
     };
     named.or_else(annotated)
-}
-
-/// A store, and the news of its kind: one when the first list is complete, and one for each event after that.
-fn watch<K>(client: &Client, config: watcher::Config, kind: Kind) -> (Store<K>, BoxStream<'static, Kind>)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store::<K>();
-    let events = watcher(Api::<K>::all(client.clone()), config)
-        .default_backoff()
-        .reflect(writer);
-    let mut complete = false;
-    let news = events.filter_map(move |event| {
-        let told = match event {
-            Ok(watcher::Event::InitDone) => {
-                complete = true;
-                true
-            }
-            Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => complete,
-            Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(%error, ?kind, "the ingress cannot watch");
-                false
-            }
-        };
-        std::future::ready(told.then_some(kind))
-    });
-    (store, news.boxed())
 }

@@ -40,13 +40,15 @@ impl Inner {
         backend.cloned().ok_or(NetError::ConnectionRefused)
     }
 
-    /// Connects from the host, seen by the server as `local` and showing `peer` to the host.
-    fn connect(&self, destination: Destination, local: SocketAddr, peer: SocketAddr) -> Connecting {
+    /// Connects from the host, seen by the server as `local` and showing `peer` to the host; `redirected` through the
+    /// pod's sidecar where it has that, as everything but what the node itself wants.
+    fn connect(&self, destination: Destination, local: SocketAddr, peer: SocketAddr, redirected: bool) -> Connecting {
         let offer = || match destination {
             Destination::Pod(pod, at) => {
-                let listener = pod.listener(at)?;
+                let listener = pod.listener(if redirected { pod.inbound_at(at) } else { at })?;
                 let link = Link::new(None, listener.account().clone());
                 let conn = Conn::new(link.clone(), Side::Client, local, peer, None);
+                pod.arrives(&link, local, at);
                 let offer = listener.offer(Incoming::new(link, at, local));
                 Ok(Connecting::offered(conn, offer, self.config.connect_timeout))
             }
@@ -104,7 +106,10 @@ impl Fabric {
             self.0.config.host_ip
         };
         let local = self.0.host_addr(source);
-        self.0.connect(Destination::Pod(pod, to), local, to).stream().await
+        self.0
+            .connect(Destination::Pod(pod, to), local, to, false)
+            .stream()
+            .await
     }
 
     /// Connects from the host to a service port by its number.
@@ -137,7 +142,7 @@ impl Fabric {
     /// # Errors
     /// [`NetError::ConnectionRefused`], [`NetError::TimedOut`].
     pub async fn dial_picked(&self, picked: Picked) -> Result<Stream, NetError> {
-        let connecting = self.0.connect(picked.destination, picked.source, picked.peer);
+        let connecting = self.0.connect(picked.destination, picked.source, picked.peer, true);
         connecting.stream().await
     }
 
@@ -165,7 +170,7 @@ impl Fabric {
     }
 
     fn pick_backend(&self, backend: &Backend, client: IpAddr, port: u16, reach: Reach) -> Result<Picked, NetError> {
-        let destination = self.0.pick(backend, client, None, Protocol::Tcp, reach)?;
+        let destination = self.0.pick(backend, client, (None, None), Protocol::Tcp, reach)?;
         self.0.permit_outside(client, &destination, Protocol::Tcp)?;
         let (at, peer) = match &destination {
             Destination::Pod(_, at) | Destination::Far(_, at) => (*at, *at),
@@ -197,7 +202,7 @@ impl Fabric {
             let connecting = self
                 .0
                 .route(None, source, to, Protocol::Tcp)
-                .map(|destination| self.0.connect(destination, self.0.host_addr(source), to));
+                .map(|destination| self.0.connect(destination, self.0.host_addr(source), to, true));
             match connecting {
                 Ok(connecting) => match connecting.stream().await {
                     Ok(stream) => return Ok(stream),

@@ -10,6 +10,7 @@ mod host_services;
 mod limits;
 mod model;
 mod names;
+mod observe;
 
 mod policies;
 mod removal;

@@ -408,3 +408,122 @@ async fn a_pods_resolver_follows_its_search_path() {
     let names = world.fabric.snapshot().services.len();
     assert_eq!(names, services().len());
 }
+
+/// A resolver that knows one name, cuts its answers over UDP where the name says so, and answers others' questions first.
+async fn resolver() -> SocketAddr {
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = udp.local_addr().unwrap();
+    let tcp = tokio::net::TcpListener::bind(at).await.unwrap();
+    fn answer(query: &[u8], cut: bool) -> Message {
+        let query = Message::from_vec(query).unwrap();
+        let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+        let name = query.queries[0].name().clone();
+        answer.add_query(query.queries[0].clone());
+        if name.to_string().starts_with("absent") {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+        } else if cut && name.to_string().starts_with("long") {
+            answer.metadata.truncation = true;
+        } else {
+            let address = RData::A(hickory_proto::rr::rdata::A("192.0.2.7".parse().unwrap()));
+            answer.answers.push(Record::from_rdata(name, 300, address));
+        }
+        answer
+    }
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_535];
+        while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+            let answer = answer(&buffer[..length], true);
+            let mut forged = answer.clone();
+            forged.metadata.id = forged.metadata.id.wrapping_add(1);
+            forged.metadata.response_code = ResponseCode::Refused;
+            for message in [forged, answer] {
+                udp.send_to(&message.to_vec().unwrap(), from).await.unwrap();
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = tcp.accept().await {
+            let mut query = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut query).await.unwrap();
+            let answer = answer(&query, false).to_vec().unwrap();
+            stream.write_u16(answer.len() as u16).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn other_names_are_asked_of_the_resolver_that_is_named() {
+    let fabric = fabric();
+    tell(&fabric, services());
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp_at = udp.local_addr().unwrap();
+    let dns = Dns::bind(fabric.clone(), vec![udp], vec![]).with_upstream(Some(resolver().await));
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(dns.run(shutdown.clone()));
+    let ask = async |query: Message| {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&query.to_vec().unwrap(), udp_at).await.unwrap();
+        let mut buffer = vec![0; 65_535];
+        let (length, _) = soon(socket.recv_from(&mut buffer)).await.unwrap();
+        Message::from_vec(&buffer[..length]).unwrap()
+    };
+    for name in ["example.com", "long.example.com"] {
+        let answer = ask(question(name, RecordType::A)).await;
+        assert_eq!(texts(&answer.answers), ["192.0.2.7"], "{name}");
+        assert!(answer.metadata.recursion_available && !answer.metadata.authoritative);
+        assert_eq!(answer.answers[0].ttl, 300);
+    }
+    let absent = ask(question("absent.example.com", RecordType::A)).await;
+    assert_eq!(absent.metadata.response_code, ResponseCode::NXDomain);
+    // Our own names are ours, whether they are there or not.
+    let own = ask(question("web.demo.svc.cluster.local", RecordType::A)).await;
+    assert_eq!(texts(&own.answers), ["10.96.0.20"]);
+    let none = ask(question("absent.demo.svc.cluster.local", RecordType::A)).await;
+    assert!(none.metadata.authoritative && none.metadata.response_code == ResponseCode::NXDomain);
+    // Who does not want recursion gets none.
+    let mut plain = question("example.com", RecordType::A);
+    plain.metadata.recursion_desired = false;
+    assert_eq!(ask(plain).await.metadata.response_code, ResponseCode::Refused);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn malformed_messages_harm_nobody() {
+    let world = World::new();
+    let good = question("web.demo.svc.cluster.local", RecordType::A).to_vec().unwrap();
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // Every cut of a question, counts that promise more than there is, names that point at themselves, and noise.
+    let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|length| good[..length].to_vec()).collect();
+    for at in 4..12 {
+        let mut counts = good.clone();
+        counts[at] = 0xff;
+        bad.push(counts);
+    }
+    let mut pointer = good[..12].to_vec();
+    pointer.extend([0xc0, 12, 0, 1, 0, 1]);
+    bad.push(pointer);
+    let mut long = good[..12].to_vec();
+    long.extend([63; 300]);
+    bad.push(long);
+    bad.push(vec![0xff; 512]);
+    for message in &bad {
+        socket.send_to(message, world.udp).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(world.tcp).await.unwrap();
+        stream.write_u16(message.len() as u16).await.unwrap();
+        stream.write_all(message).await.unwrap();
+    }
+    let answer = world.ask(&question("web.demo.svc.cluster.local", RecordType::A)).await;
+    assert_eq!(texts(&answer.answers), ["10.96.0.20"]);
+    // The same inside the network.
+    let pod = pod(&world.fabric, 2);
+    let inside = pod.bind_udp(addr("0.0.0.0:0")).unwrap();
+    for message in &bad {
+        inside
+            .send(message.clone().into(), Some(addr("10.96.0.10:53")))
+            .unwrap();
+    }
+    assert_eq!(pod.resolve("web").await.unwrap()[0], ip("10.96.0.20"));
+}

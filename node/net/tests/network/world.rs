@@ -95,6 +95,7 @@ pub fn endpoint(last: u8, port: u16) -> Endpoint {
         ready: true,
         serving: true,
         node: None,
+        topology: coracle_net::Topology::default(),
         hostname: None,
         ports: vec![EndpointPort {
             name: "http".into(),

@@ -119,6 +119,7 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         work_dir: String::new(),
         mounts: Vec::new(),
         net: pod.net.clone(),
+        sidecar: false,
         http_port: 8080,
         memory_limit_bytes: None,
         cpu_request_milli: None,
@@ -222,6 +223,7 @@ impl World {
                 port: *port,
             }],
             node: None,
+            topology: coracle_net::Topology::default(),
             hostname: None,
         });
         let service = Service {

@@ -58,7 +58,8 @@ impl World {
         let proxy = Proxy {
             fabric: fabric.clone(),
             pool: pool.clone(),
-            table: table.clone(),
+            gateways: Arc::default(),
+            table: Some(table.clone()),
             stop: stop.clone(),
         };
         tokio::spawn(listen::serve(listener, tls, proxy, stop.clone()));
@@ -118,6 +119,7 @@ impl World {
             ready: true,
             serving: true,
             node: None,
+            topology: coracle_net::Topology::default(),
             hostname: None,
             ports: vec![EndpointPort {
                 name: "http".into(),
@@ -584,7 +586,13 @@ async fn http_2_over_tls_with_the_certificate_of_the_name() {
     let mut certificates = Certificates::default();
     let wrong = certificates.add(&serde_json::from_value(ingress).unwrap(), |_| Some(&secret), &provider);
     assert!(wrong.is_empty(), "{wrong:?}");
-    let resolver = Resolver::new(Arc::new(ArcSwap::from_pointee(certificates)), &provider).unwrap();
+    let resolver = Resolver::new(
+        0,
+        Arc::default(),
+        Some(Arc::new(ArcSwap::from_pointee(certificates))),
+        &provider,
+    )
+    .unwrap();
     let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()
