@@ -19,5 +19,5 @@ pub mod kubeconfig;
 pub mod manifest;
 pub mod say;
 pub mod server;
-mod static_pods;
+pub mod static_pods;
 pub mod up;

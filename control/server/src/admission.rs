@@ -12,6 +12,7 @@
 pub(crate) mod certificate;
 mod default_class;
 mod escalation;
+pub(crate) mod image;
 mod limit_ranger;
 pub(crate) mod namespace;
 mod node_restriction;

@@ -54,6 +54,7 @@ mod termination;
 #[cfg(test)]
 mod testing;
 mod token;
+mod verdict;
 mod volume;
 
 pub use agent::{Agent, BuildError};
@@ -66,3 +67,4 @@ pub use fields::Capacity;
 pub use handle::{AgentHandle, ContainerUsage, DialError};
 pub use logs::{LogError, LogOptions};
 pub use stats::Told;
+pub use verdict::Verdict;

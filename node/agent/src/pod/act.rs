@@ -17,6 +17,7 @@ use crate::probe::Purpose;
 use crate::spec::{self, Shape};
 use crate::start::{Attempt, Held, pod_dir};
 use crate::volume;
+use crate::volume::accounts::PodAccounts;
 use coracle_net::PodIdentity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -165,6 +166,7 @@ impl PodTask {
             self.observed.sandbox.ips().to_vec(),
         );
         let etc = self.names(&ips).files();
+        let share = self.accounts.share();
         self.later(async move {
             let tokens = match tokens.fresh(&node, &pod, volume::tokens(&pod)).await {
                 Ok(tokens) => tokens,
@@ -179,7 +181,9 @@ impl PodTask {
                 let facts = facts(&node, &pod, &ips);
                 volume::set_up_etc(&dir, &etc)
                     .and_then(|()| volume::set_up(&dir, &facts, &Held(&objects), &tokens, &places))
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string())?;
+                PodAccounts::open(node.runtime.accounts(), &dir, &pod, &places, share)
+                    .map_err(|(volume, error)| format!("MountVolume.SetUp failed for volume {volume:?} : {error}"))
             });
             Done::Mounted(work.await.unwrap_or_else(|error| Err(error.to_string())))
         });
@@ -330,6 +334,8 @@ impl PodTask {
             ips: self.observed.sandbox.ips().to_vec(),
             objects: self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new())),
             log,
+            accounts: self.accounts.clone(),
+            files: self.files.clone(),
         };
         self.later(async move {
             Done::Started {
