@@ -2,12 +2,13 @@
 //!
 //! Only shapes and defaults live here; what a command does is in the module of its name.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use http::{HeaderName, HeaderValue};
 use jiff::SignedDuration;
 
-use crate::cluster::MAX_NODES;
+use crate::{cluster::MAX_NODES, static_pods};
 
 /// Kubernetes for WebAssembly in one binary.
 #[derive(Debug, Parser)]
@@ -133,6 +134,9 @@ pub struct ClusterArgs {
     /// Run the pods of the manifests in this directory, whatever the API says; the API shows them.
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// Where static pods come from beside a directory.
+    #[command(flatten)]
+    pub static_pod_url: StaticPodUrlArgs,
     /// Add a line to this file for every request to the API: who asked for what, and what came of it; see docs/audit-log.md.
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
@@ -285,6 +289,32 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
     with_port()
         .or_else(bare)
         .ok_or_else(|| format!("{text:?} is no address of a resolver, such as 192.0.2.1 or 192.0.2.1:5353"))
+}
+
+/// Where static pods come from beside a directory.
+#[derive(Debug, Clone, Args)]
+pub struct StaticPodUrlArgs {
+    /// Run the pods of the document at this URL (a Pod or a PodList, in YAML or JSON), whatever the API says.
+    #[arg(long = "static-pod-url", value_name = "URL")]
+    pub url: Option<String>,
+    /// Send this header with each request for the document; may be given several times.
+    #[arg(long = "static-pod-url-header", value_name = "NAME: VALUE", requires = "url", value_parser = static_pods::url::header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Seconds between two requests for the document.
+    #[arg(long = "static-pod-url-interval", value_name = "SECONDS", requires = "url", default_value_t = static_pods::url::INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval_seconds: u64,
+}
+
+impl StaticPodUrlArgs {
+    /// The document, where one was named.
+    #[must_use]
+    pub fn source(&self) -> Option<static_pods::url::Source> {
+        self.url.clone().map(|url| static_pods::url::Source {
+            url,
+            headers: self.headers.iter().cloned().collect(),
+            interval: Duration::from_secs(self.interval_seconds),
+        })
+    }
 }
 
 /// Where the ingress listens, if there is one.

@@ -80,6 +80,8 @@ pub struct ClusterConfig {
     pub image_gc: Thresholds,
     /// A directory of manifests whose pods the first node runs whatever the API says.
     pub manifests: Option<PathBuf>,
+    /// A document at a URL whose pods it runs in the same way.
+    pub static_pod_url: Option<static_pods::url::Source>,
     /// A file to which the API server adds a line for every request; nothing is written without it.
     pub audit_log: Option<PathBuf>,
     /// This program, when it is `coracle`: it compiles guests in a process of its own, with limits. `None` compiles in this one.
@@ -110,6 +112,7 @@ impl ClusterConfig {
             registry_authority: None,
             image_gc: Thresholds::default(),
             manifests: None,
+            static_pod_url: None,
             audit_log: None,
             compiler: None,
             cache: None,
@@ -196,6 +199,7 @@ impl Cluster {
             registry_authority: config.registry_authority,
             image_gc: config.image_gc,
             manifests: config.manifests,
+            static_pod_url: config.static_pod_url,
             compiler: config.compiler,
             cache,
         };
@@ -274,8 +278,14 @@ impl Cluster {
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {
         let stop = self.plane.stop_clients.child_token();
-        let follow = |dir: PathBuf| static_pods::follow(&dir, stop);
-        let mut manifests = wanted.manifests.map(follow).transpose()?;
+        let directory = wanted
+            .manifests
+            .map(|dir| static_pods::directory::follow(&dir, stop.clone()));
+        let document = wanted
+            .static_pod_url
+            .map(|source| static_pods::url::follow(source, stop.clone()));
+        let sources = directory.into_iter().chain(document).collect::<Result<_, _>>()?;
+        let mut static_pods = static_pods::together(sources, stop);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Runtime::new(RuntimeConfig {
             compiler: wanted.compiler,
@@ -316,7 +326,7 @@ impl Cluster {
                 config.identity.annotations = link_annotation(&node_name(0), address);
             }
             config.host_paths = wanted.host_paths;
-            config.static_pods = manifests.take();
+            config.static_pods = static_pods.take();
             let agent = Agent::build(config)?;
             nodes.add(name, agent.handle());
             let mut registered = agent.registered();
@@ -448,6 +458,7 @@ struct Wanted {
     registry_authority: Option<String>,
     image_gc: Thresholds,
     manifests: Option<PathBuf>,
+    static_pod_url: Option<static_pods::url::Source>,
     compiler: Option<PathBuf>,
     cache: PathBuf,
 }

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use coracle_agent::{AgentHandle, LogError};
+use coracle_agent::{AgentHandle, LogError, Verdict};
 use coracle_api::status::ApiError;
 use coracle_net::Fabric;
 use coracle_server::{
     ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
-    TerminalSize,
+    TerminalSize, WantedImage,
 };
 use futures::StreamExt as _;
 use parking_lot::RwLock;
@@ -36,6 +36,22 @@ impl Nodes {
 
 #[async_trait]
 impl NodeDialer for Nodes {
+    async fn refusal(&self, wanted: WantedImage<'_>) -> Option<String> {
+        let nodes: Vec<_> = self.0.read().values().cloned().collect();
+        let mut refusal = None;
+        for node in nodes {
+            match node
+                .verdict(wanted.image, wanted.pull_policy, wanted.runtime_class)
+                .await
+            {
+                Verdict::Unknown => {}
+                Verdict::Fit => return None,
+                Verdict::Unfit(why) => refusal = Some(why.to_string()),
+            }
+        }
+        refusal
+    }
+
     async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
         let handle = self.find(node)?;
         let told = match handle.tell(path) {

@@ -23,6 +23,6 @@ pub mod net;
 pub mod node;
 pub mod say;
 pub mod server;
-mod static_pods;
+pub mod static_pods;
 pub mod token;
 pub mod up;

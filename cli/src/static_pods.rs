@@ -1,118 +1,84 @@
-//! A directory of manifests whose pods run whatever the API says: `coracle up --manifests DIR`.
-//!
-//! The directory is looked at when the system says that something in it changed. A file that cannot be read is left out and
-//! said in the log; the others count.
+//! Pods that run whatever the API says: those of a directory of manifests, and those of a document at a URL.
 
-use std::{fs, path::Path};
+pub mod directory;
+pub mod url;
 
 use anyhow::{Context, bail};
-use coracle_agent::Directories;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest;
 
-/// The pods of a directory, now and after each change until `stop`.
-///
-/// # Errors
-/// When the directory cannot be watched.
-pub fn follow(dir: &Path, stop: CancellationToken) -> anyhow::Result<watch::Receiver<Vec<Pod>>> {
-    let dir = dir
-        .canonicalize()
-        .with_context(|| format!("cannot use {} for manifests", dir.display()))?;
-    let watched = Directories::new()?;
-    watched
-        .add(&dir)
-        .with_context(|| format!("cannot watch {}", dir.display()))?;
-    let (sender, receiver) = watch::channel(read(&dir));
+/// The pods of a document: one or several of them, or a list.
+fn pods_of(text: &str) -> anyhow::Result<Vec<Pod>> {
+    let mut pods = Vec::new();
+    for object in manifest::parse(text)? {
+        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+        match kind {
+            "Pod" => pods.push(object.try_parse().context("it is no Pod")?),
+            "PodList" | "List" => {
+                let items = object.data.get("items").cloned().unwrap_or_default();
+                let found: Vec<Pod> = serde_json::from_value(items).context("it is no list of pods")?;
+                pods.extend(found);
+            }
+            other => bail!("only a Pod can run without the API, and this is {other:?}"),
+        }
+    }
+    Ok(pods)
+}
+
+/// The pods of several sources together, until `stop`.
+pub fn together(sources: Vec<watch::Receiver<Vec<Pod>>>, stop: CancellationToken) -> Option<watch::Receiver<Vec<Pod>>> {
+    if sources.len() < 2 {
+        return sources.into_iter().next();
+    }
+    let all = |sources: &mut [watch::Receiver<Vec<Pod>>]| -> Vec<Pod> {
+        let lists = sources.iter_mut().map(|source| source.borrow_and_update().clone());
+        lists.flatten().collect()
+    };
+    let mut sources = sources;
+    let (sender, receiver) = watch::channel(all(&mut sources));
     tokio::spawn(async move {
         loop {
+            let changes = sources.iter_mut().map(|source| Box::pin(source.changed()));
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = watched.changed() => if let Err(error) = changed {
-                    tracing::error!(dir = %dir.display(), %error, "static pods are not followed any more");
+                (changed, _, _) = futures::future::select_all(changes) => if changed.is_err() {
+                    // A source ends with the cluster alone.
                     return;
                 },
             }
-            let pods = read(&dir);
-            sender.send_if_modified(|before| {
-                let differs = *before != pods;
-                *before = pods;
-                differs
-            });
+            sender.send_replace(all(&mut sources));
         }
     });
-    Ok(receiver)
-}
-
-fn read(dir: &Path) -> Vec<Pod> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.path())
-        .filter(|path| is_manifest(path))
-        .collect();
-    files.sort();
-    let mut pods = Vec::new();
-    for file in files {
-        match read_file(&file) {
-            Ok(found) => pods.extend(found),
-            Err(error) => tracing::error!(file = %file.display(), "a static pod cannot be read: {error:#}"),
-        }
-    }
-    pods
-}
-
-fn is_manifest(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-fn read_file(file: &Path) -> anyhow::Result<Vec<Pod>> {
-    let objects = manifest::parse(&fs::read_to_string(file)?)?;
-    let pod = |object: kube::api::DynamicObject| {
-        let is_pod = object.types.as_ref().is_some_and(|types| types.kind == "Pod");
-        if !is_pod {
-            bail!("only a Pod can run without the API");
-        }
-        object.try_parse::<Pod>().context("it is no Pod")
-    };
-    objects.into_iter().map(pod).collect()
+    Some(receiver)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_document_has_pods_or_says_what_it_has() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n";
+        assert_eq!(pods_of(pod).unwrap().len(), 1);
+        assert_eq!(pods_of(&format!("{pod}---\n{pod}")).unwrap().len(), 2);
+        let list = r#"{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {"name": "a"}, "spec": {"containers": []}}]}"#;
+        assert_eq!(pods_of(list).unwrap().len(), 1);
+        let wrong = pods_of("apiVersion: v1\nkind: Service\n").unwrap_err().to_string();
+        assert!(wrong.contains("\"Service\""), "{wrong}");
+    }
+
     #[tokio::test]
-    async fn files_come_change_and_go() {
-        let dir = tempfile::tempdir().unwrap();
+    async fn sources_are_one_list() {
         let stop = CancellationToken::new();
-        let pod = |image: &str| {
-            format!(
-                "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n"
-            )
-        };
-        fs::write(dir.path().join("web.yaml"), pod("hello")).unwrap();
-        fs::write(dir.path().join("notes.txt"), "no manifest").unwrap();
-        fs::write(dir.path().join("wrong.yaml"), "kind: Service\napiVersion: v1\n").unwrap();
-        let mut pods = follow(dir.path(), stop.clone()).unwrap();
-        let images = |pods: &[Pod]| -> Vec<String> {
-            let containers = pods
-                .iter()
-                .flat_map(|pod| pod.spec.as_ref().unwrap().containers.clone());
-            containers.filter_map(|container| container.image).collect()
-        };
-        assert_eq!(images(&pods.borrow_and_update()), ["hello"]);
-        let next = dir.path().join(".next");
-        fs::write(&next, pod("worker")).unwrap();
-        fs::rename(&next, dir.path().join("web.yaml")).unwrap();
-        pods.wait_for(|pods| images(pods) == ["worker"]).await.unwrap();
-        fs::remove_file(dir.path().join("web.yaml")).unwrap();
-        pods.wait_for(|pods| pods.is_empty()).await.unwrap();
-        stop.cancel();
+        let (first, a) = watch::channel(vec![Pod::default()]);
+        let (_second, b) = watch::channel(vec![Pod::default(), Pod::default()]);
+        let mut all = together(vec![a, b], stop.clone()).unwrap();
+        assert_eq!(all.borrow_and_update().len(), 3);
+        first.send_replace(Vec::new());
+        all.wait_for(|pods| pods.len() == 2).await.unwrap();
+        assert!(together(Vec::new(), stop).is_none());
     }
 }

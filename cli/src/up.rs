@@ -70,6 +70,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
             low_percent: args.image_gc_low,
         },
         manifests: args.manifests.clone(),
+        static_pod_url: args.static_pod_url.source(),
         audit_log: args.audit_log.clone(),
         node_listen: node_listen(args),
         node_grace: args.grace.node_monitor_grace_period,

@@ -32,6 +32,7 @@ mod scheduling;
 mod services;
 mod stories;
 mod streams;
+mod terminals;
 mod tools;
 mod verbs;
 mod volumes;

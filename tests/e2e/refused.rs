@@ -44,10 +44,6 @@ async fn a_wrong_manifest_names_the_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_run_says_why_and_its_neighbours_run() {
     let world = World::start().await;
-    world.load(
-        "lacking",
-        &wat::parse_str(r#"(component (import "acme:secret/vault@1.0.0" (instance)))"#).unwrap(),
-    );
     for (name, image) in [("missing", "nowhere"), ("lacking", "lacking"), ("fine", "hello")] {
         world.run(name, image, &[], "").await;
     }
@@ -62,13 +58,33 @@ async fn an_image_that_cannot_run_says_why_and_its_neighbours_run() {
     assert!(message.contains("nowhere"), "{message}");
     world.event("nowhere").await;
 
+    // Known only when it is there: the container tells.
+    let text = r#"(component (import "acme:secret/vault@1.0.0" (instance)))"#;
+    world.load("lacking", &wat::parse_str(text).unwrap());
     let lacking = world
         .pod("lacking", |pod| {
             waits(pod).is_some_and(|(_, message)| message.contains("acme:secret/vault"))
         })
         .await;
-    assert!(!waits(&lacking).unwrap().0.is_empty());
+    assert_eq!(waits(&lacking).unwrap().0, "CreateContainerError");
     world.event("acme:secret/vault").await;
+    // Known beforehand: nobody gets such a pod, and whoever makes pods for others is told.
+    let refused = refusal(&world, json!({"containers": [{"name": "c", "image": "lacking"}]})).await;
+    assert_eq!(refused.code, 403);
+    for words in [
+        "container \"c\": image \"lacking\"",
+        "acme:secret/vault@1.0.0",
+        "build the program for one of these",
+    ] {
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+    let template = "metadata: {labels: {app: set}}\n    spec: {containers: [{name: c, image: lacking}]}";
+    world
+        .apply(&format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: set}}\nspec:\n  selector: {{matchLabels: {{app: set}}}}\n  template:\n    {template}\n"
+        ))
+        .await;
+    world.event("FailedCreate: Error creating: pods \"set-").await;
     let pods = world.all::<Pod>();
     assert!(ready(&pods.get("fine").await.unwrap()));
 }

@@ -13,6 +13,7 @@ pub(crate) mod certificate;
 mod default_class;
 mod device_admin;
 mod escalation;
+pub(crate) mod image;
 mod limit_ranger;
 pub(crate) mod namespace;
 mod node_restriction;

@@ -96,6 +96,17 @@ pub struct NodeAnswer {
     pub body: Bytes,
 }
 
+/// An image as a container is to have it.
+#[derive(Debug, Clone, Copy)]
+pub struct WantedImage<'a> {
+    /// Its name.
+    pub image: &'a str,
+    /// When it is pulled, as `Always`.
+    pub pull_policy: &'a str,
+    /// The pod's runtime class, or empty.
+    pub runtime_class: &'a str,
+}
+
 /// What the server needs of nodes.
 #[async_trait]
 pub trait NodeDialer: Send + Sync {
@@ -105,6 +116,12 @@ pub trait NodeDialer: Send + Sync {
         Err(ApiError::service_unavailable(format!(
             "no connection to node {node:?} to ask it for {path}"
         )))
+    }
+
+    /// Why no container can run this image, where nodes have it and all of them say so. None: it can run, or nobody knows.
+    async fn refusal(&self, wanted: WantedImage<'_>) -> Option<String> {
+        let _ = wanted;
+        None
     }
 
     /// Reads a container's log on `node`. The stream ends where the log ends, or with `follow` where the container does.

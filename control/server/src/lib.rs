@@ -69,7 +69,7 @@ pub use body::ResponseBody;
 pub use config::{Config, Version};
 pub use dial::{
     ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
-    TerminalSize, Unconnected,
+    TerminalSize, Unconnected, WantedImage,
 };
 pub use document::header_of;
 pub use health::ReadyCheck;

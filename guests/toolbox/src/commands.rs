@@ -68,6 +68,7 @@ pub const COMMANDS: &[&str] = &[
     "sleep",
     "sort",
     "stat",
+    "stty",
     "tac",
     "tail",
     "tar",

@@ -44,6 +44,27 @@ pub fn uname(io: &mut Io, args: &[String]) -> Outcome {
     Ok(0)
 }
 
+/// `stty [size | raw | -raw | cooked | sane]`: what there is to set of a terminal, and how large its window is.
+pub fn stty(io: &mut Io, args: &[String]) -> Outcome {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
+    if !terminal {
+        return Err("standard input: Inappropriate ioctl for device".into());
+    }
+    let (columns, rows) = crate::sys::size().unwrap_or_default();
+    if args.is_empty() {
+        writeln!(io.out, "speed 38400 baud; rows {rows}; columns {columns};").map_err(said)?;
+    }
+    for arg in args {
+        match arg.as_str() {
+            "size" => writeln!(io.out, "{rows} {columns}").map_err(said)?,
+            "raw" => crate::sys::set_raw(true),
+            "-raw" | "cooked" | "sane" => crate::sys::set_raw(false),
+            other => return Err(format!("{other}: there is no such setting here")),
+        }
+    }
+    Ok(0)
+}
+
 /// A guest runs on one thread.
 pub fn nproc(io: &mut Io, _: &[String]) -> Outcome {
     writeln!(io.out, "1").map_err(said)?;

@@ -127,6 +127,7 @@ pub fn find(name: &str) -> Option<Command> {
         "sleep" => values::sleep,
         "sort" => sorting::sort,
         "stat" => listing::stat,
+        "stty" => machine::stty,
         "tac" => text::tac,
         "tail" => excerpts::tail,
         "tar" => tar::tar,

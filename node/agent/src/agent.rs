@@ -83,6 +83,7 @@ impl Agent {
             ledger: Mutex::default(),
             requests: Semaphore::new(MAX_REQUESTS),
             modules: Mutex::new(HashMap::new()),
+            verdicts: Mutex::default(),
         };
         Ok(Self {
             node: Arc::new(node),

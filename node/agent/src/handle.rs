@@ -6,6 +6,7 @@ use crate::logs::{LogError, LogOptions, LogTarget};
 use crate::node::Node;
 use crate::stats::{self, NodeUse, PodUse, Told};
 use crate::traffic::Question;
+use crate::verdict::{self, Verdict};
 use bytes::Bytes;
 use coracle_net::{NetError, Stream};
 use coracle_runtime::Usage;
@@ -67,6 +68,11 @@ pub struct ContainerUsage {
 }
 
 impl AgentHandle {
+    /// What the node knows of an image that a container with this pull policy and runtime class would have.
+    pub async fn verdict(&self, image: &str, pull_policy: &str, runtime_class: &str) -> Verdict {
+        verdict::verdict(&self.node, image, pull_policy, runtime_class).await
+    }
+
     /// The log of a container. An empty `uid` means the pod that has the name now.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ mod termination;
 mod testing;
 mod token;
 mod traffic;
+mod verdict;
 mod volume;
 
 pub use agent::{Agent, BuildError};
@@ -73,3 +74,4 @@ pub use fields::Capacity;
 pub use handle::{AgentHandle, ContainerUsage, DialError};
 pub use logs::{LogError, LogOptions};
 pub use stats::Told;
+pub use verdict::Verdict;

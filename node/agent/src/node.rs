@@ -9,6 +9,7 @@ use crate::events::Recorder;
 use crate::image_files::ImageFiles;
 use crate::logs::Logs;
 use crate::objects::Objects;
+use crate::verdict::Verdict;
 use coracle_images::{Image, ImageError, ImageStore};
 use coracle_net::Fabric;
 use coracle_runtime::{LoadError, Module, Runtime};
@@ -66,6 +67,8 @@ pub struct Node {
     pub requests: Semaphore,
     /// Compiled modules that pods hold, so that a module is read from disk once.
     pub modules: Mutex<HashMap<ModuleKey, Weak<Module>>>,
+    /// Which images can run here, by the digest of their module.
+    pub verdicts: Mutex<HashMap<Arc<str>, Verdict>>,
 }
 
 /// A module's digest, and whether it counts instructions.

@@ -6,9 +6,9 @@
 
 mod act;
 mod heard;
-mod measure;
 mod report;
 mod resize;
+mod room;
 
 use crate::cell::{Found, PodCell};
 use crate::clock::until;
@@ -24,10 +24,10 @@ use crate::spec::{self, Shape};
 use crate::start::{Failure, Started};
 use crate::termination::MessageFile;
 use crate::token::Tokens;
-use crate::volume::usage::Excess;
+use crate::volume::accounts::{Full, PodAccounts};
 use coracle_images::Hold;
 use coracle_net::PodNet;
-use coracle_runtime::{Container, Exit};
+use coracle_runtime::{Container, Exit, PodFiles};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -35,7 +35,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The task of one pod.
@@ -62,8 +61,12 @@ pub struct PodTask {
     refresh_at: Option<Timestamp>,
     /// When to try again to give containers other resources.
     resize_at: Option<Timestamp>,
-    /// When to look next how much volumes hold; none while somebody looks.
-    measure_at: Option<Timestamp>,
+    /// What volumes may hold.
+    accounts: Arc<PodAccounts>,
+    /// What was told of volumes that are full.
+    told_full: Vec<Full>,
+    /// The pod's part of handles and threads for files.
+    files: Arc<PodFiles>,
     report: Report,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
@@ -117,11 +120,7 @@ impl NotMounted {
 
 /// Something that took time is over.
 enum Done {
-    Mounted(Result<(), NotMounted>),
-    Measured {
-        excess: Option<Excess>,
-        took: Duration,
-    },
+    Mounted(Result<PodAccounts, NotMounted>),
     Started {
         index: usize,
         number: u32,
@@ -166,6 +165,7 @@ impl PodTask {
             told: pod.status.clone().map(Box::new),
             ..Report::default()
         };
+        let accounts = Arc::new(PodAccounts::of(&pod));
         Self {
             subject: Arc::new(Subject::of(&pod)),
             wanted_ip: recover::addresses(pod.status.as_ref()).first().copied(),
@@ -183,7 +183,9 @@ impl PodTask {
             tokens: Arc::default(),
             refresh_at: None,
             resize_at: None,
-            measure_at: Some(Timestamp::MIN),
+            accounts,
+            told_full: Vec::new(),
+            files: Arc::default(),
             report,
             work: FuturesUnordered::new(),
         }
@@ -235,8 +237,8 @@ impl PodTask {
             let refresh = self.refresh(now);
             let resize = self.resize_again(now);
             let report = self.report(now);
-            let measure = self.measure(now);
-            let times = [plan.wake_at, probes, refresh, resize, measure, report];
+            self.tell_full();
+            let times = [plan.wake_at, probes, refresh, resize, report];
             return Some(times.into_iter().flatten().min());
         }
     }

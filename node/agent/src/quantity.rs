@@ -27,6 +27,18 @@ pub fn whole(text: &str) -> Option<i128> {
     milli(text).map(|milli| milli.div_euclid(1000) + i128::from(milli.rem_euclid(1000) != 0))
 }
 
+/// A number of bytes as a person would write it.
+pub fn binary(bytes: u64) -> String {
+    let suffixes = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let whole = suffixes
+        .iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    whole.map_or_else(
+        || bytes.to_string(),
+        |(shift, suffix)| format!("{}{suffix}", bytes >> shift),
+    )
+}
+
 /// A suffix as a fraction.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let decimal = |power: u32| 10i128.checked_pow(power);
@@ -60,6 +72,20 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_what_a_person_would() {
+        let cases = [
+            (0, "0"),
+            (1000, "1000"),
+            (4096, "4Ki"),
+            (3 << 20, "3Mi"),
+            (5 << 40, "5120Gi"),
+        ];
+        cases
+            .into_iter()
+            .for_each(|(bytes, text)| assert_eq!(binary(bytes), text));
+    }
 
     #[test]
     fn reads_what_kubernetes_writes() {

@@ -14,10 +14,11 @@ use crate::pull::{self, NoImage, Policy};
 use crate::quantity;
 use crate::resize::Resources;
 use crate::termination::MessageFile;
+use crate::volume::accounts::PodAccounts;
 use crate::{diagnosis, runtime_class, sidecar, spec, volume};
 use coracle_images::{Hold, Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
-use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, Stdin};
+use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, PodFiles, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::io;
 use std::net::IpAddr;
@@ -51,6 +52,10 @@ pub struct Attempt {
     pub resources: Resources,
     /// Where the container's output goes.
     pub log: Arc<LogFile>,
+    /// What the pod's volumes may hold.
+    pub accounts: Arc<PodAccounts>,
+    /// The pod's part of handles and threads for files.
+    pub files: Arc<PodFiles>,
 }
 
 /// A container that runs.
@@ -159,10 +164,9 @@ impl Attempt {
 
     /// The files of the image, as the container's root directory.
     async fn root(&self, container: &Container, files: PathBuf, mounts: Vec<Mount>) -> Result<Mount, Failure> {
-        let (dir, name) = (pod_dir(&self.node, &self.pod), container.name.clone());
-        let context = container.security_context.as_ref();
-        let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
-        let work = move || volume::root::make(&dir, &name, &files, &mounts, read_only);
+        let (dir, container) = (pod_dir(&self.node, &self.pod), container.clone());
+        let accounts = self.accounts.clone();
+        let work = move || volume::root::make(&dir, &container, &accounts, &files, &mounts);
         let made = tokio::task::spawn_blocking(work)
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -192,9 +196,11 @@ impl Attempt {
         let scope: env::Env = launch.env.iter().cloned().collect();
         let dir = pod_dir(node, &self.pod);
         let wrong = |error: &dyn std::fmt::Display| failure(waiting::CONFIG, "Failed", format!("Error: {error}"));
-        let mut mounts = volume::mounts(&dir, &self.pod, container, |text| env::expand(text, &[&scope]))
-            .map_err(|error| wrong(&error))?;
-        let message = MessageFile::make(&dir, container, &mut mounts).map_err(|error| wrong(&error))?;
+        let mut mounts = volume::mounts(&dir, &self.pod, container, &self.accounts, |text| {
+            env::expand(text, &[&scope])
+        })
+        .map_err(|error| wrong(&error))?;
+        let message = MessageFile::make(&dir, container, &self.accounts, &mut mounts).map_err(|error| wrong(&error))?;
         let limits = limits(&self.resources);
         let spec = ContainerSpec {
             name: container.name.clone(),
@@ -205,6 +211,7 @@ impl Attempt {
                 .clone()
                 .unwrap_or_else(|| image.working_dir.clone()),
             mounts,
+            files: self.files.clone(),
             net: self.net.clone(),
             sidecar: sidecar::is(&self.pod, &container.name),
             http_port: http_port(container, image),

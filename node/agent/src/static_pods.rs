@@ -34,7 +34,8 @@ pub fn pod_of(entry: &Pod, node: &str) -> Pod {
     let uid = digest(&pod);
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(HASH.to_owned(), uid.clone());
-    annotations.insert(SOURCE.to_owned(), "file".to_owned());
+    let source = annotations.entry(SOURCE.to_owned());
+    source.or_insert_with(|| "file".to_owned());
     pod.metadata.uid = Some(uid);
     pod
 }

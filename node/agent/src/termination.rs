@@ -4,6 +4,7 @@
 //! the container has ended, never through a link that leads out of that directory.
 
 use crate::volume;
+use crate::volume::accounts::PodAccounts;
 use coracle_runtime::{Exit, Mount};
 use k8s_openapi::api::core::v1::Container;
 use std::fs::{self, File};
@@ -34,7 +35,12 @@ impl MessageFile {
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn make(dir: &Path, container: &Container, mounts: &mut Vec<Mount>) -> io::Result<Option<Self>> {
+    pub fn make(
+        dir: &Path,
+        container: &Container,
+        accounts: &PodAccounts,
+        mounts: &mut Vec<Mount>,
+    ) -> io::Result<Option<Self>> {
         let path = container.termination_message_path.as_deref().unwrap_or(DEFAULT_PATH);
         let Some((parent, name)) = path.rsplit_once('/') else {
             return Ok(None);
@@ -68,6 +74,7 @@ impl MessageFile {
             host: root.clone(),
             guest: parent.to_owned(),
             read_only: false,
+            quota: Some(accounts.messages(&root)?),
         });
         Ok(Some(Self {
             root,
@@ -148,13 +155,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let container = container(json!({}));
         let mut mounts = Vec::new();
-        let file = MessageFile::make(dir.path(), &container, &mut mounts).unwrap().unwrap();
+        let file = MessageFile::make(dir.path(), &container, &PodAccounts::default(), &mut mounts)
+            .unwrap()
+            .unwrap();
         assert_eq!((mounts[0].guest.as_str(), mounts[0].read_only), ("/dev", false));
         let say = |file: &MessageFile, code| message(Some(&container), &exit(code), Some(file), |_, _| "log".into());
         assert_eq!(say(&file, 1).as_deref(), Some("trapped"));
         fs::write(mounts[0].host.join("termination-log"), "x".repeat(5000)).unwrap();
         assert_eq!(say(&file, 0).unwrap().len(), 4096);
-        let again = MessageFile::make(dir.path(), &container, &mut Vec::new())
+        let again = MessageFile::make(dir.path(), &container, &PodAccounts::default(), &mut Vec::new())
             .unwrap()
             .unwrap();
         assert_eq!(say(&again, 0).as_deref(), Some("trapped"));
@@ -171,8 +180,11 @@ mod tests {
             host: volume.clone(),
             guest: "/data".into(),
             read_only: false,
+            quota: None,
         }];
-        let file = MessageFile::make(dir.path(), &container, &mut mounts).unwrap().unwrap();
+        let file = MessageFile::make(dir.path(), &container, &PodAccounts::default(), &mut mounts)
+            .unwrap()
+            .unwrap();
         assert_eq!(mounts.len(), 1);
         fs::write(volume.join("logs/end"), "well").unwrap();
         assert_eq!(file.read().as_deref(), Some("well"));
@@ -180,7 +192,10 @@ mod tests {
         std::os::unix::fs::symlink("../../secret", volume.join("logs/end")).unwrap();
         assert_eq!(file.read(), None);
         mounts[0].read_only = true;
-        assert_eq!(MessageFile::make(dir.path(), &container, &mut mounts).unwrap(), None);
+        assert_eq!(
+            MessageFile::make(dir.path(), &container, &PodAccounts::default(), &mut mounts).unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         env: Vec::new(),
         work_dir: String::new(),
         mounts: Vec::new(),
+        files: Arc::default(),
         net,
         sidecar: false,
         http_port: 8080,

@@ -18,7 +18,8 @@ use crate::cpu::{self, CpuMeter, Governed, Throttling};
 use crate::crowd::Crowd;
 use crate::engine::Metering;
 use crate::exit::{self, Exit};
-use crate::host::{self, Host, MountError, Streams};
+use crate::files::{MountError, Mounts};
+use crate::host::{self, Host, Streams};
 use crate::http::incoming;
 use crate::http::outgoing::Outgoing;
 use crate::http::tls::Trust;
@@ -174,6 +175,7 @@ pub(crate) struct Shared {
     pub(crate) guests: Handle,
     pub(crate) account: Arc<MemoryAccount>,
     outgoing: Outgoing,
+    mounts: Arc<Mounts>,
     /// Both ends of a standard input that is open: the guest's, and that of those who attach.
     stdin: Option<(PipeWriter, PipeReader)>,
     taps: Arc<Taps>,
@@ -192,7 +194,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// A new instance's store.
-    pub(crate) fn store(self: &Arc<Self>) -> Result<Store<Host>, MountError> {
+    pub(crate) fn store(self: &Arc<Self>) -> Store<Host> {
         let terminal = self.spec.terminal;
         let mut ends = Ends::new();
         if let Some((_, reader)) = &self.stdin {
@@ -210,8 +212,15 @@ impl Shared {
     }
 
     /// A store for an instance of any module, with the container's files, network and limits.
-    pub(crate) fn store_of(&self, module: &Module, io: Streams<'_>) -> Result<Store<Host>, MountError> {
-        let mut store = host::store(&module.engine, &self.spec, io, &self.account, self.outgoing.clone())?;
+    pub(crate) fn store_of(&self, module: &Module, io: Streams<'_>) -> Store<Host> {
+        let mut store = host::store(
+            &module.engine,
+            &self.spec,
+            &self.mounts,
+            io,
+            &self.account,
+            self.outgoing.clone(),
+        );
         let meter = self.meter.clone();
         let by_fuel = self.spec.cpu_by_fuel && module.metering() == Metering::Fuel;
         let own = std::ptr::eq(module, &*self.module);
@@ -227,7 +236,7 @@ impl Shared {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        Ok(store)
+        store
     }
 
     /// Gives a store what is left of the container's fuel.
@@ -273,6 +282,7 @@ pub(crate) fn start(
         return Err(StartError::NotMetered);
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
+    let mounts = Arc::new(Mounts::open(&spec.mounts)?);
     let taps = Arc::new(Taps::default());
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);
@@ -291,6 +301,7 @@ pub(crate) fn start(
         outgoing: Outgoing::new(spec.net.clone(), trust),
         fuel: AtomicU64::new(spec.fuel.unwrap_or_default()),
         account,
+        mounts,
         module,
         spec,
     });
@@ -342,7 +353,7 @@ enum Life {
 }
 
 fn prepare(shared: &Arc<Shared>) -> Result<Life, StartError> {
-    let store = shared.store()?;
+    let store = shared.store();
     match &shared.module.code {
         Code::Command(pre) => Ok(Life::Command(pre.clone(), Box::new(store))),
         Code::Http(pre) => {

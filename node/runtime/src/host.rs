@@ -4,7 +4,6 @@
 //! own. The library's sockets are not linked at all; ours lead to the pod's network. Each default is closed: no file, no
 //! variable, no stream of the host's process.
 
-mod files;
 pub(crate) mod stdio;
 
 use std::sync::Arc;
@@ -14,15 +13,13 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-pub use files::MountError;
-
 use crate::engine::GuestEngine;
+use crate::files::{self, Files, FilesView, Mounts};
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
@@ -95,6 +92,7 @@ pub(crate) fn provides(import: &str) -> bool {
 pub(crate) struct Host {
     table: ResourceTable,
     wasi: WasiCtx,
+    files: Files,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     net: Arc<PodNet>,
@@ -132,6 +130,13 @@ impl Host {
         }
     }
 
+    pub(crate) fn files(&mut self) -> FilesView<'_> {
+        FilesView {
+            files: &mut self.files,
+            table: &mut self.table,
+        }
+    }
+
     /// Begins to count with this much fuel.
     pub(crate) fn fuelled(&mut self, fuel: u64) {
         self.fuel_seen = fuel;
@@ -164,10 +169,11 @@ pub(crate) struct Streams<'a> {
 pub(crate) fn store(
     engine: &GuestEngine,
     spec: &ContainerSpec,
+    mounts: &Arc<Mounts>,
     io: Streams<'_>,
     account: &Arc<MemoryAccount>,
     outgoing: Outgoing,
-) -> Result<Store<Host>, MountError> {
+) -> Store<Host> {
     let mut wasi = WasiCtx::builder();
     wasi.args(io.args)
         .envs(io.env.unwrap_or(&spec.env))
@@ -185,7 +191,6 @@ pub(crate) fn store(
     if let Some(sink) = io.me.sink(2) {
         wasi.stderr(sink);
     }
-    files::mount(&mut wasi, &spec.mounts)?;
 
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits::HOST_OBJECTS);
@@ -195,6 +200,7 @@ pub(crate) fn store(
     let host = Host {
         table,
         wasi: wasi.build(),
+        files: Files::new(mounts.clone(), spec.files.clone(), account.clone()),
         http,
         outgoing,
         net: spec.net.clone(),
@@ -208,7 +214,7 @@ pub(crate) fn store(
     store.set_max_component_handles(limits::COMPONENT_HANDLES);
     store.set_hostcall_fuel(limits::HOSTCALL_BYTES);
     store.set_epoch_deadline(1);
-    Ok(store)
+    store
 }
 
 /// Links everything that a guest may import.
@@ -218,11 +224,10 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     io(l)?;
     cli(l)?;
 
-    use bindings::{clocks, filesystem, random};
+    use bindings::{clocks, random};
     clocks::wall_clock::add_to_linker::<Host, WasiClocks>(l, Host::clocks)?;
     clocks::monotonic_clock::add_to_linker::<Host, WasiClocks>(l, Host::clocks)?;
-    filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)?;
-    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)?;
+    files::add_to_linker(l)?;
     random::random::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
     random::insecure::add_to_linker::<Host, WasiRandom>(l, Host::random)?;
     random::insecure_seed::add_to_linker::<Host, WasiRandom>(l, Host::random)?;

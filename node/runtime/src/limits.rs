@@ -80,8 +80,22 @@ pub const FUEL_PER_CPU_SECOND: u64 = 8_000_000_000;
 /// every fifteen seconds to see only what is new.
 pub const USAGE_WINDOW: Duration = Duration::from_secs(5);
 
-/// Threads for blocking file operations, shared by all pods. A guest waits for one at a time.
+/// Threads for blocking file operations, shared by all pods.
 pub const BLOCKING_THREADS: usize = 64;
+
+/// Of those, how many one pod may occupy. Eight keep a fast disk busy, and eight pods whose disks hang leave the others waiting
+/// at most for each other.
+pub const FILE_OPERATIONS: usize = 8;
+
+/// Files, directories and listings that one pod has open, as handles of the host's system: what a login on Linux may have open.
+/// Below [`HOST_OBJECTS`] with a stream for each, so that a guest meets an error before it meets that.
+pub const OPEN_FILES: usize = 1024;
+
+/// Entries of a directory that the host holds at once for one listing. A thread is asked once for so many.
+pub const LISTING_ENTRIES: usize = 256;
+
+/// Names that even the smallest volume with a limit may hold; a larger one holds one for each of its blocks.
+pub const VOLUME_NAMES: u64 = 1024;
 
 /// Bytes of a module that the node compiles. The largest in use (a Python interpreter with its library) has 26 MB, and each
 /// megabyte costs a second.

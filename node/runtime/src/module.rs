@@ -243,6 +243,9 @@ impl Outline {
     }
 }
 
+/// What to do about an import that nobody has.
+const PROVIDED: &str = "; it provides the worlds wasi:cli/command and wasi:http/proxy in version 0.2, and coracle:process: build the program for one of these";
+
 fn component(outline: Outline) -> Result<ModuleInfo, LoadError> {
     let newer = |name: &&String| {
         let version = name.strip_prefix("wasi:").and_then(|name| name.split_once('@'));
@@ -258,9 +261,10 @@ fn component(outline: Outline) -> Result<ModuleInfo, LoadError> {
         let known = import
             .split_once('@')
             .filter(|(name, _)| host::INTERFACES.contains(name));
-        let hint = known
-            .map(|_| "; it provides version 0.2 of it".to_owned())
-            .unwrap_or_default();
+        let hint = match known {
+            Some(_) => "; it provides version 0.2 of it".to_owned(),
+            None => PROVIDED.to_owned(),
+        };
         return Err(LoadError::MissingImport {
             what: "component",
             import: import.clone(),
@@ -288,7 +292,7 @@ fn core_module(outline: Outline) -> Result<ModuleInfo, LoadError> {
             "wasi_unstable" => "; it is older than WASI 0.1, build the program anew",
             "wasi" | "wasix_32v1" => "; it needs threads or WASIX",
             "env" => "; it was not built for WASI",
-            _ => "",
+            _ => PROVIDED,
         };
         return Err(LoadError::MissingImport {
             what: "module",
@@ -385,7 +389,7 @@ mod tests {
         let error = of(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide"
+            "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide; it provides the worlds wasi:cli/command and wasi:http/proxy in version 0.2, and coracle:process: build the program for one of these"
         );
         let error = of(r#"(component (import "wasi:cli/stdout@0.3.0" (instance)))"#).unwrap_err();
         assert!(

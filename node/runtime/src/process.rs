@@ -19,7 +19,7 @@ use crate::container::Shared;
 use crate::cpu::Governed;
 use crate::engine::Metering;
 use crate::exit::{self, Exit};
-use crate::host::{MountError, Streams};
+use crate::host::Streams;
 use crate::limits;
 use crate::module::{Code, Module};
 use crate::spec::ProcessSpec;
@@ -38,9 +38,6 @@ pub enum ExecError {
     /// There are enough already.
     #[error("{0} programs run in this container already")]
     TooMany(usize),
-    /// A mount's host directory is missing or is none.
-    #[error(transparent)]
-    Mount(#[from] MountError),
 }
 
 /// A program's name leads nowhere.
@@ -169,14 +166,7 @@ pub(crate) fn start(
         directory: launch.directory.as_deref(),
         me,
     };
-    let store = shared.store_of(&module, io);
-    let mut store = match store {
-        Ok(store) => store,
-        Err(error) => {
-            shared.family.leave(member.pid);
-            return Err(error.into());
-        }
-    };
+    let mut store = shared.store_of(&module, io);
     let (exit_sender, exit) = watch::channel(None);
     let (meter, family, running) = (shared.meter.clone(), shared.clone(), member.clone());
     let mut container = shared.family.container_end();

@@ -13,6 +13,7 @@ use crate::cache::{CodeCache, Loaded};
 use crate::container::{self, Container, StartError};
 use crate::crowd::Crowd;
 use crate::engine::{EngineError, Engines, Metering};
+use crate::files::Accounts;
 use crate::http::tls::{Trust, TrustError};
 use crate::limits;
 use crate::module::{self, LoadError, Module, ModuleInfo};
@@ -72,6 +73,7 @@ struct Inner {
     compiling: Arc<tokio::sync::Semaphore>,
     trust: Option<Trust>,
     crowd: Arc<Crowd>,
+    accounts: Accounts,
     handle: Handle,
     /// Taken on drop, because dropping it where it stands would block.
     threads: Option<tokio::runtime::Runtime>,
@@ -111,6 +113,7 @@ impl Runtime {
             compiling: Arc::new(tokio::sync::Semaphore::new(1)),
             trust,
             crowd: Arc::new(Crowd::new(workers)),
+            accounts: Accounts::default(),
             handle: threads.handle().clone(),
             threads: Some(threads),
         })))
@@ -156,6 +159,11 @@ impl Runtime {
         let module = Arc::new(made.await.map_err(|_| LoadError::Closed)??);
         *place = Arc::downgrade(&module);
         Ok(module)
+    }
+
+    /// What the volumes of all nodes hold that share this runtime.
+    pub fn accounts(&self) -> &Accounts {
+        &self.0.accounts
     }
 
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use coracle_net::PodNet;
 
+use crate::files::{PodFiles, Quota};
 use crate::pipe::PipeReader;
 use crate::process::{Programs, Tty};
 
@@ -23,6 +24,8 @@ pub struct ContainerSpec {
     pub work_dir: String,
     /// Host directories that the guest sees.
     pub mounts: Vec<Mount>,
+    /// The pod's part of handles and threads for files, shared with the other containers of the pod.
+    pub files: Arc<PodFiles>,
     /// The pod's network, shared with the other containers of the pod.
     pub net: Arc<PodNet>,
     /// Whether it is the sidecar through which all of the pod's traffic goes, so that its own does not.
@@ -90,6 +93,8 @@ pub struct Mount {
     pub guest: String,
     /// Refuses every change through this mount.
     pub read_only: bool,
+    /// What the volume may hold. None: as much as its disk has.
+    pub quota: Option<Arc<Quota>>,
 }
 
 /// Takes what a guest writes to standard output or standard error.

@@ -167,6 +167,9 @@ impl Scope<'_> {
         }
         let request = self.request(&snapshot, &name, None);
         admission::validate(&request, &value, warnings).map_err(Lost::Failed)?;
+        admission::image::validate(&request, &value)
+            .await
+            .map_err(Lost::Failed)?;
         self.users_refuse(&asked, Some(&value)).await.map_err(Lost::Failed)?;
         if options.dry_run {
             admission::quota::charges(self, &snapshot, &name, None, Some(&value)).map_err(Lost::Failed)?;

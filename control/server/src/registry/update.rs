@@ -472,6 +472,7 @@ impl Scope<'_> {
             ..self.request(&snapshot, name, Some(old))
         };
         admission::validate(&request, &new, warnings).map_err(Lost::Failed)?;
+        admission::image::validate(&request, &new).await.map_err(Lost::Failed)?;
         admission::certificate::sign(&request, &mut new);
         if part != Part::Scale {
             self.users_refuse(&asked, Some(&new)).await.map_err(Lost::Failed)?;

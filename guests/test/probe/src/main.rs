@@ -1,5 +1,7 @@
 //! `probe`: what the tests of the sandbox need a guest to do, one verb each.
 
+mod greedy;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -28,6 +30,21 @@ fn main() {
             .for_each(|address| println!("{address}: {}", connect(address))),
         ["bind", ..] => bind(&args[1..]),
         ["sockets"] => sockets(),
+        ["open", path] => greedy::open(path),
+        ["fill", path] => greedy::fill(path),
+        ["extend", path, length] => greedy::extend(path, length.parse().unwrap()),
+        ["room", dir] => greedy::room(dir),
+        ["names", dir] => greedy::names(dir),
+        ["make", dir, count] => greedy::make(dir, count.parse().unwrap()),
+        ["entries", dir] => greedy::entries(dir),
+        ["transfer", from, to] => greedy::transfer(from, to),
+        ["copy", path, mebibytes] => greedy::copy(path, mebibytes.parse().unwrap()),
+        #[cfg(target_env = "p2")]
+        ["headers"] => greedy::headers(),
+        #[cfg(target_env = "p2")]
+        ["header", bytes] => greedy::header(bytes.parse().unwrap()),
+        #[cfg(target_env = "p2")]
+        ["requests", authority] => greedy::requests(authority),
         ["echo", address] => echo(address),
         ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
         ["sink", address] => sink(address),

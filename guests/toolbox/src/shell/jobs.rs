@@ -216,15 +216,7 @@ impl Shell {
             match sys::wait(&[pid]) {
                 Ok(exit) => return exit.code as i32,
                 Err(WaitError::NoChild) => return 127,
-                Err(WaitError::Interrupted) => {
-                    let caught = sys::caught();
-                    if self.attended && caught.contains(&INTERRUPT) {
-                        // The key may have been pressed before the child was there to hear of it. One that has ended
-                        // meanwhile needs nothing.
-                        let _ = sys::kill(pid, INTERRUPT);
-                    }
-                    self.signals.extend(caught);
-                }
+                Err(WaitError::Interrupted) => self.signals.extend(sys::caught()),
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::sidecar;
 use crate::spec::{self, Shape};
 use crate::start::{Attempt, Held, pod_dir};
 use crate::volume;
+use crate::volume::accounts::PodAccounts;
 use coracle_net::PodIdentity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -172,6 +173,7 @@ impl PodTask {
         // Claims are looked at before the first start, and not each time that files are written again.
         let first = !matches!(self.observed.volumes, Volumes::Ready);
         let subject = self.subject.clone();
+        let share = self.accounts.share();
         self.later(async move {
             if first {
                 match claims::prepare(&node.client, &pod).await {
@@ -208,7 +210,10 @@ impl PodTask {
                 let facts = facts(&node, &pod, &ips);
                 volume::set_up_etc(&dir, &etc)
                     .and_then(|()| volume::set_up(&dir, &facts, &Held(&objects), &tokens, &places))
-                    .map_err(NotMounted::volume)
+                    .map_err(NotMounted::volume)?;
+                PodAccounts::open(node.runtime.accounts(), &dir, &pod, &places, share).map_err(|(volume, error)| {
+                    NotMounted::volume(format!("MountVolume.SetUp failed for volume {volume:?} : {error}"))
+                })
             });
             Done::Mounted(work.await.unwrap_or_else(|error| Err(NotMounted::volume(error))))
         });
@@ -359,6 +364,8 @@ impl PodTask {
             ips: self.observed.sandbox.ips().to_vec(),
             objects: self.objects.clone().unwrap_or_else(|| Arc::from(Vec::new())),
             log,
+            accounts: self.accounts.clone(),
+            files: self.files.clone(),
         };
         self.later(async move {
             Done::Started {

@@ -8,6 +8,7 @@ use crate::probe::{self, Answer, Heard, Purpose, Timing, Verdict, Watch};
 use crate::spec::{self, Role};
 use crate::start::{Failure, Started};
 use crate::termination;
+use crate::volume::accounts::PodAccounts;
 use coracle_runtime::Exit;
 use jiff::Timestamp;
 use rand::random;
@@ -29,7 +30,6 @@ impl PodTask {
         let now = self.node.clock.now();
         match done {
             Done::Mounted(result) => self.mounted(result, now),
-            Done::Measured { excess, took } => self.measured(excess, took, now),
             Done::Reported { status, result } => self.reported(status, result, now),
             Done::Deleted(result) => self.deleted(result, now),
             Done::Started { index, number, result } if self.is_current(index, number) => match result {
@@ -80,14 +80,15 @@ impl PodTask {
         self.run_number(index) == number
     }
 
-    fn mounted(&mut self, result: Result<(), NotMounted>, now: Timestamp) {
+    fn mounted(&mut self, result: Result<PodAccounts, NotMounted>, now: Timestamp) {
         self.mounting = false;
         if std::mem::take(&mut self.mount_again) {
             self.set_up_volumes();
             return;
         }
         match result {
-            Ok(()) => {
+            Ok(accounts) => {
+                self.accounts_opened(accounts);
                 self.observed.volumes = Volumes::Ready;
                 self.refresh_at = self.tokens.renew_at();
             }

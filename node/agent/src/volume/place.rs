@@ -3,6 +3,7 @@
 //! A persistent volume of kind `local` lies under the node's own data directory: `/volumes/<name>` there means `<volumes
 //! dir>/<name>` here. Other directories of the host are reached only where the node allows that.
 
+use super::accounts::bytes;
 use super::volumes;
 use crate::node::Node;
 use crate::objects::Watched;
@@ -24,6 +25,13 @@ const LOCAL: &str = "/volumes/";
 pub enum Place {
     /// A directory, which is made where it is missing.
     Made(PathBuf),
+    /// The directory of a persistent volume of the node, made where it is missing, and what it may hold.
+    Claim {
+        /// The directory.
+        path: PathBuf,
+        /// The volume's capacity, in bytes; none where it says none.
+        limit_bytes: Option<u64>,
+    },
     /// A directory that must be there.
     Existing(PathBuf),
     /// The module of an image, as a file with this name.
@@ -164,7 +172,13 @@ async fn claimed(node: &Node, pod: &Pod, volume: &Volume, claim: &str) -> Result
         .as_ref()
         .and_then(|local| local_path(&node.volumes_dir, &local.path))
     {
-        return Ok(Place::Made(local));
+        let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+        return Ok(Place::Claim {
+            path: local,
+            limit_bytes: capacity
+                .and_then(|capacity| bytes(&capacity.0))
+                .filter(|bytes| *bytes > 0),
+        });
     }
     match spec.host_path {
         Some(path) => host_path(node.host_paths, volume, &path),

@@ -3,8 +3,10 @@
 //! A container writes to a copy of its own, which begins anew with each start as everywhere; one that may not write shares the
 //! image's files. The places of its volumes are made there, so that a listing shows them.
 
+use super::accounts::PodAccounts;
 use coracle_images::copy_files;
 use coracle_runtime::Mount;
+use k8s_openapi::api::core::v1::Container;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -13,8 +15,16 @@ use std::path::{Component, Path, PathBuf};
 ///
 /// # Errors
 /// When the system refuses.
-pub fn make(dir: &Path, container: &str, files: &Path, mounts: &[Mount], read_only: bool) -> io::Result<Mount> {
-    let root = dir.join("root").join(container);
+pub fn make(
+    dir: &Path,
+    container: &Container,
+    accounts: &PodAccounts,
+    files: &Path,
+    mounts: &[Mount],
+) -> io::Result<Mount> {
+    let root = dir.join("root").join(&container.name);
+    let context = container.security_context.as_ref();
+    let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
     match fs::remove_dir_all(&root) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -24,6 +34,7 @@ pub fn make(dir: &Path, container: &str, files: &Path, mounts: &[Mount], read_on
         make_place(&root, &mount.guest)?;
     }
     Ok(Mount {
+        quota: accounts.writable_layer(&root, container)?,
         host: root,
         guest: "/".to_owned(),
         read_only,
@@ -48,6 +59,7 @@ fn make_place(root: &Path, guest: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_container_begins_with_the_images_files_each_time() {
@@ -61,15 +73,21 @@ mod tests {
             host: "/".into(),
             guest: guest.to_owned(),
             read_only: false,
+            quota: None,
         });
         let pod = dir.path().join("pod");
-        let mount = make(&pod, "c", &files, &mounts, false).unwrap();
+        let container = |read_only: bool| -> Container {
+            let context = json!({"name": "c", "securityContext": {"readOnlyRootFilesystem": read_only}});
+            serde_json::from_value(context).unwrap()
+        };
+        let accounts = PodAccounts::default();
+        let mount = make(&pod, &container(false), &accounts, &files, &mounts).unwrap();
         assert_eq!((mount.guest.as_str(), mount.read_only), ("/", false));
         assert!(mount.host.join("data/deep").is_dir());
         fs::write(mount.host.join("srv/page"), "changed").unwrap();
         fs::write(mount.host.join("more"), "x").unwrap();
         assert_eq!(fs::read_to_string(files.join("srv/page")).unwrap(), "page");
-        let again = make(&pod, "c", &files, &mounts, true).unwrap();
+        let again = make(&pod, &container(true), &accounts, &files, &mounts).unwrap();
         assert_eq!(fs::read_to_string(again.host.join("srv/page")).unwrap(), "page");
         assert!(!again.host.join("more").exists() && again.read_only);
     }

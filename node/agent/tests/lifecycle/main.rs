@@ -10,6 +10,7 @@
 )]
 
 mod api;
+mod conduct;
 mod rows;
 
 use api::Api;

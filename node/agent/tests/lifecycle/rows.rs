@@ -321,7 +321,14 @@ async fn volumes_have_their_limits_and_the_host_is_out_of_bounds() {
         spec
     };
     let small = json!({"name": "v", "emptyDir": {"sizeLimit": "4Ki"}});
-    create(&api, "greedy", with(small, "seq 1 5000 > /data/file; sleep 1000"));
+    create(
+        &api,
+        "greedy",
+        with(
+            small,
+            "seq 1 5000 > /data/file || echo refused; wc -c < /data/file; rm /data/file; echo again > /data/file && echo written",
+        ),
+    );
     create(
         &api,
         "nosy",
@@ -332,15 +339,10 @@ async fn volumes_have_their_limits_and_the_host_is_out_of_bounds() {
         "image",
         with(json!({"name": "v", "image": {"reference": "hello"}}), "ls /data"),
     );
-    let greedy = ended(&api, "greedy").await;
-    assert_eq!(
-        (phase(&greedy), &greedy["status"]["reason"]),
-        ("Failed", &json!("Evicted"))
-    );
-    assert_eq!(
-        greedy["status"]["message"],
-        "Usage of EmptyDir volume \"v\" exceeds the limit \"4Ki\". "
-    );
+    ended(&api, "greedy").await;
+    let said = node.logs("greedy", LogOptions::default()).await.unwrap();
+    assert!(said.ends_with("refused\n4096\nwritten\n"), "{said}");
+    event(&api, "greedy", "VolumeFull: Volume \"v\" is full: it may hold 4Ki").await;
     event(&api, "nosy", "start the node with --allow-host-paths").await;
     ended(&api, "image").await;
     assert_eq!(node.logs("image", LogOptions::default()).await.unwrap(), "hello.wasm\n");
@@ -434,5 +436,105 @@ async fn a_pod_is_ready_when_others_agree_and_over_when_its_time_is() {
         (phase(&late), &late["status"]["reason"]),
         ("Failed", &json!("DeadlineExceeded"))
     );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_holds_what_it_asked_for() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, &dir);
+    let claim = |name: &str| {
+        api.put(
+            "/api/v1/namespaces/ns/persistentvolumeclaims",
+            json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}),
+        );
+    };
+    api.put(
+        "/api/v1/persistentvolumes",
+        json!({"metadata": {"name": "pv-1"}, "spec": {"capacity": {"storage": "64Ki"}, "local": {"path": "/volumes/pv-1"}}}),
+    );
+    claim("data");
+    let with = |text: &str| {
+        let mut spec = script(text, json!({"volumeMounts": [{"name": "v", "mountPath": "/data"}]}));
+        merge(
+            &mut spec,
+            &json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}),
+        );
+        spec
+    };
+    let length = |name: &str| std::fs::metadata(dir.path().join("volumes/pv-1").join(name)).map(|found| found.len());
+    let fill = "dd if=/dev/zero of=/data/$HOSTNAME bs=1024 count=1000; echo done";
+    let fill = &fill.replace("if=/dev/zero of=", "of=").replace("dd ", "yes | dd ");
+    create(&api, "first", with(fill));
+    ended(&api, "first").await;
+    assert_eq!(length("first").unwrap(), 64 << 10);
+    event(&api, "first", "VolumeFull: Volume \"v\" is full: it may hold 64Ki").await;
+    node.stop().await;
+
+    // Another node process finds what is there; a larger claim has more room.
+    let node = Node::start(&api, &dir);
+    create(&api, "second", with(fill));
+    ended(&api, "second").await;
+    assert_eq!(length("second").unwrap_or_default(), 0);
+    api.change("/api/v1/persistentvolumes", "pv-1", |volume| {
+        volume["spec"]["capacity"]["storage"] = "96Ki".into();
+    });
+    create(&api, "third", with(fill));
+    ended(&api, "third").await;
+    assert_eq!(length("third").unwrap(), 32 << 10);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pod_keeps_on_the_node_is_limited_in_sum() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, &dir);
+    let text = "yes | dd of=/a/file bs=1024 count=1000; yes | dd of=/b/file bs=1024 count=1000; wc -c < /a/file; wc -c < /b/file";
+    let mut spec = script(
+        text,
+        json!({"resources": {"limits": {"ephemeral-storage": "64Ki"}},
+               "volumeMounts": [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b"}]}),
+    );
+    merge(
+        &mut spec,
+        &json!({"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "48Ki"}}, {"name": "b", "emptyDir": {}}]}),
+    );
+    create(&api, "keeper", spec);
+    ended(&api, "keeper").await;
+    let said = node.logs("keeper", LogOptions::default()).await.unwrap();
+    assert!(said.ends_with("49152\n16384\n"), "{said}");
+    event(&api, "keeper", "raise limits.ephemeral-storage").await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_cannot_run_says_what_it_lacks() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, &dir);
+    let store = coracle_images::ImageStore::open(dir.path().join("images")).unwrap();
+    let text = r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#;
+    let config = coracle_images::ImageConfig {
+        entrypoint: vec!["keeps".to_owned()],
+        ..Default::default()
+    };
+    store.load("keeps", &wat::parse_str(text).unwrap(), &config).unwrap();
+    create(&api, "keeps", json!({"containers": [{"name": "c", "image": "keeps"}]}));
+    let waits = |pod: &Value| container(pod)["state"]["waiting"]["reason"] == "CreateContainerError";
+    let pod = pod_until(&api, "keeps", "a refusal", waits).await;
+    let why = container(&pod)["state"]["waiting"]["message"].as_str().unwrap();
+    for words in [
+        "wasi:keyvalue/store@0.2.0",
+        "wasi:cli/command",
+        "build the program for one of these",
+    ] {
+        assert!(why.contains(words), "{why}");
+    }
+    event(&api, "keeps", "wasi:keyvalue/store@0.2.0").await;
+    let known = node.handle.verdict("keeps", "IfNotPresent", "").await;
+    assert!(matches!(known, coracle_agent::Verdict::Unfit(_)), "{known:?}");
+    for (image, policy, class) in [("hello", "", ""), ("nothing", "", ""), ("keeps", "", "other")] {
+        let known = node.handle.verdict(image, policy, class).await;
+        assert!(!matches!(known, coracle_agent::Verdict::Unfit(_)), "{image}: {known:?}");
+    }
     node.stop().await;
 }

@@ -173,7 +173,7 @@ impl Pool {
     }
 
     async fn instantiate(&self) -> wasmtime::Result<Instance> {
-        let mut store = self.shared.store()?;
+        let mut store = self.shared.store();
         self.shared.fuel_in(&mut store)?;
         let proxy = self.pre.instantiate_async(&mut store).await;
         self.shared.fuel_out(&mut store);

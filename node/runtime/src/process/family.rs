@@ -110,6 +110,11 @@ impl Member {
         (1..=signal::LAST).filter(|number| bits & (1 << number) != 0).collect()
     }
 
+    /// Whether a signal came that was not looked at yet.
+    fn is_pending(&self, number: u8) -> bool {
+        *self.pending.borrow() & (1 << number) != 0
+    }
+
     /// Waits for a signal that is caught.
     pub(crate) async fn told(&self) {
         let mut pending = self.pending.subscribe();
@@ -172,7 +177,8 @@ impl Family {
         (family, main)
     }
 
-    /// Takes in a process.
+    /// Takes in a process. The interrupt key that its parent has not heard of yet means it too: it was pressed before there was a
+    /// child that could hear it.
     pub(crate) fn join(&self, kin: Kin, args: Vec<String>) -> Arc<Member> {
         let mut members = self.members.lock();
         let pid = members.next;
@@ -189,6 +195,10 @@ impl Family {
             catching: AtomicU64::new(0),
             pending: watch::Sender::new(0),
         });
+        let parent = members.list.get(&kin.parent);
+        if !kin.background && parent.is_some_and(|parent| parent.is_pending(signal::INTERRUPT)) {
+            member.tell(signal::INTERRUPT);
+        }
         members.list.insert(pid, member.clone());
         member
     }
@@ -225,9 +235,14 @@ impl Family {
 
     /// The interrupt key of a terminal.
     pub(crate) fn interrupt(&self, group: u32) {
-        for member in self.group(group).iter().filter(|member| !member.background) {
-            member.tell(signal::INTERRUPT);
-        }
+        // Under the lock: whoever joins later sees what its parent was told, and nobody is told twice.
+        let members = self.members.lock();
+        let front = members.list.values();
+        front
+            .filter(|member| member.group == group && !member.background)
+            .for_each(|member| {
+                member.tell(signal::INTERRUPT);
+            });
     }
 
     /// Ends a group from outside.
@@ -265,6 +280,15 @@ mod tests {
         family.interrupt(shell.group);
         assert_eq!(front.ordered_to_end().await, 130);
         assert_eq!(shell.caught(), [signal::INTERRUPT]);
+        // Pressed again before the next one is there.
+        family.interrupt(shell.group);
+        let late = family.join(Kin::of(&shell, false), Vec::new());
+        let later_back = family.join(Kin::of(&shell, true), Vec::new());
+        assert_eq!(late.ordered_to_end().await, 130);
+        assert!(!later_back.is_ordered_to_end());
+        assert_eq!(shell.caught(), [signal::INTERRUPT]);
+        let after = family.join(Kin::of(&shell, false), Vec::new());
+        assert!(!after.is_ordered_to_end());
         family.kill_group(shell.group);
         assert_eq!(back.ordered_to_end().await, exit::KILLED);
         assert!(main.stop.borrow().is_none());

@@ -1,9 +1,12 @@
 //! Guests that try to pass a limit, one below it and one above: the first ends well, the second is refused, and the node goes on.
-//! The limits are in `docs/limits.md`.
+//! The limits are in `docs/limits.md`; what they cost the node and its other pods is measured by the test `greed`.
 
-use coracle_runtime::Exit;
+use std::sync::Arc;
 
-use crate::world::World;
+use coracle_fixtures::greedy;
+use coracle_runtime::{ExecError, Exit, ProcessSpec, limits};
+
+use crate::world::{Log, World};
 
 /// Runs a small program to its end.
 async fn run(world: &World, name: &str, text: &str) -> Exit {
@@ -14,25 +17,11 @@ async fn run(world: &World, name: &str, text: &str) -> Exit {
     world.start(&pod, module, &[], |_| {}).exit().await
 }
 
-/// A component whose `main` is `body`, in a core module that has `imports` under the name `host`.
-fn component(before: &str, imports: &str, with: &str, body: &str) -> String {
-    format!(
-        r#"(component
-            {before}
-            (core module $main {imports} (func (export "run") (result i32) (local $i i32) {body} i32.const 0))
-            (core instance $main (instantiate $main {with}))
-            (func $run (result (result)) (canon lift (core func $main "run")))
-            (component $shim (import "run" (func $f (result (result)))) (export "run" (func $f)))
-            (instance $i (instantiate $shim (with "run" (func $run))))
-            (export "wasi:cli/run@0.2.0" (instance $i)))"#
-    )
-}
-
-/// A loop that does something so many times.
-fn times(count: u32, what: &str) -> String {
-    format!(
-        "(loop $again {what} (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $again (i32.lt_u (local.get $i) (i32.const {count}))))"
-    )
+/// Whatever it was, the next guest runs.
+async fn goes_on(world: &World) {
+    let pod = world.pod("next");
+    let next = world.run(&pod, "probe", &["lines", "1"]).await;
+    assert_eq!(next.printed().await, "line 0\n");
 }
 
 /// The smaller amount is had and the larger is not.
@@ -42,78 +31,111 @@ async fn between(what: &str, fine: u32, too_much: u32, program: impl Fn(u32) -> 
     assert_eq!(exit.code, 0, "{what}: {fine}: {exit:?}");
     let exit = run(&world, "greedy", &program(too_much)).await;
     assert_ne!(exit.code, 0, "{what}: {too_much} were had");
-    // Whatever it was, the next guest runs.
-    let pod = world.pod("next");
-    assert_eq!(
-        world.run(&pod, "probe", &["lines", "1"]).await.printed().await,
-        "line 0\n"
-    );
+    goes_on(&world).await;
 }
 
 #[tokio::test]
 async fn instances() {
-    between("instances", 40, 70, |count| {
-        let instances = "(core instance (instantiate $empty))".repeat(count as usize);
-        component(&format!("(core module $empty) {instances}"), "", "", "")
-    })
-    .await;
+    between("instances", 40, 70, greedy::instances).await;
 }
 
 #[tokio::test]
 async fn memories() {
-    between("memories", 6, 9, |count| {
-        let instances = "(core instance (instantiate $one))".repeat(count as usize);
-        component(&format!("(core module $one (memory 1)) {instances}"), "", "", "")
-    })
-    .await;
+    between("memories", 6, 9, greedy::memories).await;
 }
 
 #[tokio::test]
 async fn elements_of_a_table() {
-    // The program is told, and says so by its end.
-    between("elements", 90_000, 110_000, |count| {
-        let grow = format!(
-            "(if (i32.lt_s (table.grow $t (ref.null func) (i32.const {count})) (i32.const 0)) (then unreachable))"
-        );
-        component("", "(table $t 0 funcref)", "", &grow)
-    })
-    .await;
+    between("elements", 90_000, 110_000, greedy::elements_of_a_table).await;
 }
 
 #[tokio::test]
 async fn bytes_of_randomness_at_once() {
-    between("bytes", 1 << 20, (1 << 20) + 1, |count| {
-        format!(
-            r#"(module
-                (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
-                (memory (export "memory") 64)
-                (func (export "_start") (if (call $random (i32.const 0) (i32.const {count})) (then unreachable))))"#
-        )
-    })
-    .await;
+    between("bytes", 1 << 20, (1 << 20) + 1, greedy::bytes_of_randomness).await;
 }
 
 #[tokio::test]
 async fn objects_of_the_host() {
-    // Timers are the cheapest of them; sockets have a limit of their own, below this one.
-    let clock = r#"
-        (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
-        (alias export $poll "pollable" (type $pollable))
-        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
-            (alias outer 1 $pollable (type $p))
-            (export "pollable" (type $q (eq $p)))
-            (export "subscribe-duration" (func (param "when" u64) (result (own $q))))))
-        (core func $timer (canon lower (func $clock "subscribe-duration")))"#;
-    // Each is two: the time, and what waits for it.
-    between("timers", 1500, 5000, |count| {
-        component(
-            clock,
-            r#"(import "host" "timer" (func $timer (param i64) (result i32)))"#,
-            r#"(with "host" (instance (export "timer" (func $timer))))"#,
-            &times(count, "(drop (call $timer (i64.const 1000000)))"),
-        )
-    })
-    .await;
+    // Sockets and files have limits of their own, below this one.
+    between("timers", 1500, 5000, greedy::timers).await;
+}
+
+#[tokio::test]
+async fn handles_of_components() {
+    between("handles", 8000, 8200, greedy::handles).await;
+}
+
+#[tokio::test]
+async fn entries_of_one_poll() {
+    between("entries", 8000, 8200, greedy::entries_of_a_poll).await;
+}
+
+#[tokio::test]
+async fn bytes_of_one_call_to_the_host() {
+    let world = World::new();
+    let pod = world.pod("caller");
+    let large = world.run(&pod, "probe", &["header", &(1 << 20).to_string()]).await;
+    assert!(
+        large.printed().await.starts_with("Err("),
+        "too much for a header, not for a call"
+    );
+    let larger = world.run(&pod, "probe", &["header", &(3 << 20).to_string()]).await;
+    let exit = larger.exit().await;
+    assert_eq!(exit.code, 134, "{exit:?}");
+    goes_on(&world).await;
+}
+
+#[tokio::test]
+async fn headers_of_a_message() {
+    let world = World::new();
+    let pod = world.pod("caller");
+    let said = world.run(&pod, "probe", &["headers"]).await.printed().await;
+    let count: usize = said.split(' ').next().unwrap().parse().unwrap_or(usize::MAX);
+    assert!(count <= limits::HTTP_FIELD_BYTES / 1024, "{said}");
+    goes_on(&world).await;
+}
+
+#[tokio::test]
+async fn requests_under_way() {
+    let world = World::new();
+    let (server, pod) = (world.pod("server"), world.pod("caller"));
+    let silent = world.run(&server, "probe", &["sink", "0.0.0.0:80"]).await;
+    silent.out.wait_for("listening").await;
+    let caller = world.run(&pod, "probe", &["requests", &server.ip.to_string()]).await;
+    let said = caller.printed().await;
+    let expected = format!(
+        "{} requests, then ErrorCode::ConnectionLimitReached\n",
+        limits::HTTP_OUTGOING
+    );
+    assert_eq!(said, expected);
+    goes_on(&world).await;
+}
+
+#[tokio::test]
+async fn programs_by_exec_and_who_is_attached() {
+    let world = World::new();
+    let pod = world.pod("busy");
+    let sleeper = world.run(&pod, "probe", &["sleep"]).await;
+    let module = world.module("probe").await;
+    let exec = || {
+        let log = Arc::new(Log::default());
+        let spec = ProcessSpec {
+            args: ["probe", "sleep"].map(str::to_owned).to_vec(),
+            stdin: None,
+            terminal: None,
+            stdout: log.clone(),
+            stderr: log,
+        };
+        sleeper.container.exec(module.clone(), spec)
+    };
+    let programs: Vec<_> = (0..limits::EXECS).map(|_| exec().unwrap()).collect();
+    assert!(matches!(exec(), Err(ExecError::TooMany(limits::EXECS))));
+    let attached: Vec<_> = (0..limits::ATTACHED)
+        .map(|_| sleeper.container.attach().unwrap())
+        .collect();
+    assert!(sleeper.container.attach().is_none());
+    drop((programs, attached));
+    goes_on(&world).await;
 }
 
 #[tokio::test]

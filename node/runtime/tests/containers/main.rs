@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod diagnosis;
+mod files;
 mod greedy;
 mod http;
 mod limits;

@@ -89,11 +89,13 @@ async fn mounts_are_all_the_files_there_are() {
             host: data.clone(),
             guest: "/data".into(),
             read_only: false,
+            quota: None,
         },
         Mount {
             host: settings,
             guest: "/etc/settings".into(),
             read_only: true,
+            quota: None,
         },
     ];
     let run = async |args: &[&str]| {
@@ -128,6 +130,7 @@ async fn a_missing_mount_is_refused_with_its_name() {
         host: "/does/not/exist".into(),
         guest: "/data".into(),
         read_only: true,
+        quota: None,
     };
     let error = world
         .refused(&pod, module, |spec| spec.mounts = vec![missing])

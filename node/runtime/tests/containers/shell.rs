@@ -94,6 +94,7 @@ async fn by_ours(world: &World, pod: &Pod, module: &Arc<Module>, script: &str) -
             host: directory.path().to_owned(),
             guest: "/work".into(),
             read_only: false,
+            quota: None,
         }];
         spec.programs = Some(Arc::new(Toolbox(module.clone())));
     });

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use coracle_net::{
     Endpoint, EndpointPort, Fabric, FabricConfig, PodIdentity, PodNet, Protocol, Service, ServicePort, Snapshot,
 };
-use coracle_runtime::{Container, ContainerSpec, Exit, LogSink, Module, Runtime, RuntimeConfig, StartError};
+use coracle_runtime::{Container, ContainerSpec, Exit, LogSink, Module, PodFiles, Runtime, RuntimeConfig, StartError};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,6 +87,7 @@ pub struct World {
 /// One pod of the test.
 pub struct Pod {
     pub net: Arc<PodNet>,
+    pub files: Arc<PodFiles>,
     pub ip: IpAddr,
 }
 
@@ -118,6 +119,7 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         env: vec![("HOSTNAME".into(), pod.net.identity().name.clone())],
         work_dir: String::new(),
         mounts: Vec::new(),
+        files: pod.files.clone(),
         net: pod.net.clone(),
         sidecar: false,
         http_port: 8080,
@@ -157,6 +159,7 @@ impl World {
         };
         Pod {
             net: self.fabric.add_pod(identity, vec![ip]).unwrap(),
+            files: Arc::default(),
             ip,
         }
     }

@@ -1,0 +1,416 @@
+//! Reading and writing files: by streams, and at a place.
+//!
+//! Every piece of work is a closure on a thread for blocking work that owns all it needs: the file, the pod's turn, the write that
+//! was allowed. It comes to its end, or is dropped before it began, whatever becomes of the guest, and the accounts are right
+//! either way.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coracle_net::MemoryCharge as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use super::pod::PodFiles;
+use super::quota::{Begin, NoSpace, Opened};
+use crate::limits;
+use crate::memory::MemoryAccount;
+
+/// A file that a guest has open.
+pub(super) struct OpenFile {
+    pub(super) file: Arc<File>,
+    /// None in a volume without a limit.
+    pub(super) account: Option<Arc<Opened>>,
+    pub(super) pod: Arc<PodFiles>,
+    pub(super) memory: Arc<MemoryAccount>,
+    /// Its place among the pod's handles.
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+/// Work under way, and what it comes to.
+type Work<T> = JoinHandle<io::Result<io::Result<T>>>;
+
+/// Runs blocking work when the pod has a turn.
+fn work<T: Send + 'static>(
+    pod: &Arc<PodFiles>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<io::Result<T>> {
+    match pod.turn_now() {
+        Some(turn) => tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            Ok(work())
+        }),
+        None => {
+            let pod = pod.clone();
+            tokio::spawn(async move {
+                let turn = pod.turn().await;
+                let done = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    work()
+                });
+                done.await.map_err(io::Error::other)
+            })
+        }
+    }
+}
+
+/// What a piece of work came to.
+async fn done<T>(handle: &mut Work<T>) -> io::Result<T> {
+    match handle.await {
+        Ok(result) => result.flatten(),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+impl OpenFile {
+    /// Reads from a place; nothing at the end.
+    pub(super) async fn read(self: &Arc<Self>, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let file = self.clone();
+        done(&mut work(&self.pod, move || file.read_now(at, bytes))).await
+    }
+
+    fn read_now(&self, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; bytes.min(limits::TRANSFER_BYTES)];
+        loop {
+            match read_at(&self.file, &mut piece, at) {
+                Ok(read) => {
+                    piece.truncate(read);
+                    return Ok(piece);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes as much of it as is allowed, at most [`limits::TRANSFER_BYTES`]; says how much.
+    pub(super) async fn write(self: &Arc<Self>, from: Begin, mut bytes: Bytes) -> io::Result<usize> {
+        bytes.truncate(limits::TRANSFER_BYTES);
+        let mut begun = self.begin_write(from, bytes).map_err(io::Error::other)?;
+        done(&mut begun.0).await?;
+        Ok(begun.1)
+    }
+
+    fn begin_write(self: &Arc<Self>, from: Begin, mut bytes: Bytes) -> Result<(Work<()>, usize), NoSpace> {
+        let mut allowed = None;
+        if let Some(account) = &self.account {
+            let write = account.allow(from, bytes.len() as u64)?;
+            bytes.truncate(usize::try_from(write.bytes).unwrap_or(usize::MAX));
+            allowed = Some(write);
+        }
+        let (file, length) = (self.clone(), bytes.len());
+        let write = move || -> io::Result<()> {
+            write_all(&file.file, from, &bytes)?;
+            if let Some(allowed) = allowed {
+                allowed.written();
+            }
+            Ok(())
+        };
+        Ok((work(&self.pod, write), length))
+    }
+
+    /// Makes it longer or shorter.
+    pub(super) async fn set_length(self: &Arc<Self>, length: u64) -> io::Result<()> {
+        let allowed = self.account.as_ref().map(|account| account.allow_length(length));
+        let allowed = allowed.transpose().map_err(io::Error::other)?;
+        let file = self.clone();
+        let cut = move || -> io::Result<()> {
+            file.file.set_len(length)?;
+            if let Some(allowed) = allowed {
+                allowed.written();
+            }
+            if let Some(account) = &file.account {
+                account.cut();
+            }
+            Ok(())
+        };
+        done(&mut work(&self.pod, cut)).await
+    }
+
+    fn room(&self, from: Begin) -> usize {
+        let room = self.account.as_ref().map_or(u64::MAX, |account| account.room(from));
+        usize::try_from(room).unwrap_or(usize::MAX).min(limits::TRANSFER_BYTES)
+    }
+}
+
+fn write_all(file: &File, from: Begin, mut bytes: &[u8]) -> io::Result<()> {
+    let mut from = from;
+    while !bytes.is_empty() {
+        let written = match from {
+            Begin::At(at) => write_at(file, bytes, at),
+            Begin::End => append(file, bytes),
+        };
+        match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = bytes.get(written..).unwrap_or_default();
+                if let Begin::At(at) = &mut from {
+                    *at += written as u64;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Memory of the host that the container pays.
+struct Charge(Arc<MemoryAccount>, usize);
+
+impl Charge {
+    fn new(account: &Arc<MemoryAccount>, bytes: usize) -> Option<Self> {
+        account.charge(bytes).then(|| Self(account.clone(), bytes))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.release(self.1);
+    }
+}
+
+/// Reads a file from a place on.
+pub(super) struct Reader {
+    file: Arc<OpenFile>,
+    at: u64,
+    state: Reading,
+}
+
+enum Reading {
+    Idle,
+    Waiting(Work<Vec<u8>>, Charge),
+    Here(Bytes, #[expect(dead_code, reason = "it is held")] Charge),
+    Failed(io::Error),
+    End,
+}
+
+impl Reader {
+    pub(super) fn new(file: Arc<OpenFile>, at: u64) -> Self {
+        Self {
+            file,
+            at,
+            state: Reading::Idle,
+        }
+    }
+
+    fn begin(&mut self, bytes: usize) {
+        let bytes = bytes.min(limits::TRANSFER_BYTES);
+        let Some(charge) = Charge::new(&self.file.memory, bytes) else {
+            self.state = Reading::Failed(io::ErrorKind::OutOfMemory.into());
+            return;
+        };
+        let (file, at) = (self.file.clone(), self.at);
+        let read = work(&self.file.pod, move || file.read_now(at, bytes));
+        self.state = Reading::Waiting(read, charge);
+    }
+
+    async fn wait(&mut self) {
+        if let Reading::Waiting(read, _) = &mut self.state {
+            let read = done(read).await;
+            let Reading::Waiting(_, charge) = std::mem::replace(&mut self.state, Reading::End) else {
+                return;
+            };
+            self.state = match read {
+                Ok(bytes) if bytes.is_empty() => Reading::End,
+                Ok(bytes) => Reading::Here(bytes.into(), charge),
+                Err(error) => Reading::Failed(error),
+            };
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        if let Reading::Idle = self.state {
+            self.begin(limits::TRANSFER_BYTES);
+        }
+        self.wait().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        match &mut self.state {
+            _ if size == 0 => Ok(Bytes::new()),
+            Reading::Idle => {
+                self.begin(size);
+                Ok(Bytes::new())
+            }
+            Reading::Waiting(..) => Ok(Bytes::new()),
+            Reading::Here(bytes, _) => {
+                let piece = bytes.split_to(bytes.len().min(size));
+                if bytes.is_empty() {
+                    self.state = Reading::Idle;
+                }
+                self.at += piece.len() as u64;
+                Ok(piece)
+            }
+            Reading::Failed(_) => match std::mem::replace(&mut self.state, Reading::End) {
+                Reading::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
+                _ => Err(StreamError::Closed),
+            },
+            Reading::End => Err(StreamError::Closed),
+        }
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if let Reading::Idle = self.state {
+            self.begin(size.max(1));
+        }
+        self.wait().await;
+        self.read(size)
+    }
+}
+
+/// Writes a file from a place on, or at its end.
+pub(super) struct Writer {
+    file: Arc<OpenFile>,
+    from: Begin,
+    state: Writing,
+}
+
+enum Writing {
+    Idle,
+    Waiting(Work<()>, #[expect(dead_code, reason = "it is held")] Charge),
+    Failed(wasmtime::Error),
+    Closed,
+}
+
+impl Writer {
+    pub(super) fn new(file: Arc<OpenFile>, from: Begin) -> Self {
+        Self {
+            file,
+            from,
+            state: Writing::Idle,
+        }
+    }
+
+    /// Whether the last write went well; a failure is told once.
+    fn outcome(&mut self) -> StreamResult<()> {
+        match std::mem::replace(&mut self.state, Writing::Closed) {
+            Writing::Failed(error) => Err(StreamError::LastOperationFailed(error)),
+            Writing::Closed => Err(StreamError::Closed),
+            state => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        if let Writing::Waiting(write, _) = &mut self.state {
+            self.state = match done(write).await {
+                Ok(()) => Writing::Idle,
+                Err(error) => Writing::Failed(error.into()),
+            };
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        self.wait().await;
+    }
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.outcome()?;
+        if let Writing::Waiting(..) = self.state {
+            return Ok(0);
+        }
+        match self.file.room(self.from) {
+            0 => {
+                self.state = Writing::Closed;
+                Err(StreamError::LastOperationFailed(NoSpace.into()))
+            }
+            room => Ok(room),
+        }
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let wanted = bytes.len();
+        if !matches!(self.state, Writing::Idle) || wanted > limits::TRANSFER_BYTES {
+            return Err(StreamError::trap("more was written than check-write allowed"));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(charge) = Charge::new(&self.file.memory, wanted) else {
+            self.state = Writing::Closed;
+            return Err(StreamError::LastOperationFailed(
+                io::Error::from(io::ErrorKind::OutOfMemory).into(),
+            ));
+        };
+        match self.file.begin_write(self.from, bytes) {
+            // Somebody else took the space since the guest asked.
+            Ok((_, allowed)) if allowed < wanted => self.state = Writing::Failed(NoSpace.into()),
+            Ok((write, _)) => self.state = Writing::Waiting(write, charge),
+            Err(error) => self.state = Writing::Failed(error.into()),
+        }
+        if let Begin::At(at) = &mut self.from {
+            *at += wanted as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.outcome()
+    }
+
+    async fn cancel(&mut self) {
+        // What was accepted is written.
+        self.wait().await;
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, bytes, at)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, at)
+}
+
+/// Writes at the end, wherever that is by then.
+#[cfg(target_os = "linux")]
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    match pwritev2(file, &[io::IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
+        // A file system that does not know this way.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP) => append_after_seek(file, bytes),
+        written => Ok(written?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    append_after_seek(file, bytes)
+}
+
+fn append_after_seek(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+    use std::io::{Seek, Write};
+    file.seek(io::SeekFrom::End(0))?;
+    file.write(bytes)
+}
