@@ -67,7 +67,9 @@ impl Fabric {
         let destination = match kept.and_then(|endpoint| self.0.plain(endpoint)) {
             Some(known) => known,
             None => {
-                let chosen = self.0.pick(&backend, client, (None, None), Protocol::Udp, backend.reach())?;
+                let chosen = self
+                    .0
+                    .pick(&backend, client, (None, None), Protocol::Udp, backend.reach())?;
                 self.0.permit_outside(client, &chosen, Protocol::Udp)?;
                 chosen
             }
