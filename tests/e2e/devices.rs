@@ -24,7 +24,8 @@ spec:
         exactly:
           deviceClassName: gpu
           selectors:
-          - cel: {expression: device.capacity['gpu.example.com'].memory.compareTo(quantity('10Gi')) >= 0}
+          - cel:
+              expression: device.capacity['gpu.example.com'].memory.compareTo(quantity('10Gi')) >= 0
 ";
 
 /// A pool of the node's with one device.

@@ -35,9 +35,15 @@ pub fn patch(uid: &str, before: Option<&PodStatus>, after: &PodStatus) -> Option
     (!changed.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changed }))
 }
 
+/// Members of a status that others write, and that the node has no part in: which claims to devices were made for the pod.
+const OTHERS: [&str; 2] = ["resourceClaimStatuses", "extendedResourceClaimStatus"];
+
 fn members(status: &PodStatus) -> Map<String, Value> {
     match serde_json::to_value(status) {
-        Ok(Value::Object(members)) => members,
+        Ok(Value::Object(mut members)) => {
+            members.retain(|name, _| !OTHERS.contains(&name.as_str()));
+            members
+        }
         // A status is a struct of plain fields; it always serialises to an object.
         _ => Map::new(),
     }
@@ -97,6 +103,19 @@ mod tests {
             reason: reason.map(str::to_owned),
             ..PodCondition::default()
         }
+    }
+
+    #[test]
+    fn what_others_write_is_left_alone() {
+        let told: PodStatus = serde_json::from_value(json!({"phase": "Pending",
+            "resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}]}))
+        .unwrap();
+        let status = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
+        let patch = patch("u", Some(&told), &status).unwrap();
+        assert_eq!(patch["status"], json!({"phase": "Running"}));
     }
 
     #[test]
