@@ -40,6 +40,7 @@ async fn a_service_answers_by_its_own_address() {
             ready: true,
             serving: true,
             node: Some("b".into()),
+            topology: coracle_net::Topology::default(),
             hostname: None,
             ports: vec![EndpointPort {
                 protocol: Protocol::Udp,
