@@ -73,7 +73,7 @@ impl Traced {
             let said: Value = serde_json::from_slice(&body).unwrap_or_default();
             bail!(
                 "the traffic of pod {pod:?}: {}",
-                said["message"].as_str().unwrap_or(status.as_str())
+                said.get("message").and_then(Value::as_str).unwrap_or(status.as_str())
             );
         }
         Ok(body.to_vec())
@@ -104,8 +104,9 @@ async fn trace(traced: &Traced, follow: bool) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => return Ok(()),
         };
         let answer: Value = serde_json::from_slice(&answer)?;
-        for flow in answer["flows"].as_array().into_iter().flatten() {
-            let number = flow["number"].as_u64().unwrap_or_default();
+        let flows = answer.get("flows").and_then(Value::as_array);
+        for flow in flows.into_iter().flatten() {
+            let number = flow.get("number").and_then(Value::as_u64).unwrap_or_default();
             if next > 0 && number > next + 1 {
                 writeln!(out, "... {} records came too fast to be shown", number - next - 1)?;
             }
@@ -113,7 +114,7 @@ async fn trace(traced: &Traced, follow: bool) -> anyhow::Result<()> {
             writeln!(out, "{}", line(flow))?;
         }
         if !follow {
-            writeln!(out, "{}", serde_json::to_string(&answer["counts"])?)?;
+            writeln!(out, "{}", serde_json::to_string(&answer.get("counts"))?)?;
             return Ok(());
         }
         out.flush()?;

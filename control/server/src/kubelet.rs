@@ -29,6 +29,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 use crate::dial::{
     ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams, TerminalSize,
+    WantedImage,
 };
 use crate::identity::MASTERS;
 use crate::outbound::{self, OutboundError, Trust};
@@ -423,6 +424,11 @@ impl Everywhere {
 
 #[async_trait]
 impl NodeDialer for Everywhere {
+    /// Of nodes elsewhere nobody asks: there the container tells.
+    async fn refusal(&self, wanted: WantedImage<'_>) -> Option<String> {
+        self.here.refusal(wanted).await
+    }
+
     async fn get(&self, node: &str, path: &str) -> Result<NodeAnswer, ApiError> {
         self.of(node).get(node, path).await
     }

@@ -1,8 +1,22 @@
 //! Taking of the host's files and of `wasi:http` as much as it gives.
 
+use std::fmt::{Debug, Formatter};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+/// What an error says, also where the standard library knows no name for it on WASI.
+struct Reason(std::io::Error);
+
+impl Debug for Reason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self.0.raw_os_error() {
+            Some(19) => f.write_str("QuotaExceeded"),
+            Some(51) => f.write_str("StorageFull"),
+            _ => self.0.kind().fmt(f),
+        }
+    }
+}
 
 /// Opens one file until the host refuses.
 pub fn open(path: &str) {
@@ -12,7 +26,7 @@ pub fn open(path: &str) {
         match File::open(path) {
             Ok(file) => held.push(file),
             Err(e) => {
-                println!("{} files, then {:?}", held.len(), e.kind());
+                println!("{} files, then {:?}", held.len(), Reason(e));
                 return;
             }
         }
@@ -29,7 +43,7 @@ fn until_full(file: &mut File) -> String {
     let piece = [7; 3000];
     loop {
         if let Err(e) = file.write_all(&piece) {
-            return format!("{} bytes, then {:?}", file.metadata().unwrap().len(), e.kind());
+            return format!("{} bytes, then {:?}", file.metadata().unwrap().len(), Reason(e));
         }
     }
 }
@@ -37,7 +51,7 @@ fn until_full(file: &mut File) -> String {
 /// Makes a file this long without writing.
 pub fn extend(path: &str, length: u64) {
     let file = OpenOptions::new().create(true).write(true).open(path).unwrap();
-    println!("{:?}", file.set_len(length).map_err(|e| e.kind()));
+    println!("{:?}", file.set_len(length).map_err(Reason));
 }
 
 /// Everything that makes room again, and one thing that does not: what is removed while it is open is still there.
@@ -47,13 +61,13 @@ pub fn room(dir: &str) {
         let mut file = File::create(path(name)).unwrap();
         until_full(&mut file)
     };
-    let no_room = |name: &str| fs::write(path(name), "x").map_err(|e| e.kind());
+    let no_room = |name: &str| fs::write(path(name), "x").map_err(Reason);
     println!("filled: {}", full("a"));
     println!("more: {:?}", no_room("b"));
     fs::rename(path("a"), path("c")).unwrap();
     println!("renamed: {:?}", no_room("b"));
     let mut inside = OpenOptions::new().write(true).open(path("c")).unwrap();
-    println!("inside: {:?}", inside.write_all(b"changed").map_err(|e| e.kind()));
+    println!("inside: {:?}", inside.write_all(b"changed").map_err(Reason));
     inside.set_len(0).unwrap();
     println!("cut: {:?}", no_room("b"));
     inside.seek(SeekFrom::Start(0)).unwrap();
@@ -85,7 +99,7 @@ pub fn names(dir: &str) {
             _ => fs::create_dir(path),
         };
         if let Err(e) = result {
-            println!("{made} names, then {:?}", e.kind());
+            println!("{made} names, then {:?}", Reason(e));
             return;
         }
         made += 1;
@@ -112,8 +126,8 @@ pub fn entries(dir: &str) {
 
 /// Moves a file from one volume to another, and writes one there.
 pub fn transfer(from: &str, to: &str) {
-    println!("{:?}", fs::rename(from, to).map_err(|e| e.kind()));
-    println!("{:?}", fs::hard_link(from, to).map_err(|e| e.kind()));
+    println!("{:?}", fs::rename(from, to).map_err(Reason));
+    println!("{:?}", fs::hard_link(from, to).map_err(Reason));
 }
 
 /// Writes so many mebibytes in pieces of 64 KiB, reads them again, and says how many bytes that were.
@@ -148,34 +162,6 @@ pub fn headers() {
         }
     }
     println!("all headers were taken");
-}
-
-/// Requests to a server that does not answer, all at once, until one is refused.
-#[cfg(target_env = "p2")]
-pub fn requests(authority: &str) {
-    use wasip2::http::outgoing_handler::handle;
-    use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
-    let mut waiting = Vec::new();
-    for number in 0..1000 {
-        let request = OutgoingRequest::new(Fields::new());
-        request.set_scheme(Some(&Scheme::Http)).unwrap();
-        request.set_authority(Some(authority)).unwrap();
-        let answer = match handle(request, None) {
-            Ok(answer) => answer,
-            Err(error) => {
-                println!("{number} requests, then {error:?}");
-                return;
-            }
-        };
-        // One that waits is not known to have failed: it gets a moment, as its server would need one.
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        if let Some(Ok(Err(error))) = answer.get() {
-            println!("{number} requests, then {error:?}");
-            return;
-        }
-        waiting.push(answer);
-    }
-    println!("all requests were made");
 }
 
 /// One header with so many bytes.

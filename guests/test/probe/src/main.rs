@@ -43,8 +43,6 @@ fn main() {
         ["headers"] => greedy::headers(),
         #[cfg(target_env = "p2")]
         ["header", bytes] => greedy::header(bytes.parse().unwrap()),
-        #[cfg(target_env = "p2")]
-        ["requests", authority] => greedy::requests(authority),
         ["echo", address] => echo(address),
         ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
         ["sink", address] => sink(address),

@@ -65,7 +65,7 @@ async fn variables_come_from_everywhere_and_are_expanded_in_order() {
             "envFrom": [{"prefix": "M_", "configMapRef": {"name": "m"}}, {"secretRef": {"name": "none", "optional": true}}],
             "env": [
                 {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                {"name": "PLACE", "value": "$(NAME).$(M_colour)"},
+                {"name": "PLACE", "value": "$(NAME).$(RED_IS_SERVICE_PORT)"},
                 {"name": "LITERAL", "value": "$$(NAME)"},
                 {"name": "EARLY", "value": "$(LATE)"},
                 {"name": "LATE", "value": "x"},
@@ -82,7 +82,7 @@ async fn variables_come_from_everywhere_and_are_expanded_in_order() {
         "M_colour=blue",
         "M_shape=round",
         "NAME=told",
-        "PLACE=told.blue",
+        "PLACE=told.80",
         "LITERAL=$(NAME)",
         "EARLY=$(LATE)",
         "MEMORY=64",
@@ -98,7 +98,7 @@ async fn variables_come_from_everywhere_and_are_expanded_in_order() {
     }
     assert!(!said.contains("ABSENT="), "{said}");
     // The shell sees what the node left of its line: a substitution, of which nobody has the command.
-    assert!(said.contains("said told.blue"), "{said}");
+    assert!(said.contains("said told.80"), "{said}");
     node.stop().await;
 }
 

@@ -17,6 +17,9 @@ use super::table::{self, Entry, Table};
 use super::verdict::{Condition, ListenerVerdict, ParentVerdict};
 use crate::ingress::{Port, Target};
 
+/// Finds the certificate of a Secret, or says why there is none.
+type FindCertificate<'a> = dyn Fn(&str, &str) -> Result<Arc<CertifiedKey>, String> + 'a;
+
 /// Everything that is looked at.
 pub struct World<'a> {
     /// The gateways of our classes, the oldest first.
@@ -30,7 +33,7 @@ pub struct World<'a> {
     /// Whether there is a service, by namespace and name, and whether it has a port.
     pub service: &'a dyn Fn(&str, &str, u16) -> Option<bool>,
     /// The certificate of a Secret, by namespace and name.
-    pub certificate: &'a dyn Fn(&str, &str) -> Result<Arc<CertifiedKey>, String>,
+    pub certificate: &'a FindCertificate<'a>,
     /// Whether a port is listened on, with TLS or without.
     pub bound: &'a dyn Fn(u16, bool) -> Result<(), String>,
 }

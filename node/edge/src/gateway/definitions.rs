@@ -33,7 +33,7 @@ fn definition(kind: Kind) -> Value {
     });
     let subresources = match kind.status {
         Some(status) => {
-            properties["status"] = status;
+            properties = with(properties, "status", status);
             json!({"status": {}})
         }
         None => json!({}),
@@ -70,14 +70,20 @@ fn one_of(values: &[&str]) -> Value {
     json!({"type": "string", "enum": values})
 }
 
-fn with_default(mut schema: Value, default: Value) -> Value {
-    schema["default"] = default;
-    schema
+/// An object with one member more.
+fn with(mut object: Value, name: &str, member: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), member);
+    }
+    object
 }
 
-fn described(mut schema: Value, description: &str) -> Value {
-    schema["description"] = json!(description);
-    schema
+fn with_default(schema: Value, default: Value) -> Value {
+    with(schema, "default", default)
+}
+
+fn described(schema: Value, description: &str) -> Value {
+    with(schema, "description", json!(description))
 }
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -126,11 +132,11 @@ fn age() -> Value {
 
 fn class() -> Kind {
     let immutable = json!([{"rule": "self == oldSelf", "message": "the controller of a class cannot be changed"}]);
-    let mut controller = described(
+    let controller = described(
         text(253),
         "Which controller serves gateways of this class: coracle.dev/gateway is this cluster's own.",
     );
-    controller["x-kubernetes-validations"] = immutable;
+    let controller = with(controller, "x-kubernetes-validations", immutable);
     let reference = object(
         &["group", "kind", "name"],
         json!({"group": {"type": "string", "maxLength": 253}, "kind": text(63), "name": text(253), "namespace": text(63)}),
@@ -192,8 +198,7 @@ fn gateway() -> Kind {
             "allowedRoutes": with_default(allowed, json!({"namespaces": {"from": "Same"}})),
         }),
     );
-    let mut listeners = map_by("name", listener, 64);
-    listeners["minItems"] = json!(1);
+    let listeners = with(map_by("name", listener, 64), "minItems", json!(1));
     let address = object(&["value"], json!({"type": {"type": "string"}, "value": text(253)}));
     let listener_status = object(
         &["name", "attachedRoutes", "conditions"],

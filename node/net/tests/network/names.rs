@@ -411,9 +411,14 @@ async fn a_pods_resolver_follows_its_search_path() {
 
 /// A resolver that knows one name, cuts its answers over UDP where the name says so, and answers others' questions first.
 async fn resolver() -> SocketAddr {
-    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let at = udp.local_addr().unwrap();
-    let tcp = tokio::net::TcpListener::bind(at).await.unwrap();
+    // A port that is free for UDP may be somebody's for TCP.
+    let (udp, tcp, at) = loop {
+        let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = udp.local_addr().unwrap();
+        if let Ok(tcp) = tokio::net::TcpListener::bind(at).await {
+            break (udp, tcp, at);
+        }
+    };
     fn answer(query: &[u8], cut: bool) -> Message {
         let query = Message::from_vec(query).unwrap();
         let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);

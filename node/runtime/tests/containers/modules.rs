@@ -19,7 +19,8 @@ async fn what_cannot_run_is_refused_with_the_reason() {
 
     let component = r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#;
     let error = refuse(wat::parse_str(component).unwrap()).await;
-    let text = "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide";
+    let text = "this component imports wasi:keyvalue/store@0.2.0, which Coracle does not provide; it provides the worlds \
+        wasi:cli/command and wasi:http/proxy in version 0.2, and coracle:process: build the program for one of these";
     assert_eq!(error.to_string(), text);
 
     // A function that no version of the interface has: known only when it is linked.

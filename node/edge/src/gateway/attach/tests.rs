@@ -12,10 +12,11 @@ struct Scene {
     grants: Vec<Arc<ReferenceGrant>>,
 }
 
-fn object<S: serde::de::DeserializeOwned>(kind: &str, at: &str, spec: Value) -> Arc<kube::api::Object<S, Value>>
-where
-    S: Clone,
-{
+fn object<S: serde::de::DeserializeOwned + Clone>(
+    kind: &str,
+    at: &str,
+    spec: Value,
+) -> Arc<kube::api::Object<S, Value>> {
     let (namespace, name) = at.split_once('/').unwrap();
     let spec: S = serde_json::from_value(spec).unwrap();
     Arc::new(kube::api::Object::new(name, &resource("v1", kind, "plural"), spec).within(namespace))
