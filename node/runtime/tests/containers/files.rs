@@ -60,17 +60,22 @@ fn length(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
+/// What a program for WASI 0.2 is told of a write without room: its C library knows only that the stream has failed, and says EIO.
+fn by_stream(said: &str) -> String {
+    said.replace("StorageFull", "Uncategorized")
+}
+
 #[tokio::test]
 async fn a_volume_holds_what_it_may_and_not_a_byte_more() {
     let world = World::new();
     let (pod, other) = (world.pod("writer"), world.pod("other"));
     let volume = Volume::new(world.runtime.accounts(), 1 << 20);
     let filled = run(&world, &pod, &volume, &["fill", "/v/a"]).await.printed().await;
-    assert_eq!(filled, "1048576 bytes, then StorageFull\n");
+    assert_eq!(filled, by_stream("1048576 bytes, then StorageFull\n"));
     assert_eq!(length(&volume.path("a")), 1 << 20);
     // Whoever else mounts it pays from the same purse.
     let refused = run(&world, &other, &volume, &["fill", "/v/b"]).await.printed().await;
-    assert_eq!(refused, "0 bytes, then StorageFull\n");
+    assert_eq!(refused, by_stream("0 bytes, then StorageFull\n"));
     let refused = run(&world, &other, &volume, &["extend", "/v/b", "1"])
         .await
         .printed()
@@ -81,7 +86,7 @@ async fn a_volume_holds_what_it_may_and_not_a_byte_more() {
     // More room is had by those who run.
     volume.quota.as_ref().unwrap().resize(2 << 20);
     let filled = run(&world, &other, &volume, &["fill", "/v/b"]).await.printed().await;
-    assert_eq!(filled, "1048576 bytes, then StorageFull\n");
+    assert_eq!(filled, by_stream("1048576 bytes, then StorageFull\n"));
 }
 
 #[tokio::test]
@@ -104,7 +109,7 @@ left: 0
 ";
     let volume = Volume::new(world.runtime.accounts(), 64 << 10);
     let said = run(&world, &pod, &volume, &["room", "/v"]).await.printed().await;
-    assert_eq!(said, expected);
+    assert_eq!(said, by_stream(expected));
     volume.is_right();
     // The same through the adapter for WASI 0.1.
     let wasm = Bytes::from_static(coracle_fixtures::preview1("probe").unwrap());
@@ -136,7 +141,7 @@ async fn holes_count_and_so_does_what_was_there_before() {
         ..volume
     };
     let filled = run(&world, &pod, &again, &["fill", "/v/b"]).await.printed().await;
-    assert_eq!(filled, "4096 bytes, then StorageFull\n");
+    assert_eq!(filled, by_stream("4096 bytes, then StorageFull\n"));
     again.is_right();
 }
 
