@@ -132,22 +132,23 @@ pub fn nc(io: &mut Io, args: &[String]) -> Outcome {
     }
 }
 
-/// Sends the input and shows what comes back, until the other side has ended. Both are looked at in turn: there is one thread.
+/// Sends the input and shows what comes back, until both sides have ended: who only listens may have said its last before it
+/// has heard anything. Both are looked at in turn: there is one thread.
 fn talk(io: &mut Io, mut stream: TcpStream, limit: Option<Duration>) -> Outcome {
     let input = match crate::sys::End::inherited(0) {
         Some(crate::sys::End::Source(source)) => Some(source),
         _ => None,
     };
     stream.set_nonblocking(true).map_err(said)?;
-    let (mut open, mut idle) = (input.is_some(), Duration::ZERO);
+    let (mut open, mut heard_all, mut idle) = (input.is_some(), false, Duration::ZERO);
     if !open {
         stream.shutdown(std::net::Shutdown::Write).map_err(said)?;
     }
     let mut piece = vec![0; PIECE_BYTES];
-    loop {
+    while open || !heard_all {
         let mut moved = false;
         match stream.read(&mut piece) {
-            Ok(0) => return Ok(0),
+            Ok(0) => heard_all = true,
             Ok(count) => {
                 io.out
                     .write_all(&piece[..count])
@@ -187,4 +188,5 @@ fn talk(io: &mut Io, mut stream: TcpStream, limit: Option<Duration>) -> Outcome 
             return Ok(0);
         }
     }
+    Ok(0)
 }
