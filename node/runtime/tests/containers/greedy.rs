@@ -78,7 +78,9 @@ async fn bytes_of_one_call_to_the_host() {
     assert_eq!(small.exit().await.code, 0);
     let large = world.run(&pod, "probe", &["header", &(3 << 20).to_string()]).await;
     let exit = large.exit().await;
-    assert_eq!(exit.code, 134, "{exit:?}");
+    let message = exit.message.clone().unwrap_or_default();
+    // The bytes are refused before the host holds them; of a header that is only too long something else is said.
+    assert!(exit.code == 134 && message.contains("fuel"), "{exit:?}");
     goes_on(&world).await;
 }
 
