@@ -1,7 +1,8 @@
 //! Reads YAML request bodies: the only home of the YAML parser in the control plane.
 //!
 //! YAML becomes the same tree as JSON: keys are strings, tags and numbers that JSON cannot express are refused, nesting and
-//! the repetition of anchors are bounded by the parser. Duplicate keys are reported with their line; the last one wins.
+//! the repetition of anchors are bounded by the parser. A key `<<` brings in the maps that it names, as in YAML 1.1 and as
+//! Kubernetes reads it; what a map says itself counts more, and of several maps the earlier. Duplicate keys are reported with their line; the last one wins.
 //! Words such as `yes` and `on` and numbers with a leading zero are strings, as in YAML 1.2.
 
 use crate::json::{Node, Walk};
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 /// For how many duplicate keys the line is looked up. Each costs another parse of the body; a person mends one at a time.
 const LOCATED_DUPLICATES: usize = 8;
+/// The key of a merge: <https://yaml.org/type/merge.html>.
+const MERGE: &str = "<<";
 
 /// Parses a body of one document.
 ///
@@ -21,15 +24,45 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<Problem>), ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| ApiError::bad_request(format!("the request body is not UTF-8: {error}")))?;
     let mut walk = Walk::default();
-    let value = Node(&mut walk)
+    let mut value = Node(&mut walk)
         .deserialize(serde_yaml::Deserializer::from_str(text))
         .map_err(|error| ApiError::bad_request(format!("the request body is not valid YAML: {error}")))?;
+    if text.contains(MERGE) {
+        merge(&mut value)?;
+    }
     let named = walk.duplicates.into_iter().enumerate();
     let problems = named.map(|(index, duplicate)| match line_of_duplicate(text, index) {
         Some(line) => Problem::DuplicateKey(line, duplicate.key),
         None => Problem::DuplicateField(duplicate.path),
     });
     Ok((value, problems.collect()))
+}
+
+/// Carries out the merges in a tree, the innermost first.
+fn merge(value: &mut Value) -> Result<(), ApiError> {
+    match value {
+        Value::Array(items) => items.iter_mut().try_for_each(merge),
+        Value::Object(map) => {
+            map.values_mut().try_for_each(merge)?;
+            let sources = match map.shift_remove(MERGE) {
+                None => return Ok(()),
+                Some(Value::Array(sources)) => sources,
+                Some(source) => vec![source],
+            };
+            for source in sources {
+                let Value::Object(source) = source else {
+                    return Err(ApiError::bad_request(
+                        "the request body is not valid YAML: what stands behind << must be a map, or a list of maps",
+                    ));
+                };
+                for (key, value) in source {
+                    map.entry(key).or_insert(value);
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The line, from 1, of a duplicate key: a second parse fails there, and only errors know lines.
@@ -60,6 +93,18 @@ mod tests {
             value,
             json!({"kind": "ConfigMap", "data": data, "list": [1, 1.5, null, null, true, -1], "again": data})
         );
+    }
+
+    #[test]
+    fn a_merge_brings_in_what_a_map_does_not_say_itself() {
+        let body = b"base: &b {a: 1, b: {c: 2}}\nmore: &m {a: 3, d: 4}\none: {<<: *b, a: 5}\ntwo: [{<<: [*m, *b]}]\n";
+        let (value, _) = parse(body).unwrap();
+        assert_eq!(value["one"], json!({"a": 5, "b": {"c": 2}}));
+        assert_eq!(value["two"], json!([{"a": 3, "d": 4, "b": {"c": 2}}]));
+        let error = parse(b"a: {<<: 1}").unwrap_err();
+        assert!(error.message.contains("must be a map"), "{}", error.message);
+        // Text that only looks like one is left alone.
+        assert_eq!(parse(b"a: '<<'").unwrap().0, json!({"a": "<<"}));
     }
 
     #[test]
