@@ -4,6 +4,7 @@
 //! about repetition: a failure says what the API is to be told.
 
 use crate::env::{self, EnvError, Lookup};
+use crate::events::{Entry, Subject};
 use crate::exec::Named;
 use crate::fields::Facts;
 use crate::logs::{LogFile, PROFILE};
@@ -18,16 +19,22 @@ use crate::volume::accounts::PodAccounts;
 use crate::{diagnosis, runtime_class, sidecar, spec, volume};
 use coracle_images::{Hold, Image, ImageConfig, ImageError, Reference};
 use coracle_net::PodNet;
-use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Mount, PodFiles, Stdin};
+use coracle_runtime::{Container as Running, ContainerSpec, LoadError, Module, Mount, PodFiles, Stdin};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What a guest of kind HTTP is served on when neither pod nor image name a port.
 const DEFAULT_HTTP_PORT: u16 = 8080;
+
+/// How long a module may take to be ready before the pod's events say what is waited for. What was compiled before is there in
+/// milliseconds.
+const TELL_COMPILING: Duration = Duration::from_secs(1);
 
 /// The extended resource that limits wasm instructions.
 const FUEL: &str = "coracle.dev/fuel";
@@ -116,10 +123,8 @@ impl Attempt {
             .and_then(|fuel| u64::try_from(fuel).ok());
         let class = runtime_class::of(&self.node.client, &self.pod).await;
         let by_fuel = class.map_err(|error| failure(waiting::CREATE, "FailedCreatePodSandBox", error.to_string()))?;
-        let module = match self.node.module(&image, fuel.is_some() || by_fuel).await {
-            Ok(module) => module,
-            Err(error) => return Err(module_failure(&image, &error)),
-        };
+        let module = self.module(&image, fuel.is_some() || by_fuel).await;
+        let module = module.map_err(|error| module_failure(&image, &error))?;
         let (mut spec, message) = self.spec(container, &image.config, (fuel, by_fuel))?;
         if let Some(files) = image.files.clone() {
             let root = self.root(container, files, spec.mounts.clone()).await?;
@@ -160,6 +165,26 @@ impl Attempt {
         };
         let had = wanted.image(name, policy).await;
         had.map_err(|error| image_failure(name, &error, policy == Policy::Never))
+    }
+
+    /// The image's compiled module. An event says so where that takes a while.
+    async fn module(&self, image: &Image, metered: bool) -> Result<Arc<Module>, ModuleError> {
+        let mut making = pin!(self.node.module(image, metered));
+        if let Ok(made) = tokio::time::timeout(TELL_COMPILING, &mut making).await {
+            return made;
+        }
+        self.node.recorder.record(Entry {
+            subject: Arc::new(Subject::of(&self.pod)),
+            field_path: spec::field_path(&self.pod, self.index),
+            warning: false,
+            reason: "Compiling",
+            message: format!(
+                "Compiling image {:?} ({} KiB) for this machine; the code is kept for later starts",
+                image.reference,
+                image.size / 1024
+            ),
+        });
+        making.await
     }
 
     /// The files of the image, as the container's root directory.
