@@ -46,6 +46,7 @@ fn main() {
         ["echo", address] => echo(address),
         ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
         ["sink", address] => sink(address),
+        ["ask", address, count] => ask(address, count.parse().unwrap()),
         ["grpc", address, state] => grpc(address, state.parse().unwrap()),
         ["udp-echo", address] => udp_echo(address),
         ["udp-ask", address] => udp_ask(address),
@@ -150,6 +151,16 @@ fn sink(address: &str) {
         }
     }
     write!(client, "{total} bytes").unwrap();
+}
+
+/// Sends a small request and waits for as much in answer, so many times over one connection.
+fn ask(address: &str, count: usize) {
+    let mut peer = TcpStream::connect(address).unwrap();
+    let (request, mut answer) = ([7u8; 64], [0u8; 64]);
+    for _ in 0..count {
+        peer.write_all(&request).unwrap();
+        peer.read_exact(&mut answer).unwrap();
+    }
 }
 
 /// A gRPC server whose answer to every call is a health message with this state.
