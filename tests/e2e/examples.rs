@@ -39,6 +39,8 @@ fn every_example_is_tested_here() {
         [
             "configmap.yaml",
             "hello.yaml",
+            // By `mesh`.
+            "mesh",
             "policies.yaml",
             "rolling-update.yaml",
             "sidecar.yaml"

@@ -21,6 +21,7 @@ mod gateway;
 mod images;
 mod ingress;
 mod kubectl;
+mod mesh;
 mod names;
 mod network;
 mod pods;

@@ -194,6 +194,12 @@ impl World {
 
     /// Follows a container's log until a line contains the words, and returns what was written until then.
     pub async fn says(&self, pod: &str, container: &str, words: &str) -> String {
+        let has = |said: &str| said.lines().next_back().is_some_and(|line| line.contains(words));
+        self.says_until(pod, container, &format!("{words:?}"), has).await
+    }
+
+    /// Follows a container's log until what it has written satisfies `enough`, which is asked after each line.
+    pub async fn says_until(&self, pod: &str, container: &str, what: &str, enough: impl Fn(&str) -> bool) -> String {
         use futures::{AsyncBufReadExt, TryStreamExt};
         self.pod(pod, |pod| started(pod, container)).await;
         let options = LogParams {
@@ -207,14 +213,14 @@ impl World {
             while let Some(line) = lines.try_next().await.unwrap() {
                 said.push_str(&line);
                 said.push('\n');
-                if line.contains(words) {
+                if enough(&said) {
                     return;
                 }
             }
-            panic!("the log ended without {words:?}:\n{said}");
+            panic!("the log ended without {what}:\n{said}");
         };
         if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("{pod} did not say {words:?}");
+            panic!("{pod} did not say {what}:\n{said}");
         }
         said
     }
