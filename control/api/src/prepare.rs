@@ -55,27 +55,30 @@ pub fn update(kind: &Kind, new: &mut Value, old: &Value) {
 /// Makes a write to `status` change nothing but the status, and labels and annotations of pods and nodes, which their node
 /// reports together with it.
 pub fn update_status(kind: &Kind, new: &mut Value, old: &Value) {
-    let mut kept = old.clone();
-    let status = new.get("status").cloned();
-    match status {
-        Some(status) => {
-            object::fields(&mut kept).insert("status".to_owned(), status);
-        }
-        None => {
-            object::remove(&mut kept, "status");
-        }
-    }
+    let mut given = std::mem::take(object::fields(new));
     let reported = kind.group.is_empty() && matches!(kind.kind.as_ref(), "Pod" | "Node");
     let fields: &[&str] = if reported {
         &["labels", "annotations", "managedFields", "resourceVersion"]
     } else {
         &["managedFields", "resourceVersion"]
     };
-    for field in fields {
-        keep_in(&mut kept, new, "metadata", field);
+    let mut status = given.shift_remove("status");
+    let metadata = given.shift_remove("metadata").unwrap_or_default();
+    let kept = object::fields(new);
+    for (name, value) in old.as_object().into_iter().flatten() {
+        let value = match (name.as_str(), given.shift_remove(name)) {
+            ("status", _) => status.take(),
+            // A request mostly brings what is there.
+            (_, Some(same)) if same == *value => Some(same),
+            _ => Some(value.clone()),
+        };
+        kept.extend(value.map(|value| (name.clone(), value)));
     }
-    (kind.strategy.prepare_status)(&mut kept, old);
-    *new = kept;
+    kept.extend(status.map(|status| ("status".to_owned(), status)));
+    for field in fields {
+        keep(object::child(new, "metadata"), &metadata, field);
+    }
+    (kind.strategy.prepare_status)(new, old);
 }
 
 /// Makes a write to a namespace's `finalize` change nothing but `spec.finalizers`.

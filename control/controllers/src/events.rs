@@ -1,14 +1,15 @@
 //! Tells users what happened, as Event objects.
 //!
-//! Recording never delays work: drafts go through a bounded channel to one task that writes them. The same event about
-//! the same object is counted up instead of written anew. Events are a courtesy: when the channel is full they are
+//! Recording never delays work: drafts go through a bounded channel to one task that writes them, some at a time. The same
+//! event about the same object is counted up instead of written anew. Events are a courtesy: when the channel is full they are
 //! dropped, and that is logged.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
@@ -20,11 +21,15 @@ use crate::{
     key::Key,
     plan::{Action, EventDraft, Target},
     resource::EVENTS,
-    writer::{WriteError, Writer},
+    writer::{WriteError, Writer, Written},
 };
 
-/// Drafts that may wait: a burst of a thousand pods tells one event each, twice over.
-const WAITING_LIMIT: usize = 4096;
+/// Drafts that may wait: a burst of ten thousand pods tells one event each, and they are told when the burst is over. A draft
+/// takes some hundred bytes.
+const WAITING_LIMIT: usize = 16_384;
+/// Writes under way at a time. One after the other, each with its own wait for the disk, they would fall behind a scheduler
+/// that binds some thousand pods a second; more at a time would take their turns from those whom the events are about.
+const WRITES_LIMIT: usize = 8;
 /// Events whose count is remembered, as in Kubernetes' own recorder; beyond it the oldest are told anew.
 const REMEMBERED_LIMIT: usize = 4096;
 /// Events older than this are told anew and not counted up, so that `kubectl describe` shows when it started again.
@@ -40,18 +45,10 @@ impl Recorder {
     /// Starts the task that writes events, until `shutdown`.
     #[must_use]
     pub fn start(client: kube::Client, clock: Clock, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
-        let (drafts, mut waiting) = mpsc::channel(WAITING_LIMIT);
+        let (drafts, waiting) = mpsc::channel(WAITING_LIMIT);
         tasks.spawn(async move {
             let writer = Writer::new(client);
-            let mut counts = Counts::default();
-            loop {
-                let next = tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    next = waiting.recv() => next,
-                };
-                let Some((component, draft)) = next else { return };
-                write(&writer, &mut counts, component, draft, clock.now()).await;
-            }
+            shutdown.run_until_cancelled(write_all(&writer, &clock, waiting)).await;
         });
         Self { drafts }
     }
@@ -64,23 +61,59 @@ impl Recorder {
     }
 }
 
-async fn write(writer: &Writer, counts: &mut Counts, component: &'static str, draft: EventDraft, now: Timestamp) {
-    let (action, fresh) = counts.tell(component, &draft, now);
-    match writer.write(&action).await {
-        Ok(_) => {}
-        // A counted event that has expired on the server is told anew.
-        Err(WriteError::Api { code: 404, .. }) if !fresh => {
-            counts.forget(component, &draft);
-            let (action, _) = counts.tell(component, &draft, now);
-            if let Err(error) = writer.write(&action).await {
-                tracing::debug!(%error, "an event was not written");
-            }
+/// A draft that is being written.
+struct Telling {
+    component: &'static str,
+    draft: EventDraft,
+    /// As a new event, and not as one that is counted up.
+    fresh: bool,
+}
+
+/// Writes what is drafted, several drafts at a time; one that is the same as one under way waits for that.
+async fn write_all(writer: &Writer, clock: &Clock, mut waiting: mpsc::Receiver<(&'static str, EventDraft)>) {
+    let mut counts = Counts::default();
+    let mut under_way: HashSet<u64> = HashSet::new();
+    let mut writes = FuturesUnordered::new();
+    let mut next: Option<(&'static str, EventDraft)> = None;
+    loop {
+        if let Some((component, draft)) =
+            next.take_if(|(component, draft)| under_way.insert(identity(component, draft)))
+        {
+            let (action, fresh) = counts.tell(component, &draft, clock.now());
+            let telling = Telling {
+                component,
+                draft,
+                fresh,
+            };
+            writes.push(write(writer, action, telling));
         }
-        Err(error) => {
-            counts.forget(component, &draft);
-            tracing::debug!(%error, reason = draft.reason, "an event was not written");
+        tokio::select! {
+            Some((telling, result)) = writes.next() => {
+                let Telling { component, draft, fresh } = telling;
+                under_way.remove(&identity(component, &draft));
+                let Err(error) = result else { continue };
+                counts.forget(component, &draft);
+                match error {
+                    // A counted event that has expired on the server is told anew.
+                    WriteError::Api { code: 404, .. } if !fresh => {
+                        under_way.insert(identity(component, &draft));
+                        let (action, fresh) = counts.tell(component, &draft, clock.now());
+                        writes.push(write(writer, action, Telling { component, draft, fresh }));
+                    }
+                    error => tracing::debug!(%error, reason = draft.reason, "an event was not written"),
+                }
+            }
+            drafted = waiting.recv(), if next.is_none() && writes.len() < WRITES_LIMIT => match drafted {
+                Some(drafted) => next = Some(drafted),
+                None => break,
+            },
         }
     }
+    while writes.next().await.is_some() {}
+}
+
+async fn write(writer: &Writer, action: Action, telling: Telling) -> (Telling, Result<Written, WriteError>) {
+    (telling, writer.write(&action).await)
 }
 
 #[derive(Clone)]
@@ -187,6 +220,12 @@ fn seconds(at: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, sync::Arc, time::Duration};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::plan::Verb;
 
@@ -210,6 +249,50 @@ mod tests {
         assert!(counts.tell("c", &draft("b"), now).1);
         let late = Timestamp::from_second(1_000 + REMEMBERED_SECONDS).unwrap();
         assert!(counts.tell("c", &draft("a"), late).1, "told anew after a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_written_together_but_the_same_one_in_turn() {
+        let (told, mut requests) = mpsc::unbounded_channel();
+        let answers = Arc::new(Semaphore::new(0));
+        let permits = answers.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (told, permits) = (told.clone(), permits.clone());
+            async move {
+                let method = request.method().to_string();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                told.send((method, serde_json::from_slice::<Value>(&body).unwrap()))
+                    .unwrap();
+                permits.acquire().await.unwrap().forget();
+                Ok::<_, Infallible>(Response::new(Body::from(b"{}".to_vec())))
+            }
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let client = kube::Client::new(service, "default");
+        let recorder = Recorder::start(client, Clock::system(), &tasks, stop.clone());
+        for message in ["a", "b", "a", "c"] {
+            recorder.record("c", draft(message));
+        }
+        let mut written = Vec::new();
+        for _ in 0..2 {
+            let (method, body) = requests.recv().await.unwrap();
+            written.push((method, body["message"].as_str().unwrap().to_owned()));
+        }
+        written.sort();
+        assert_eq!(
+            written,
+            ["a", "b"].map(|message| ("POST".to_owned(), message.to_owned()))
+        );
+        let early = tokio::time::timeout(Duration::from_secs(1), requests.recv()).await;
+        assert!(early.is_err(), "the same event is under way: {early:?}");
+        answers.add_permits(4);
+        let (method, body) = requests.recv().await.unwrap();
+        assert_eq!((method.as_str(), &body["count"]), ("PATCH", &json!(2)));
+        let (method, body) = requests.recv().await.unwrap();
+        assert_eq!((method.as_str(), &body["message"]), ("POST", &json!("c")));
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 
     #[test]

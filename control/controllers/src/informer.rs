@@ -12,12 +12,14 @@ use kube::{
     core::{ObjectList, Request, WatchEvent},
 };
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     key::Key,
     resource::Resource,
     store::{Change, Object, Store},
+    without::Without,
 };
 
 /// Objects a page of the first list. Large, for lists are rare and each page costs a round trip; bounded, because the
@@ -152,8 +154,8 @@ impl<K: Object> Informer<K> {
             if self.scope.metadata_only {
                 accept(page.headers_mut(), METADATA_LIST);
             }
-            let list: ObjectList<K> = client.request(page).await?;
-            objects.extend(list.items.into_iter().map(slim));
+            let list: ObjectList<Slim<K>> = client.request(page).await?;
+            objects.extend(list.items.into_iter().map(|Slim(object)| object));
             params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 let revision = list.metadata.resource_version.unwrap_or_default();
@@ -182,7 +184,7 @@ impl<K: Object> Informer<K> {
         if self.scope.metadata_only {
             accept(request.headers_mut(), METADATA);
         }
-        let mut events = match client.request_events::<K>(request).await {
+        let mut events = match client.request_events::<Slim<K>>(request).await {
             Ok(events) => pin!(events),
             Err(kube::Error::Api(status)) if status.code == 410 => return Ok(Ended::Expired),
             Err(error) => return Err(error),
@@ -206,14 +208,13 @@ impl<K: Object> Informer<K> {
     }
 
     /// Takes one event in and tells the subscribers; returns the event's revision.
-    fn apply(&self, event: WatchEvent<K>) -> Option<String> {
+    fn apply(&self, event: WatchEvent<Slim<K>>) -> Option<String> {
         let handlers = self.handlers.lock();
         let (revision, change) = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let object = slim(object);
+            WatchEvent::Added(Slim(object)) | WatchEvent::Modified(Slim(object)) => {
                 (object.meta().resource_version.clone(), Some(self.store.put(object)))
             }
-            WatchEvent::Deleted(object) => (object.meta().resource_version.clone(), self.store.delete(&object)),
+            WatchEvent::Deleted(Slim(object)) => (object.meta().resource_version.clone(), self.store.delete(&object)),
             WatchEvent::Bookmark(bookmark) => {
                 self.store.saw(bookmark.metadata.resource_version.parse().unwrap_or(0));
                 (Some(bookmark.metadata.resource_version), None)
@@ -229,13 +230,13 @@ impl<K: Object> Informer<K> {
     /// Takes in an object as if the server had told of it.
     #[cfg(test)]
     pub(crate) fn see(&self, object: K) {
-        self.apply(WatchEvent::Modified(object));
+        self.apply(WatchEvent::Modified(Slim(object)));
     }
 
     /// Takes in that an object is gone.
     #[cfg(test)]
     pub(crate) fn forget(&self, object: &K) {
-        self.apply(WatchEvent::Deleted(object.clone()));
+        self.apply(WatchEvent::Deleted(Slim(object.clone())));
     }
 
     /// The object with that key, if it is known.
@@ -245,10 +246,15 @@ impl<K: Object> Informer<K> {
     }
 }
 
-/// Field ownership is large and nobody here reads it.
-fn slim<K: Object>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
-    object
+/// An object that is read without the owners of its fields: they are large and nobody here looks at them.
+#[derive(Clone)]
+struct Slim<K>(K);
+
+impl<'de, K: Deserialize<'de>> Deserialize<'de> for Slim<K> {
+    fn deserialize<D: Deserializer<'de>>(all: D) -> Result<Self, D::Error> {
+        let path = &["metadata", "managedFields"];
+        K::deserialize(Without { all, path }).map(Self)
+    }
 }
 
 /// Asks for that form of the answer.

@@ -65,6 +65,7 @@ pub mod template;
 pub mod ttl_after_finished;
 pub mod victims;
 pub mod volume;
+mod without;
 pub mod world;
 pub mod writer;
 

@@ -20,8 +20,6 @@ use crate::key::Key;
 pub trait Object: Clone + DeserializeOwned + Send + Sync + 'static {
     /// The object's metadata.
     fn meta(&self) -> &ObjectMeta;
-    /// The object's metadata, to change.
-    fn meta_mut(&mut self) -> &mut ObjectMeta;
 }
 
 /// What the graph of owners needs of the metadata of an object of any kind; everything else is dropped when it is read.
@@ -71,7 +69,6 @@ macro_rules! objects {
     ($($kind:ty),* $(,)?) => {$(
         impl Object for $kind {
             fn meta(&self) -> &ObjectMeta { &self.metadata }
-            fn meta_mut(&mut self) -> &mut ObjectMeta { &mut self.metadata }
         }
     )*};
 }

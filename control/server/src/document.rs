@@ -7,8 +7,10 @@ use coracle_api::kinds::{Kind, Kinds};
 use coracle_api::object;
 use coracle_api::status::ApiError;
 use coracle_store::{Body, Header, Key, Record};
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The built-in kinds, made once.
 pub(crate) fn kinds() -> &'static Arc<Kinds> {
@@ -50,6 +52,67 @@ pub(crate) fn parse(json: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(json).map_err(unreadable)
 }
 
+/// Reads a stored object without the owners of its fields, and gives their list as the text that it is. It is a large part of
+/// an object, and most of those who change one never look inside.
+pub(crate) fn apart(json: &Bytes) -> Result<(Value, Option<Bytes>), ApiError> {
+    let mut owners = None;
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let object = Apart {
+        path: OWNERS,
+        found: &mut owners,
+    };
+    let tree = object
+        .deserialize(&mut reader)
+        .and_then(|tree| reader.end().map(|()| tree));
+    Ok((
+        tree.map_err(unreadable)?,
+        owners.map(|text| json.slice_ref(text.get().as_bytes())),
+    ))
+}
+
+const OWNERS: &[&str] = &["metadata", "managedFields"];
+
+/// Reads an object but for the member at a path, whose text it leaves in `found`.
+struct Apart<'p, 'de> {
+    path: &'static [&'static str],
+    found: &'p mut Option<&'de RawValue>,
+}
+
+impl<'de> DeserializeSeed<'de> for Apart<'_, 'de> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Apart<'_, 'de> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = match self.path {
+                [last] if name == *last => {
+                    *self.found = Some(members.next_value()?);
+                    continue;
+                }
+                [first, path @ ..] if !path.is_empty() && name == *first => members.next_value_seed(Apart {
+                    path,
+                    found: &mut *self.found,
+                })?,
+                _ => members.next_value()?,
+            };
+            map.insert(name, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
 /// The `PartialObjectMetadata` of a stored object. Its metadata is copied as it stands: nothing is built to be taken apart again.
 pub(crate) fn partial(json: &[u8]) -> Result<Vec<u8>, ApiError> {
     #[derive(serde::Deserialize)]
@@ -66,8 +129,9 @@ fn unreadable(error: serde_json::Error) -> ApiError {
     ApiError::internal(format!("stored object cannot be read: {error}"))
 }
 
-/// Writes an object's canonical bytes, with an empty `metadata.resourceVersion` where the store puts the revision.
-pub(crate) fn body(value: &Value) -> Result<Body, ApiError> {
+/// Writes an object's canonical bytes, with an empty `metadata.resourceVersion` where the store puts the revision. `owners`
+/// is the list of the owners of its fields as text, where the object is without.
+pub(crate) fn body(value: &Value, owners: Option<&[u8]>) -> Result<Body, ApiError> {
     let failed = |error: serde_json::Error| ApiError::internal(format!("object cannot be written: {error}"));
     let top = value
         .as_object()
@@ -83,6 +147,10 @@ pub(crate) fn body(value: &Value) -> Result<Body, ApiError> {
                 for (name, member) in metadata.iter().filter(|(name, _)| *name != "resourceVersion") {
                     separate(&mut json, name).map_err(failed)?;
                     serde_json::to_writer(&mut json, member).map_err(failed)?;
+                }
+                if let Some(owners) = owners {
+                    separate(&mut json, "managedFields").map_err(failed)?;
+                    json.extend_from_slice(owners);
                 }
                 separate(&mut json, "resourceVersion").map_err(failed)?;
                 json.extend_from_slice(b"\"\"");
@@ -163,7 +231,7 @@ mod tests {
     #[test]
     fn the_gap_is_where_the_revision_belongs() {
         let value = json!({"kind": "Pod", "metadata": {"name": "a", "resourceVersion": "7", "labels": {"x": "\""}}, "spec": {"metadata": {"resourceVersion": "1"}}});
-        let body = body(&value).unwrap();
+        let body = body(&value, None).unwrap();
         let mut json = body.json.clone();
         json.splice(body.revision_at..body.revision_at, *b"42");
         let back: Value = serde_json::from_slice(&json).unwrap();
@@ -174,8 +242,26 @@ mod tests {
 
     #[test]
     fn an_object_without_metadata_is_refused() {
-        assert!(body(&json!({"kind": "Pod"})).is_err());
-        assert!(body(&json!(3)).is_err());
+        assert!(body(&json!({"kind": "Pod"}), None).is_err());
+        assert!(body(&json!(3), None).is_err());
+    }
+
+    #[test]
+    fn owners_are_taken_out_as_text_and_put_back() {
+        let value = json!({"kind": "Pod", "metadata": {"name": "a", "managedFields": [{"manager": "x"}], "uid": "u"},
+            "spec": {"metadata": {"managedFields": 1}}, "managedFields": 2});
+        let stored = bytes(&value);
+        let (tree, owners) = apart(&stored).unwrap();
+        assert_eq!(owners.as_deref(), Some(br#"[{"manager":"x"}]"#.as_slice()));
+        let mut without = value.clone();
+        object::remove(&mut without, "metadata.managedFields");
+        assert_eq!(tree, without);
+        let back: Value = serde_json::from_slice(&body(&tree, owners.as_deref()).unwrap().json).unwrap();
+        assert_eq!(back["metadata"]["managedFields"], value["metadata"]["managedFields"]);
+        let (same, none) = apart(&bytes(&without)).unwrap();
+        assert_eq!((same, none), (without, None));
+        assert!(apart(&Bytes::from_static(b"{} {}")).is_err());
+        assert!(apart(&Bytes::from_static(b"[]")).is_err());
     }
 
     #[test]

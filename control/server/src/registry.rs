@@ -35,6 +35,7 @@ use crate::identity::Identity;
 use crate::query::ListOptions;
 use crate::webhook::convert::convert;
 use crate::{aggregate, authz, document, served, webhook};
+use ownership::List;
 
 /// How often a write is tried again when somebody else was faster, where the client did not say which version it means.
 /// Kubernetes goes on until the request's time is over. Each time that one loses another wins, so this many writers of the
@@ -181,15 +182,16 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Writes an object. `also` are further conditions.
+    /// Writes an object, whose owners come apart. `also` are further conditions.
     pub(crate) async fn put(
         &self,
         key: &Key,
         value: &Value,
+        owners: &List,
         expect: Expect,
         also: impl IntoIterator<Item = (Key, Expect)>,
     ) -> Result<Arc<Record>, Lost> {
-        let body = self.body(value).await?;
+        let body = self.body(value, owners).await?;
         let header = document::header(self.kind, value);
         let change = Change::Put {
             key: key.clone(),
@@ -200,9 +202,15 @@ impl<'a> Scope<'a> {
         self.present(written).await.map_err(Lost::Failed)
     }
 
-    /// Removes an object whose last state was `value`.
-    pub(crate) async fn remove(&self, key: &Key, value: &Value, expect: Expect) -> Result<Arc<Record>, Lost> {
-        let body = self.body(value).await?;
+    /// Removes an object whose last state was `value`, with these owners.
+    pub(crate) async fn remove(
+        &self,
+        key: &Key,
+        value: &Value,
+        owners: &List,
+        expect: Expect,
+    ) -> Result<Arc<Record>, Lost> {
+        let body = self.body(value, owners).await?;
         let removed = self
             .commit(key, expect, None, Change::Delete { key: key.clone(), body })
             .await?;
@@ -213,17 +221,17 @@ impl<'a> Scope<'a> {
     }
 
     /// The bytes to store, in the version in which the kind is stored.
-    async fn body(&self, value: &Value) -> Result<coracle_store::Body, Lost> {
+    async fn body(&self, value: &Value, owners: &List) -> Result<coracle_store::Body, Lost> {
         let stored = match &self.kind.custom {
             Some(custom) if custom.stored_as != custom.served_as => {
-                let mut stored = [value.clone()];
+                let mut stored = [owners.joined(value).map_err(Lost::Failed)?];
                 let converted = convert(self.core, self.kind, custom, &custom.stored_as, &mut stored).await;
                 converted.map_err(Lost::Failed)?;
                 let [mut stored] = stored;
                 custom.store(&mut stored);
-                document::body(&stored)
+                document::body(&stored, None)
             }
-            _ => document::body(value),
+            _ => document::body(value, owners.text().as_deref()),
         };
         stored.map_err(Lost::Failed)
     }

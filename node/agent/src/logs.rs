@@ -16,9 +16,10 @@ use coracle_runtime::LogSink;
 use futures::stream::BoxStream;
 use line::Stream;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -54,7 +55,8 @@ pub struct LogTarget {
 pub struct Logs {
     dir: PathBuf,
     clock: Arc<dyn Clock>,
-    live: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
+    /// In order of their paths, so that those of one pod are found without a look at all others.
+    live: Mutex<BTreeMap<PathBuf, Weak<LogFile>>>,
     open: Arc<OpenFiles>,
 }
 
@@ -84,9 +86,7 @@ impl Logs {
             open: self.open.clone(),
         });
         let mut live = self.live.lock();
-        if live.len() >= 64 && live.len() == live.capacity() {
-            live.retain(|_, log| log.strong_count() > 0);
-        }
+        forget(&mut live, &dir, |earlier| earlier.strong_count() == 0);
         live.insert(path, Arc::downgrade(&log));
         log
     }
@@ -109,9 +109,7 @@ impl Logs {
     /// Deletes the logs of a pod.
     pub fn remove_pod(&self, namespace: &str, pod: &str, uid: &str) {
         let dir = self.dir.join(format!("{namespace}_{pod}_{uid}"));
-        self.live
-            .lock()
-            .retain(|path, log| log.strong_count() > 0 && !path.starts_with(&dir));
+        forget(&mut self.live.lock(), &dir, |_| true);
         if let Err(error) = fs::remove_dir_all(&dir)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -140,6 +138,19 @@ impl Logs {
             container,
         } = target;
         self.dir.join(format!("{namespace}_{pod}_{uid}")).join(container)
+    }
+}
+
+/// Forgets those of the logs below a directory that `which` says.
+fn forget(live: &mut BTreeMap<PathBuf, Weak<LogFile>>, dir: &Path, which: impl Fn(&Weak<LogFile>) -> bool) {
+    let below = live.range::<Path, _>((Bound::Included(dir), Bound::Unbounded));
+    let below = below.take_while(|(path, _)| path.starts_with(dir));
+    let below: Vec<PathBuf> = below
+        .filter(|(_, log)| which(log))
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in below {
+        live.remove(&path);
     }
 }
 
@@ -529,6 +540,31 @@ mod tests {
         assert_eq!(text(&fresh, &target, 2, &LogOptions::default()).await, "start 2\n");
         fresh.remove_pod("ns", "p", "u");
         assert!(fresh.pods().is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_goes_takes_its_own_logs_along_and_a_start_what_is_left_of_earlier_ones() {
+        let (dir, logs, mut target) = logs();
+        let known = || -> Vec<String> {
+            let live = logs.live.lock();
+            let paths = live.keys().map(|path| path.strip_prefix(dir.path()).unwrap());
+            paths.map(|path| path.display().to_string()).collect()
+        };
+        let _other = ["u", "u2", "t"].map(|uid| {
+            target.uid = uid.into();
+            logs.start(&target, 0)
+        });
+        target.uid = "u".into();
+        drop(logs.start(&target, 1));
+        let _running = logs.start(&target, 2);
+        let container = &target.container;
+        let all = ["t", "u", "u", "u2"].iter().zip([0, 0, 2, 0]);
+        let all: Vec<String> = all
+            .map(|(uid, start)| format!("ns_p_{uid}/{container}/{start}.log"))
+            .collect();
+        assert_eq!(known(), all);
+        logs.remove_pod("ns", "p", "u");
+        assert_eq!(known(), [all[0].clone(), all[3].clone()]);
     }
 
     #[tokio::test]

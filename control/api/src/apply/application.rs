@@ -136,7 +136,7 @@ impl<'a> Application<'a> {
             }
             if !entry
                 .get("fieldsV1")
-                .is_some_and(|fields| fields_v1::touches(fields, &lost))
+                .is_some_and(|fields| fields_v1::common(fields, &lost).any)
             {
                 return true;
             }
@@ -145,7 +145,7 @@ impl<'a> Application<'a> {
             !left.is_empty()
         });
         if !set.is_empty() {
-            let mut entry = writer.entry(Operation::Apply, fields_v1::write(&set));
+            let mut entry = writer.entry(Operation::Apply, &set);
             let before = own.filter(|_| set == last && changes.is_empty());
             if let Some(before) = before {
                 owners::set_time(&mut entry, object::text(&before, "time"));

@@ -1,10 +1,15 @@
 //! Sets of fields in the form `FieldsV1`, in which they stand in `managedFields`.
 //!
-//! Questions about a few paths are answered on that form itself: an ordinary write must not decode the sets of all managers.
+//! Questions about a few paths are answered on that form itself, be it text or a tree: an ordinary write must not decode the
+//! sets of all managers.
 
 use super::path::Element;
 use super::set::{Node, Set};
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
 
 /// The member that says that a path belongs to the set although others go on from it.
 const SELF: &str = ".";
@@ -25,43 +30,87 @@ pub fn read(fields: &Value) -> Option<Set> {
 
 /// Writes a set.
 pub fn write(set: &Set) -> Value {
-    Value::Object(members(set))
+    // Its keys are texts, and nothing else in it could fail.
+    serde_json::to_value(set).unwrap_or_default()
 }
 
-fn members(set: &Set) -> Map<String, Value> {
-    let mut fields = Map::new();
-    for (element, node) in set.iter() {
-        let mut below = Map::new();
-        if node.member && !node.below.is_empty() {
-            below.insert(SELF.to_owned(), Value::Object(Map::new()));
-        }
-        below.extend(members(&node.below));
-        fields.insert(element.as_str().to_owned(), Value::Object(below));
+impl Serialize for Set {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(element, node)| (element.as_str(), node)))
     }
-    fields
 }
 
-/// Whether every path of `set` belongs to the set that `fields` stands for.
-pub fn contains(fields: &Value, set: &Set) -> bool {
-    set.iter().all(|(element, node)| match fields.get(element.as_str()) {
-        Some(below) => (!node.member || is_member(below)) && contains(below, &node.below),
-        None => false,
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = (self.member && !self.below.is_empty()).then(Node::default);
+        let own = own.iter().map(|nothing| (SELF, nothing));
+        serializer.collect_map(own.chain(self.below.iter().map(|(element, node)| (element.as_str(), node))))
+    }
+}
+
+/// What the set that a text or tree stands for has in common with another.
+#[derive(Clone, Copy, Default)]
+pub struct Common {
+    /// A path of the other belongs to it.
+    pub any: bool,
+    /// All paths of the other do.
+    pub all: bool,
+    /// The path that leads here belongs to it.
+    member: bool,
+}
+
+/// Compares the set that `fields` stands for with another. What cannot be read has nothing in common with any.
+pub fn common<'de>(fields: impl Deserializer<'de>, set: &Set) -> Common {
+    Against(set).deserialize(fields).unwrap_or(Common {
+        all: set.is_empty(),
+        ..Common::default()
     })
 }
 
-/// Whether any path of `set` belongs to the set that `fields` stands for.
-pub fn touches(fields: &Value, set: &Set) -> bool {
-    set.iter().any(|(element, node)| match fields.get(element.as_str()) {
-        Some(below) => (node.member && is_member(below)) || touches(below, &node.below),
-        None => false,
-    })
+struct Against<'s>(&'s Set);
+
+impl<'de> DeserializeSeed<'de> for Against<'_> {
+    type Value = Common;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Common, D::Error> {
+        deserializer.deserialize_map(self)
+    }
 }
 
-fn is_member(below: &Value) -> bool {
-    below
-        .as_object()
-        .is_some_and(|below| below.is_empty() || below.contains_key(SELF))
+impl<'de> Visitor<'de> for Against<'_> {
+    type Value = Common;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a set of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut steps: A) -> Result<Common, A::Error> {
+        let mut common = Common {
+            all: true,
+            ..Common::default()
+        };
+        let (mut empty, mut met) = (true, 0);
+        while let Some(Step(step)) = steps.next_key()? {
+            empty = false;
+            let Some(node) = self.0.get(&step) else {
+                common.member |= step == SELF;
+                steps.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let below = steps.next_value_seed(Against(&node.below))?;
+            common.any |= (node.member && below.member) || below.any;
+            common.all &= (below.member || !node.member) && below.all;
+            met += 1;
+        }
+        common.member |= empty;
+        common.all &= met == self.0.iter().count();
+        Ok(common)
+    }
 }
+
+/// A step, where it stands in the text if it can be.
+#[derive(Deserialize)]
+struct Step<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -101,8 +150,12 @@ mod tests {
         #[test]
         fn questions_have_the_answers_of_sets(a in any_set(), b in any_set()) {
             let fields = write(&a);
-            prop_assert_eq!(contains(&fields, &b), b.clone().difference(&a).is_empty());
-            prop_assert_eq!(touches(&fields, &b), !a.intersection(&b).is_empty());
+            let of_tree = common(&fields, &b);
+            prop_assert_eq!(of_tree.all, b.clone().difference(&a).is_empty());
+            prop_assert_eq!(of_tree.any, !a.intersection(&b).is_empty());
+            let text = fields.to_string();
+            let of_text = common(&mut serde_json::Deserializer::from_str(&text), &b);
+            prop_assert_eq!((of_text.all, of_text.any), (of_tree.all, of_tree.any));
         }
     }
 }

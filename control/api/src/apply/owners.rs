@@ -4,10 +4,13 @@
 //! manager in this sense, so a controller that writes a status a million times has one entry.
 
 use super::compare::Changes;
-use super::fields_v1;
+use super::fields_v1::{self, Common};
 use super::set::Set;
 use crate::object;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// How many managers that update are remembered apart. Beyond it the oldest become [`ANCIENT`], so that an object that many
 /// names wrote to does not grow without end. Kubernetes' own number.
@@ -46,22 +49,69 @@ impl Operation {
     }
 }
 
-impl Writer<'_> {
-    pub(super) fn entry(&self, operation: Operation, fields: Value) -> Value {
-        let mut entry = Map::new();
-        let mut put = |name: &str, value: &str| entry.insert(name.to_owned(), Value::from(value));
-        if !self.manager.is_empty() {
-            put("manager", self.manager);
+/// An entry as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    manager: &'a str,
+    operation: &'a str,
+    api_version: &'a str,
+    time: &'a str,
+    fields_type: &'a str,
+    fields_v1: &'a Set,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subresource: &'a str,
+}
+
+/// What is read of an entry to know whose it is; its fields stay the text that they are.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Read<'a> {
+    #[serde(borrow)]
+    manager: Cow<'a, str>,
+    #[serde(borrow)]
+    operation: Cow<'a, str>,
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow)]
+    subresource: Cow<'a, str>,
+    #[serde(borrow)]
+    fields_v1: Option<&'a RawValue>,
+}
+
+impl Read<'_> {
+    fn common(&self, set: &Set) -> Common {
+        match self.fields_v1 {
+            Some(fields) => fields_v1::common(fields, set),
+            None => fields_v1::common(Value::Null, set),
         }
-        put("operation", operation.name());
-        put("apiVersion", self.api_version);
-        put("time", self.time);
-        put("fieldsType", "FieldsV1");
-        entry.insert("fieldsV1".to_owned(), fields);
-        if !self.subresource.is_empty() {
-            entry.insert("subresource".to_owned(), Value::from(self.subresource));
+    }
+
+    /// What brings the list into order: what was applied first, then by time and name.
+    fn rank(&self) -> [&str; 3] {
+        [&self.operation, &self.time, &self.manager]
+    }
+}
+
+impl<'a> Writer<'a> {
+    fn written(&self, operation: Operation, fields_v1: &'a Set) -> Written<'a> {
+        Written {
+            manager: self.manager,
+            operation: operation.name(),
+            api_version: self.api_version,
+            time: self.time,
+            fields_type: "FieldsV1",
+            fields_v1,
+            subresource: self.subresource,
         }
-        Value::Object(entry)
+    }
+
+    pub(super) fn entry(&self, operation: Operation, fields: &'a Set) -> Value {
+        // Texts, and a set: it always serialises.
+        serde_json::to_value(self.written(operation, fields)).unwrap_or_default()
     }
 
     /// Whether an entry is this writer's own. An applier stays the same whatever version it speaks.
@@ -70,6 +120,14 @@ impl Writer<'_> {
             && object::text(entry, "operation") == operation.name()
             && object::text(entry, "subresource") == self.subresource
             && (operation == Operation::Apply || object::text(entry, "apiVersion") == self.api_version)
+    }
+
+    /// The same of what was read of an entry that an update made.
+    fn updated(&self, entry: &Read<'_>) -> bool {
+        entry.manager == self.manager
+            && entry.operation == Operation::Update.name()
+            && entry.subresource == self.subresource
+            && entry.api_version == self.api_version
     }
 }
 
@@ -92,49 +150,72 @@ pub fn created(changes: Changes, writer: Writer<'_>) -> Vec<Value> {
     if gained.is_empty() {
         return Vec::new();
     }
-    vec![writer.entry(Operation::Update, fields_v1::write(&gained))]
+    vec![writer.entry(Operation::Update, &gained)]
 }
 
 /// The owners after an update: the writer owns what it changed, and nobody else does. Objects whose owners were forgotten
 /// stay without until somebody applies.
-pub fn updated(owners: &mut Vec<Value>, changes: &Changes, writer: Writer<'_>) {
-    if changes.is_empty() || owners.is_empty() {
-        return;
+///
+/// The list comes and goes as text; of an entry that the update does not touch nothing else is made. `None` is the list as it is.
+///
+/// # Errors
+/// When the text is no such list.
+pub fn updated(owners: &[u8], changes: &Changes, writer: Writer<'_>) -> serde_json::Result<Option<Vec<u8>>> {
+    let entries: Vec<&RawValue> = serde_json::from_slice(owners)?;
+    if changes.is_empty() || entries.is_empty() {
+        return Ok(None);
     }
     let gained = changes.gained();
     let mut found = gained.is_empty();
-    owners.retain_mut(|entry| {
-        let own = writer.owns(entry, Operation::Update);
-        let nothing = json!({});
-        let now = entry.get("fieldsV1").unwrap_or(&nothing);
-        let loses = fields_v1::touches(now, &changes.removed);
-        if own {
-            found = true;
-            if !loses && fields_v1::contains(now, &gained) {
-                if !gained.is_empty() {
-                    set_time(entry, writer.time);
-                }
-                return true;
+    let mut list: Vec<Cow<'_, str>> = Vec::with_capacity(entries.len() + 1);
+    for entry in entries {
+        let read: Read<'_> = serde_json::from_str(entry.get())?;
+        let own = writer.updated(&read);
+        found |= own;
+        let (loses, common) = (read.common(&changes.removed).any, read.common(&gained));
+        let stays = !loses && if own { common.all } else { !common.any };
+        if stays && (!own || gained.is_empty()) {
+            list.push(Cow::Borrowed(entry.get()));
+            continue;
+        }
+        let mut entry: Value = serde_json::from_str(entry.get())?;
+        if !stays {
+            let mut set = fields(&entry).difference(&changes.removed);
+            match own {
+                true => set.unite(&gained),
+                false => set.subtract(&gained),
             }
-        } else if !loses && !fields_v1::touches(now, &gained) {
-            return true;
+            if set.is_empty() {
+                continue;
+            }
+            set_fields(&mut entry, &set);
         }
-        let mut set = fields(entry).difference(&changes.removed);
-        match own {
-            true => set.unite(&gained),
-            false => set.subtract(&gained),
-        }
-        set_fields(entry, &set);
         if own {
-            set_time(entry, writer.time);
+            set_time(&mut entry, writer.time);
         }
-        !set.is_empty()
-    });
-    if !found {
-        owners.push(writer.entry(Operation::Update, fields_v1::write(&gained)));
-        forget_oldest(owners);
+        list.push(Cow::Owned(entry.to_string()));
     }
-    sort(owners);
+    if !found {
+        list.push(Cow::Owned(serde_json::to_string(
+            &writer.written(Operation::Update, &gained),
+        )?));
+    }
+    in_order(list).map(Some)
+}
+
+/// Joins the entries to a list in the right order, with the oldest forgotten where there are too many.
+fn in_order(list: Vec<Cow<'_, str>>) -> serde_json::Result<Vec<u8>> {
+    let read = list.iter().map(|entry| serde_json::from_str(entry));
+    let read: Vec<Read<'_>> = read.collect::<serde_json::Result<_>>()?;
+    let updaters = read.iter().filter(|entry| entry.operation == Operation::Update.name());
+    if updaters.count() <= UPDATERS_LIMIT && read.is_sorted_by(|a, b| a.rank() <= b.rank()) {
+        return Ok([b"[", list.join(",").as_bytes(), b"]"].concat());
+    }
+    let entries = list.iter().map(|entry| serde_json::from_str(entry));
+    let mut entries: Vec<Value> = entries.collect::<serde_json::Result<_>>()?;
+    forget_oldest(&mut entries);
+    sort(&mut entries);
+    serde_json::to_vec(&entries)
 }
 
 /// Brings the list into order: what was applied first, then by time and name.
@@ -187,7 +268,7 @@ fn forget_oldest(owners: &mut Vec<Value>) {
                 subresource: "",
                 time: object::text(second, "time"),
             };
-            let bucket = bucket.entry(Operation::Update, fields_v1::write(&set));
+            let bucket = bucket.entry(Operation::Update, &set);
             owners.remove(earlier.max(later));
             owners.remove(earlier.min(later));
             owners.push(bucket);

@@ -57,7 +57,10 @@ impl World {
             self.owners = owners::created(changes, writer);
         } else {
             let changes = compare(self.rules(), &self.live, &new, false);
-            owners::updated(&mut self.owners, &changes, writer);
+            let list = serde_json::to_vec(&self.owners).unwrap();
+            if let Some(list) = owners::updated(&list, &changes, writer).unwrap() {
+                self.owners = serde_json::from_slice(&list).unwrap();
+            }
         }
         self.live = new;
     }

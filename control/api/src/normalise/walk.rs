@@ -87,43 +87,38 @@ impl Walk {
         }
     }
 
-    /// Rebuilds an object as Go would write it.
+    /// Brings an object into the form in which Go would write it. Most that come are in it: they stay as they are, and only
+    /// the others are built anew.
     fn structure(&mut self, kind: StructRef, map: &mut Map<String, Value>) -> Result<(), Fault> {
         let fields = kind.fields();
         self.descend()?;
         let outer = std::mem::replace(&mut self.owner, kind);
-        let mut slots: Vec<Option<(String, Value)>> = Vec::new();
-        slots.resize_with(fields.len(), || None);
-        let mut next = 0;
-        for (key, mut value) in std::mem::take(map) {
-            let back = push_key(&mut self.path, &key);
-            match find_from(fields, next, &key) {
-                None => self.problems.push(Problem::UnknownField(self.path.clone())),
+        let (mut next, mut canonical) = (0, true);
+        for (key, value) in map.iter_mut() {
+            let back = push_key(&mut self.path, key);
+            match find_from(fields, next, key) {
+                None => {
+                    self.problems.push(Problem::UnknownField(self.path.clone()));
+                    canonical = false;
+                }
                 Some((at, field)) => {
-                    next = at + 1;
                     self.stack.push(field.json);
-                    self.value(field.kind, field.pointer, &mut value)?;
+                    self.value(field.kind, field.pointer, value)?;
                     self.stack.pop();
-                    if let Some(slot) = slots.get_mut(at) {
-                        *slot = Some((key, value));
-                    }
+                    // What is passed over is absent, or stands before its place.
+                    let passed = fields.get(next..at);
+                    canonical &= passed.is_some_and(|passed| !passed.iter().any(is_written_when_absent));
+                    canonical &= !is_omitted(field, value);
+                    next = at + 1;
                 }
             }
             self.path.truncate(back);
         }
         self.owner = outer;
         self.depth -= 1;
-        for (field, slot) in fields.iter().zip(slots) {
-            match slot {
-                Some((key, value)) if !is_omitted(field, &value) => {
-                    map.insert(key, value);
-                }
-                _ => {
-                    if let Some(zero) = written_when_absent(field) {
-                        map.insert(field.json.to_owned(), zero);
-                    }
-                }
-            }
+        let rest = fields.get(next..).unwrap_or_default();
+        if !canonical || rest.iter().any(is_written_when_absent) {
+            rebuild(fields, map);
         }
         Ok(())
     }
@@ -272,6 +267,34 @@ fn find_from(fields: &'static [Field], start: usize, key: &str) -> Option<(usize
     fields.get(at).map(|field| (at, field))
 }
 
+/// Leaves out what is unknown or not written, adds what is always written, and brings all of it into Go's order.
+fn rebuild(fields: &'static [Field], map: &mut Map<String, Value>) {
+    let mut slots: Vec<Option<(String, Value)>> = Vec::new();
+    slots.resize_with(fields.len(), || None);
+    let mut next = 0;
+    for (key, value) in std::mem::take(map) {
+        let found = find_from(fields, next, &key);
+        if let Some((at, _)) = found
+            && let Some(slot) = slots.get_mut(at)
+        {
+            next = at + 1;
+            *slot = Some((key, value));
+        }
+    }
+    for (field, slot) in fields.iter().zip(slots) {
+        match slot {
+            Some((key, value)) if !is_omitted(field, &value) => {
+                map.insert(key, value);
+            }
+            _ => {
+                if let Some(zero) = written_when_absent(field) {
+                    map.insert(field.json.to_owned(), zero);
+                }
+            }
+        }
+    }
+}
+
 /// What Go calls a JSON value in an error.
 fn given(value: &Value) -> &'static str {
     match value {
@@ -304,9 +327,10 @@ fn is_omitted(field: &Field, value: &Value) -> bool {
 
 /// What Go writes for a field that holds nothing, if anything.
 pub(crate) fn written_when_absent(field: &Field) -> Option<Value> {
-    if field.omit_zero {
-        return None;
-    }
+    is_written_when_absent(field).then(|| if field.pointer { Value::Null } else { zero(field.kind) })
+}
+
+fn is_written_when_absent(field: &Field) -> bool {
     let empty = field.pointer
         || matches!(
             field.kind.shape(),
@@ -320,10 +344,7 @@ pub(crate) fn written_when_absent(field: &Field) -> Option<Value> {
                 | Shape::Float64
                 | Shape::Any
         );
-    if empty && field.omit_empty {
-        return None;
-    }
-    Some(if field.pointer { Value::Null } else { zero(field.kind) })
+    !(field.omit_zero || (empty && field.omit_empty))
 }
 
 /// An object of a type as Go writes one that nobody filled in.

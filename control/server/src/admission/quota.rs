@@ -97,7 +97,7 @@ fn charge(
         expect: Expect::Revision(record.revision),
         change: Change::Put {
             key: record.key.clone(),
-            body: document::body(&quota)?,
+            body: document::body(&quota, None)?,
             header: document::header(row, &quota),
         },
     }))

@@ -5,7 +5,7 @@ use coracle_api::status::ApiError;
 use coracle_api::{defaults, object};
 use serde_json::Value;
 
-use super::ownership::{Owners, rules};
+use super::ownership::rules;
 use super::update::{Part, Patch};
 use super::{RETRIES, Scope, Written};
 use crate::decode::{self, Document};
@@ -20,7 +20,7 @@ pub(crate) struct Configuration {
 /// What an apply makes of an object.
 pub(super) struct Applied {
     pub(super) value: Value,
-    pub(super) owners: Owners,
+    pub(super) owners: Vec<Value>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -67,10 +67,7 @@ impl Scope<'_> {
         }
         let blank = rules(self.kind).blank();
         let applied = self.applied(configuration, Part::Main, &blank, Vec::new(), options)?;
-        let Owners::Settled(owners) = applied.owners else {
-            return Err(ApiError::internal("an apply settles the owners"));
-        };
-        self.create_owned(applied.value, Some(owners), options, applied.warnings)
+        self.create_owned(applied.value, Some(applied.owners), options, applied.warnings)
             .await
     }
 
@@ -106,7 +103,7 @@ impl Scope<'_> {
         }
         Ok(Applied {
             value,
-            owners: Owners::Settled(owners),
+            owners,
             warnings: configuration.warnings.clone(),
         })
     }

@@ -5,7 +5,8 @@ use coracle_api::{defaults, object, prepare, time, validate};
 use coracle_store::Expect;
 use serde_json::Value;
 
-use super::{Lost, RETRIES, Scope, Written, ownership};
+use super::ownership::{self, List};
+use super::{Lost, RETRIES, Scope, Written};
 use crate::allocate::{Reservation, ranges};
 use crate::core::new_uid;
 use crate::decode::{self, Document};
@@ -177,7 +178,7 @@ impl Scope<'_> {
         }
         let range = reservation.as_ref().and_then(Reservation::needs);
         let needed = namespace.into_iter().chain(self.definition()).chain(range);
-        let record = self.put(&key, &value, Expect::Absent, needed).await?;
+        let record = self.put(&key, &value, &List::NONE, Expect::Absent, needed).await?;
         if let Some(reservation) = reservation {
             reservation.keep();
         }

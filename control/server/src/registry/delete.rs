@@ -9,6 +9,7 @@ use coracle_store::{Expect, Record};
 use serde_json::Value;
 
 use super::deletion::{Decision, DeleteOptions, decide};
+use super::ownership::List;
 use super::{Lost, RETRIES, Scope};
 use crate::query::ListOptions;
 use crate::{admission, document};
@@ -53,11 +54,11 @@ impl Scope<'_> {
             Decision::Remove if options.dry_run => Ok(Deleted::Gone(gone())),
             Decision::Mark(next) if options.dry_run => Ok(Deleted::Pending(document::bytes(&next))),
             Decision::Remove => {
-                self.remove(&record.key, &object, expect).await?;
+                self.remove(&record.key, &object, &List::NONE, expect).await?;
                 Ok(Deleted::Gone(gone()))
             }
             Decision::Mark(next) => {
-                let written = self.put(&record.key, &next, expect, None).await?;
+                let written = self.put(&record.key, &next, &List::NONE, expect, None).await?;
                 Ok(Deleted::Pending(written.json.clone()))
             }
         }

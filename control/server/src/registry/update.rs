@@ -14,7 +14,7 @@ use coracle_store::{Expect, Key, Record};
 use serde_json::Value;
 
 use super::apply::Configuration;
-use super::ownership::{self, Owners};
+use super::ownership::{self, List, Owners};
 use super::{Lost, RETRIES, Scope, Written, deletion};
 use crate::admission::Request;
 use crate::allocate::Reservation;
@@ -246,12 +246,12 @@ impl Scope<'_> {
     ) -> Result<Bytes, ApiError> {
         for _ in 0..=RETRIES {
             let record = self.record(name).await?;
-            let mut old = document::tree(&record)?;
-            let owners = Owners::Before(ownership::detach(&mut old));
+            let (old, owners) = ownership::apart(&record)?;
+            let owners = Owners::Before(owners);
             let mut new = old.clone();
             amend(&mut new)?;
             let owners = match owner {
-                Some((part, options)) => self.next_owners(owners, &old, &new, part.subresource(), options),
+                Some((part, options)) => self.next_owners(owners, &old, &new, part.subresource(), options)?,
                 None => owners,
             };
             let faults = validate::update_status(self.kind, &new, &old);
@@ -276,8 +276,7 @@ impl Scope<'_> {
     ) -> Result<Written, ApiError> {
         for _ in 0..=RETRIES {
             let record = self.record(name).await?;
-            let mut old = document::tree(&record)?;
-            let owners = ownership::detach(&mut old);
+            let (old, owners) = ownership::apart(&record)?;
             let mut next = self.next_state(name, part, source, &old, owners, options)?;
             let mut warnings = std::mem::take(&mut next.warnings);
             match self.write(&record, part, next, &old, options, &mut warnings).await {
@@ -302,18 +301,18 @@ impl Scope<'_> {
         part: Part,
         source: &Source<'_>,
         old: &Value,
-        owners: Vec<Value>,
+        owners: List,
         options: WriteOptions<'_>,
     ) -> Result<Next, ApiError> {
         let api_version = self.shown.api_version();
         let expected = decode::expected(self.shown, &api_version);
         let (mut document, owners) = match source {
             Source::Apply(configuration) => {
-                let applied = self.applied(configuration, part, old, owners, options)?;
+                let applied = self.applied(configuration, part, old, owners.entries()?, options)?;
                 self.check_preconditions(name, &applied.value, old)?;
                 return Ok(Next {
                     value: applied.value,
-                    owners: applied.owners,
+                    owners: Owners::Settled(List::Entries(applied.owners)),
                     warnings: applied.warnings,
                 });
             }
@@ -325,7 +324,7 @@ impl Scope<'_> {
                         let mut whole = old.clone();
                         self.show(&mut whole);
                         if sees_owners {
-                            ownership::attach(&mut whole, owners.clone());
+                            ownership::attach(&mut whole, owners.clone().entries()?);
                         }
                         patch.apply(self.shown.go_type, &whole)?
                     }
@@ -334,7 +333,7 @@ impl Scope<'_> {
                 (Document { value, problems }, owners)
             }
         };
-        let owners = Owners::requested(&mut document.value, owners);
+        let owners = Owners::requested(&mut document.value, owners)?;
         let (mut new, problems) = decode::normalise_lenient(document, expected)?;
         decode::settle_namespace(&mut new, self.namespace.filter(|_| self.kind.namespaced))?;
         if object::name(&new).is_empty() {
@@ -416,7 +415,7 @@ impl Scope<'_> {
         carry_over(&mut new, old);
         if part == Part::Main {
             // Before the server adds its own: nobody owns what it hands out.
-            owners = self.next_owners(owners, old, &new, "", options);
+            owners = self.next_owners(owners, old, &new, "", options).map_err(Lost::Failed)?;
         }
         let name = document::place(record.key.as_str()).1;
         let snapshot = self.core.store.snapshot();
@@ -440,7 +439,8 @@ impl Scope<'_> {
             }
         }
         if part != Part::Main {
-            owners = self.next_owners(owners, old, &new, part.subresource(), options);
+            let next = self.next_owners(owners, old, &new, part.subresource(), options);
+            owners = next.map_err(Lost::Failed)?;
         }
         let asked = self.asked(Operation::Update, part.subresource(), name, Some(old), dry_run);
         // Of a scale they have been asked already: they see it, not what is scaled.
@@ -502,27 +502,28 @@ impl Scope<'_> {
         let owners = match owners {
             // Who changes nothing owns nothing new.
             Owners::Before(_) if same => return Ok(record.json.clone()),
-            Owners::Settled(list) if same && list == stored_owners(record).map_err(Lost::Failed)? => {
+            Owners::Settled(list) if same && is_stored(&list, record).map_err(Lost::Failed)? => {
                 return Ok(record.json.clone());
             }
             Owners::Before(list) | Owners::Settled(list) => list,
         };
-        ownership::attach(&mut new, owners);
         if dry_run {
-            return Ok(document::bytes(&new));
+            return Ok(document::bytes(&owners.joined(&new).map_err(Lost::Failed)?));
         }
         let expect = Expect::Revision(record.revision);
         let written = if deletion::is_finished(self.kind, &new) {
-            self.remove(&record.key, &new, expect).await?
+            self.remove(&record.key, &new, &owners, expect).await?
         } else {
-            self.put(&record.key, &new, expect, also).await?
+            self.put(&record.key, &new, &owners, expect, also).await?
         };
         Ok(written.json.clone())
     }
 }
 
-fn stored_owners(record: &Record) -> Result<Vec<Value>, ApiError> {
-    Ok(ownership::detach(&mut document::tree(record)?))
+/// Whether these are the owners that an object has.
+fn is_stored(list: &List, record: &Record) -> Result<bool, ApiError> {
+    let (_, stored) = ownership::apart(record)?;
+    Ok(list.clone().entries()? == stored.entries()?)
 }
 
 /// What no client may change: identity, birth and death stay as they are.
