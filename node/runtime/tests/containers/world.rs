@@ -38,6 +38,7 @@ pub fn runtime(worker_threads: usize) -> Runtime {
         cache_dir: CACHE.path().to_owned(),
         worker_threads,
         trusted_pem: None,
+        free_memory_bytes: None,
     })
     .unwrap()
 }
