@@ -166,7 +166,7 @@ fn frames(backtrace: &WasmBacktrace) -> String {
 }
 
 /// A name as it may be shown: its beginning, without what a terminal or a log would obey.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let mut shown: String = name
         .chars()
         .take(limits::FRAME_NAME_CHARS)

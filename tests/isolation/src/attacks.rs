@@ -76,12 +76,7 @@ pub const ATTACKS: &[Attack] = &[
         || greedy::elements_of_a_table(1_000_000),
         ABORTED,
     ),
-    text(
-        "instances",
-        "has a thousand instances",
-        || greedy::instances(1000),
-        ABORTED,
-    ),
+    text("instances", "has 900 instances", || greedy::instances(900), ABORTED),
     text(
         "handles",
         "makes handles without end",
@@ -96,7 +91,7 @@ pub const ATTACKS: &[Attack] = &[
     ),
     text(
         "poll-list",
-        "polls a list of a million",
+        "polls a list of 200,000",
         || greedy::entries_of_a_poll(200_000),
         ABORTED,
     ),
@@ -220,7 +215,7 @@ pub const ATTACKS: &[Attack] = &[
         "large-function",
         "has a function of 100,000 blocks in each other",
         deep_blocks,
-        End::Waits("CreateContainerError"),
+        End::Of("Completed", 0),
     ),
 ];
 

@@ -55,10 +55,7 @@ impl Room {
             attack.load(&world);
         }
         let neighbour = Neighbour::start(&world).await;
-        Self {
-            world,
-            neighbour,
-        }
+        Self { world, neighbour }
     }
 
     /// Runs attacks at the same time, one pod each, and looks at them for at least so long.
@@ -76,7 +73,8 @@ impl Room {
             let mut seen = Vec::new();
             for ((attack, name), refused) in attacks.iter().zip(&names).zip(refused) {
                 seen.push(match refused {
-                    Some(error) => (error.to_string(), attack.end == End::Refused),
+                    Some(kube::Error::Api(status)) => (short(&status.message), attack.end == End::Refused),
+                    Some(error) => (short(&error.to_string()), false),
                     None => self.wait(attack, name).await,
                 });
             }
@@ -185,22 +183,28 @@ fn running(pod: &Pod) -> bool {
     main_status(pod).is_some_and(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
+/// The first line of a message, as far as a column of a table takes it.
+fn short(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    match line.char_indices().nth(140) {
+        Some((at, _)) => format!("{}...", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
 /// How `kubectl get` and `kubectl describe` show a container.
 fn seen(pod: &Pod) -> String {
     let Some(state) = main_status(pod).and_then(|status| status.state.clone()) else {
         return "not started".to_owned();
     };
-    let first = |message: Option<String>| {
-        message
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let first = |message: Option<String>| short(&message.unwrap_or_default());
     if let Some(ended) = state.terminated {
         let reason = ended.reason.unwrap_or_default();
-        return format!("{reason}, {}: {}", ended.exit_code, first(ended.message));
+        let said = first(ended.message);
+        return match said.as_str() {
+            "" => format!("{reason}, {}", ended.exit_code),
+            said => format!("{reason}, {}: {said}", ended.exit_code),
+        };
     }
     match state.waiting {
         Some(waits) => format!("{}: {}", waits.reason.unwrap_or_default(), first(waits.message)),

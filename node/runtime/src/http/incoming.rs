@@ -84,7 +84,7 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
         match binding.accept().await {
             Ok(conn) => {
                 let (pool, stop) = (pool.clone(), pool.stop.clone());
-                let connection = Connection::new(&idle);
+                let connection = Connection::new(&idle, conn.peer_addr().ip());
                 tokio::spawn(async move {
                     let closed = connection.closed.clone();
                     let serve = closed.run_until_cancelled(serve_connection(pool, conn.into(), connection));

@@ -162,3 +162,24 @@ async fn what_the_host_holds_of_messages_is_the_containers_memory() {
     });
     assert_eq!(guest.await.printed().await, "made\n");
 }
+
+#[tokio::test]
+async fn who_says_nothing_keeps_nobody_out() {
+    let world = World::new();
+    let (site, client) = (world.pod("site"), world.pod("client"));
+    let _web = world.run(&site, "web", &[]).await;
+    let knocks = world
+        .run(&client, "hostile", &["knock", &format!("{}:8080", site.ip)])
+        .await;
+    soon("all places to be taken", async {
+        while site.net.sockets() < limits::HTTP_CONNECTIONS {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for n in 0..20 {
+        let answer = world.get(&site, 8080, &format!("/{n}")).await;
+        assert!(answer.contains(&format!("you asked for /{n}\n")), "{answer}");
+    }
+    assert!(knocks.container.exit().is_none());
+}
