@@ -23,7 +23,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// What a guest of kind HTTP is served on when neither pod nor image name a port.
@@ -225,6 +225,7 @@ impl Attempt {
                 node: Arc::downgrade(&self.node),
                 pod: self.pod.clone(),
                 container: container.name.clone(),
+                image: OnceLock::new(),
             })),
             stdin: stdin(container),
             terminal: container.tty.unwrap_or_default(),

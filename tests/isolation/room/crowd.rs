@@ -31,8 +31,8 @@ async fn every_attack_is_contained_beside_a_neighbour() {
 
     let outcome = &outcomes[0].1;
     assert_eq!(
-        (outcome.neighbour.failed, outcome.api.failed),
-        (0, 0),
+        (&outcome.neighbour.why, &outcome.api.why),
+        (&None, &None),
         "without an answer"
     );
     assert!(outcome.neighbour.count() > 0 && outcome.api.count() > 0);

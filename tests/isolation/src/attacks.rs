@@ -112,6 +112,12 @@ pub const ATTACKS: &[Attack] = &[
         &["deep-calls"],
         FAULT,
     ),
+    text(
+        "deep-host-calls",
+        "calls the host from as deep as calls go",
+        greedy::calls_at_every_depth,
+        FAULT,
+    ),
     hostile("dolls", "puts 400 streams in each other", &["dolls", "400"], End::Never),
     // Time.
     hostile("spin", "spins", &["spin"], End::Never),

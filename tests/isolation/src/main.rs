@@ -1,6 +1,7 @@
 //! Measures every attack beside a neighbour and the API, and prints the table of docs/isolation.md.
 //!
-//! `cargo run --release -p coracle-isolation`, or with names of attacks after `--` only those. With the command of the compiler it
+//! `cargo run --release -p coracle-isolation`, or with names of attacks after `--` only those; `crowd` is
+//! all of them at once. With the command of the compiler it
 //! is the node's compiler: a program that is not `coracle` has none.
 
 // What fails here should be seen.
@@ -71,9 +72,12 @@ async fn measure(wanted: &[String]) {
         let (before, _) = room.neighbour.measure(SPAN / 3).await;
         let (_, outcome) = room.run(&[*attack], SPAN).await.into_iter().next().unwrap();
         let wrong = if outcome.as_expected { "" } else { " (NOT AS EXPECTED)" };
-        let failed = match outcome.neighbour.failed + outcome.api.failed {
-            0 => String::new(),
-            failed => format!(", {failed} without an answer"),
+        let failed = match (&outcome.neighbour.why, &outcome.api.why) {
+            (None, None) => String::new(),
+            (why, api) => format!(
+                ", {} without an answer ({why:?} {api:?})",
+                outcome.neighbour.failed + outcome.api.failed
+            ),
         };
         println!(
             "| {} | {}{wrong} | {} MiB | {} | {} | {:.1}, {:.1} ms{failed} | {:.1} ms |",
@@ -91,7 +95,7 @@ async fn measure(wanted: &[String]) {
             outcome.api.p99_ms(),
         );
     }
-    if wanted.is_empty() {
+    if wanted.is_empty() || wanted.iter().any(|name| name == "crowd") {
         crowd(&room, &kept).await;
     }
 }

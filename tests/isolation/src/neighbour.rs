@@ -1,5 +1,6 @@
 //! The neighbour: a web server in a pod like any other, asked over a port of its node, and the API beside it.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub struct Answers {
     took: Vec<Duration>,
     /// Questions that had no answer, or a wrong one.
     pub failed: usize,
+    /// What the first of these said.
+    pub why: Option<String>,
 }
 
 impl Answers {
@@ -89,7 +92,7 @@ impl Neighbour {
             api: world.all(),
         };
         let answered = async {
-            while neighbour.ask(&mut None).await.is_none() {
+            while neighbour.ask(&mut None).await.is_err() {
                 // The port listens a moment after the service has it.
                 tokio::time::sleep(PERIOD).await;
             }
@@ -101,20 +104,26 @@ impl Neighbour {
     }
 
     /// One question, on a connection that is kept for the next.
-    async fn ask(&self, connection: &mut Option<SendRequest<Empty<Bytes>>>) -> Option<()> {
+    async fn ask(
+        &self,
+        connection: &mut Option<SendRequest<Empty<Bytes>>>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         if connection.as_ref().is_none_or(SendRequest::is_closed) {
-            let stream = TcpStream::connect(self.address).await.ok()?;
-            let (sender, driver) = handshake(TokioIo::new(stream)).await.ok()?;
+            let stream = TcpStream::connect(self.address).await?;
+            let (sender, driver) = handshake(TokioIo::new(stream)).await?;
             tokio::spawn(driver);
             *connection = Some(sender);
         }
-        let sender = connection.as_mut()?;
-        sender.ready().await.ok()?;
-        let request = Request::get("/").header("host", "neighbour").body(Empty::new()).ok()?;
-        let answer = sender.send_request(request).await.ok()?;
+        let sender = connection.as_mut().ok_or("no connection")?;
+        sender.ready().await?;
+        let request = Request::get("/").header("host", "neighbour").body(Empty::new())?;
+        let answer = sender.send_request(request).await?;
         let good = answer.status() == 200;
-        let body = answer.into_body().collect().await.ok()?.to_bytes();
-        (good && body.starts_with(b"Hello from neighbour")).then_some(())
+        let body = answer.into_body().collect().await?.to_bytes();
+        match good && body.starts_with(b"Hello from neighbour") {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&body).into()),
+        }
     }
 
     /// Asks the neighbour for a while, and the API at the same time.
@@ -128,10 +137,11 @@ impl Neighbour {
                 turns.tick().await;
                 let begin = Instant::now();
                 match timeout(PATIENCE, self.ask(&mut connection)).await {
-                    Ok(Some(())) => answers.took.push(begin.elapsed()),
-                    _ => {
+                    Ok(Ok(())) => answers.took.push(begin.elapsed()),
+                    failed => {
                         connection = None;
                         answers.failed += 1;
+                        answers.why.get_or_insert_with(|| format!("{failed:?}"));
                     }
                 }
             }
@@ -146,7 +156,10 @@ impl Neighbour {
                 let begin = Instant::now();
                 match timeout(PATIENCE, self.api.get("asked")).await {
                     Ok(Ok(_)) => answers.took.push(begin.elapsed()),
-                    _ => answers.failed += 1,
+                    failed => {
+                        answers.failed += 1;
+                        answers.why.get_or_insert_with(|| format!("{failed:?}"));
+                    }
                 }
             }
             answers

@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::pod::PodFiles;
+use super::pod::{Place, PodFiles};
 use super::quota::{Begin, NoSpace, Opened};
 use crate::limits;
 use crate::memory::{Charge, MemoryAccount};
@@ -27,7 +26,7 @@ pub(super) struct OpenFile {
     pub(super) pod: Arc<PodFiles>,
     pub(super) memory: Arc<MemoryAccount>,
     /// Its place among the pod's handles.
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 /// Work under way, and what it comes to.

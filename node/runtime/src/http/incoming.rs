@@ -75,7 +75,10 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
     loop {
         if places.available_permits() == 0 {
             poll_fn(|cx| binding.poll_acceptable(cx)).await;
-            idle.close_one();
+            // Some may have gone by themselves until somebody came.
+            if places.available_permits() == 0 {
+                idle.close_one();
+            }
         }
         let Ok(place) = places.clone().acquire_owned().await else {
             return NetError::InvalidState;
