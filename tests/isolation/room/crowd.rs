@@ -1,8 +1,8 @@
-//! Every attack of the table at once, beside a neighbour.
+//! Every attack of the table beside a neighbour: first all that end by what they do, then all that go on, each kind at once.
 
 use std::time::Duration;
 
-use coracle_isolation::attacks::ATTACKS;
+use coracle_isolation::attacks::{ATTACKS, Attack, End};
 use coracle_isolation::scene::Room;
 
 /// How long the crowd is watched: what goes on has its first second over.
@@ -21,7 +21,17 @@ async fn every_attack_is_contained_beside_a_neighbour() {
     let room = Room::open(crate::compiler()).await;
     let kept = room.fill(KEPT).await;
     assert_eq!(kept.len(), KEPT);
-    let outcomes = room.run(ATTACKS, SPAN).await;
+    let (going_on, ending): (Vec<_>, Vec<_>) = ATTACKS.iter().copied().partition(|attack| attack.end == End::Never);
+    all_at_once(&room, &ending).await;
+    all_at_once(&room, &going_on).await;
+    assert_eq!(room.kept().await, kept);
+    // The room is as before: the next pod runs.
+    let hello = room.world.output("next", "hostile", &["environment"]).await;
+    assert_eq!(hello, "looked\n");
+}
+
+async fn all_at_once(room: &Room, attacks: &[Attack]) {
+    let outcomes = room.run(attacks, SPAN).await;
     let wrong: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.as_expected).collect();
     let wrong: Vec<_> = wrong
         .iter()
@@ -46,8 +56,4 @@ async fn every_attack_is_contained_beside_a_neighbour() {
         "{} handles are open",
         coracle_isolation::machine::open_handles()
     );
-    assert_eq!(room.kept().await, kept);
-    // The room is as before: the next pod runs.
-    let hello = room.world.output("next", "hostile", &["environment"]).await;
-    assert_eq!(hello, "looked\n");
 }

@@ -175,7 +175,7 @@ pub const ATTACKS: &[Attack] = &[
         does: "answers its probes without end",
         guest: Guest::Hostile(&["answers"]),
         end: End::Never,
-        container: "readinessProbe: {httpGet: {port: 8080, host: 127.0.0.1}, periodSeconds: 1}, livenessProbe: {exec: {command: [sh, -c, 'yes']}, periodSeconds: 1, failureThreshold: 100}",
+        container: "readinessProbe: {httpGet: {port: 8080, host: 127.0.0.1}, periodSeconds: 1}, livenessProbe: {exec: {command: [sh, -c, 'yes']}, periodSeconds: 1, failureThreshold: 100000}",
     },
     // Files.
     hostile(
