@@ -292,6 +292,7 @@ impl Cluster {
             cache_dir: wanted.cache,
             worker_threads: threads,
             trusted_pem: Some(self.access.ca_pem.clone()),
+            free_memory_bytes: None,
         })?;
         let images = ImageStore::open(self.data.join("images"))?
             .with_files_allowed(wanted.file_images)

@@ -256,6 +256,7 @@ fn agent_config(
         cache_dir: data.join("cache"),
         worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
         trusted_pem: Some(authority.to_owned()),
+        free_memory_bytes: None,
     })?;
     let images = ImageStore::open(data.join("images"))?
         .with_files_allowed(args.allow_file_images)

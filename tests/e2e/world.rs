@@ -1,6 +1,6 @@
 //! A cluster under test, and what its users do to it.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{env, path::PathBuf, process::Stdio, time::Duration};
 
 use coracle::{
     cluster::{Cluster, ClusterConfig},
@@ -24,6 +24,7 @@ use tokio::{
 /// How long a state may take on a loaded machine before the test says what it found instead.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A cluster, and a client of its administrator.
 pub struct World {
     pub cluster: Cluster,
     client: Client,
@@ -44,7 +45,7 @@ impl World {
 
     pub async fn start_with(mut config: ClusterConfig) -> Self {
         // Modules are compiled once for all tests, in a cache that the next run finds again.
-        config.cache = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+        config.cache = Some(cache());
         let cluster = Cluster::start(config).await.unwrap();
         let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -75,6 +76,13 @@ impl World {
     pub async fn apply(&self, text: &str) {
         let objects: Vec<DynamicObject> = manifest::parse(text).unwrap();
         manifest::apply(&self.client, &objects).await.unwrap();
+    }
+
+    /// As [`World::apply`], where the server may refuse: what it says then.
+    pub async fn try_apply(&self, text: &str) -> Result<(), String> {
+        let objects: Vec<DynamicObject> = manifest::parse(text).unwrap();
+        let applied = manifest::apply(&self.client, &objects).await;
+        applied.map_err(|error| format!("{error:#}"))
     }
 
     /// A pod of one container named `main`; `spec` are further lines of its container, in YAML's flow style.
@@ -281,6 +289,13 @@ impl World {
             .kill_on_drop(true);
         command
     }
+}
+
+/// Where compiled guests are kept: beside the program, in the directory that cargo gives to tests.
+fn cache() -> PathBuf {
+    let program = env::current_exe().unwrap();
+    let profile = program.ancestors().find(|dir| dir.join("deps").is_dir()).unwrap();
+    profile.with_file_name("tmp").join("cache")
 }
 
 /// One HTTP request over a connection: the whole answer.

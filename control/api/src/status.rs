@@ -305,6 +305,14 @@ impl ApiError {
         Self::new(413, "RequestEntityTooLarge", words)
     }
 
+    /// 413: the copies in a JSON patch make the object too large.
+    pub fn too_much_copied(limit_bytes: usize, found_bytes: usize) -> Self {
+        let words = format!(
+            "Unable to complete the copy, the accumulated size increase of copy is {found_bytes}, exceeding the limit {limit_bytes}"
+        );
+        Self::new(413, "RequestEntityTooLarge", words)
+    }
+
     /// 415: the body has a type that the server does not read.
     pub fn unsupported_media(accepted: &[&str]) -> Self {
         let words = format!(

@@ -9,7 +9,7 @@ use crate::node::{ModuleError, Node};
 use crate::spec;
 use crate::terminal::{Terminal, shown};
 use bytes::Bytes;
-use coracle_images::{ImageError, TOOLBOX_COMMANDS};
+use coracle_images::{Image, ImageError, TOOLBOX_COMMANDS};
 use coracle_runtime::{
     Attached, ExecError as StartError, FindError, Module, PipeReader, PipeWriter, ProcessSpec, Programs, Size, Tty,
     pipe,
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::mpsc;
 
 /// The image that the usual commands come from.
@@ -214,17 +214,32 @@ async fn program(node: &Node, found: &Found, command: Vec<String>) -> Result<(Ar
     let Some(program) = command.first() else {
         return Err(ExecError::NoCommand);
     };
-    Ok((module(node, &found.pod, &found.name, program).await?, command))
+    let own = image_of(node, &found.pod, &found.name);
+    Ok((
+        module(node, &found.pod, &found.name, own.as_ref(), program).await?,
+        command,
+    ))
 }
 
-/// The module that a name means in a container.
-async fn module(node: &Node, pod: &Pod, container: &str, program: &str) -> Result<Arc<Module>, ExecError> {
-    let own = spec::containers(pod).find(|spec| spec.name == container);
-    let image = own.and_then(|spec| node.images.resolve(spec.image.as_deref().unwrap_or_default()).ok());
-    if let Some((spec, image)) = own.zip(image)
+/// The image of a container, where it is still there.
+fn image_of(node: &Node, pod: &Pod, container: &str) -> Option<Image> {
+    let spec = spec::containers(pod).find(|spec| spec.name == container)?;
+    node.images.resolve(spec.image.as_deref().unwrap_or_default()).ok()
+}
+
+/// The module that a name means in a container, which has an image of its own.
+async fn module(
+    node: &Node,
+    pod: &Pod,
+    container: &str,
+    own: Option<&Image>,
+    program: &str,
+) -> Result<Arc<Module>, ExecError> {
+    let spec = spec::containers(pod).find(|spec| spec.name == container);
+    if let Some((spec, image)) = spec.zip(own)
         && is_own(program, spec, &image.config.entrypoint)
     {
-        return Ok(node.module(&image, false).await?);
+        return Ok(node.module(image, false).await?);
     }
     let name = program.rsplit('/').next().unwrap_or(program);
     if !TOOLBOX_COMMANDS.contains(&name) {
@@ -245,13 +260,17 @@ pub struct Named {
     pub pod: Arc<Pod>,
     /// The container's name.
     pub container: String,
+    /// Its image, once it was asked for: a guest starts programs faster than the store can be read, on a thread that others
+    /// wait for.
+    pub image: OnceLock<Option<Image>>,
 }
 
 impl Programs for Named {
     fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {
         async move {
             let node = self.node.upgrade().ok_or(FindError::Unknown)?;
-            let found = module(&node, &self.pod, &self.container, name).await;
+            let own = self.image.get_or_init(|| image_of(&node, &self.pod, &self.container));
+            let found = module(&node, &self.pod, &self.container, own.as_ref(), name).await;
             found.map_err(|error| match error {
                 ExecError::NoProgram { .. } => FindError::Unknown,
                 error => FindError::Failed(error.to_string()),

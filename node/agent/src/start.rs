@@ -25,7 +25,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -250,6 +250,7 @@ impl Attempt {
                 node: Arc::downgrade(&self.node),
                 pod: self.pod.clone(),
                 container: container.name.clone(),
+                image: OnceLock::new(),
             })),
             stdin: stdin(container),
             terminal: container.tty.unwrap_or_default(),

@@ -120,6 +120,7 @@ async fn main() -> anyhow::Result<()> {
             cache_dir: cache.path().to_owned(),
             worker_threads: 1,
             trusted_pem: None,
+            free_memory_bytes: None,
         })?,
         net: Fabric::new(FabricConfig::default()).add_pod(identity, vec![IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2))])?,
     };

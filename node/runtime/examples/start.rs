@@ -64,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
         cache_dir: cache.path().to_owned(),
         worker_threads: num_threads(),
         trusted_pem: None,
+        free_memory_bytes: None,
     };
     let runtime = Runtime::new(config.clone())?;
     let guest = |name: &str| {

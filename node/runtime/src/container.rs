@@ -5,7 +5,7 @@
 //! place where it is stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coracle_net::NetError;
 use tokio::runtime::Handle;
@@ -30,6 +30,7 @@ use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::process::ends::{End, Ends, Sink, Source};
 use crate::process::{self, ExecError, Family, MAIN, Me, Member, Process, Tty, signal};
 use crate::profile::Profiler;
+use crate::shortage::Holders;
 use crate::spec::{ContainerSpec, ProcessSpec, Stdin};
 use crate::taps::{self, Attached, Taps};
 
@@ -190,9 +191,30 @@ pub(crate) struct Shared {
     pub(crate) processes: Arc<Semaphore>,
     /// What is left of the fuel limit while no instance holds it.
     fuel: AtomicU64,
+    /// It was ended because the machine has no memory left.
+    starved: AtomicBool,
 }
 
 impl Shared {
+    /// Ends the container because the machine has no memory left.
+    pub(crate) fn starve(&self) {
+        self.starved.store(true, Ordering::Release);
+        self.main.end(exit::KILLED);
+    }
+
+    /// Whether it was told to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.main.is_ordered_to_end()
+    }
+
+    /// How it ended, after an order from outside.
+    fn killed(&self, code: i32) -> Exit {
+        match self.starved.load(Ordering::Acquire) {
+            true => Exit::starved(self.account.used_bytes()),
+            false => Exit::killed(code),
+        }
+    }
+
     /// A new instance's store.
     pub(crate) fn store(self: &Arc<Self>) -> Store<Host> {
         let terminal = self.spec.terminal;
@@ -275,6 +297,7 @@ pub(crate) fn start(
     guests: &Handle,
     trust: Option<Trust>,
     crowd: Arc<Crowd>,
+    holders: &Holders,
     module: Arc<Module>,
     mut spec: ContainerSpec,
 ) -> Result<Container, StartError> {
@@ -282,7 +305,7 @@ pub(crate) fn start(
         return Err(StartError::NotMetered);
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
-    let mounts = Arc::new(Mounts::open(&spec.mounts)?);
+    let mounts = Arc::new(Mounts::open(&spec.mounts, &spec.files)?);
     let taps = Arc::new(Taps::default());
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);
@@ -300,12 +323,14 @@ pub(crate) fn start(
         meter: CpuMeter::new(crowd, spec.cpu_limit_milli, spec.cpu_request_milli),
         outgoing: Outgoing::new(spec.net.clone(), trust),
         fuel: AtomicU64::new(spec.fuel.unwrap_or_default()),
+        starved: AtomicBool::new(false),
         account,
         mounts,
         module,
         spec,
     });
     let life = prepare(&shared)?;
+    holders.add(&shared);
 
     let (exit_sender, exit) = watch::channel(None);
     let span = info_span!(
@@ -319,7 +344,7 @@ pub(crate) fn start(
         async move {
             let exit = tokio::select! {
                 biased;
-                code = running.main.ordered_to_end() => Exit::killed(code),
+                code = running.main.ordered_to_end() => running.killed(code),
                 exit = live(running.clone(), life) => exit,
             };
             running.family.leave(MAIN);

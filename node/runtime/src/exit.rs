@@ -6,6 +6,7 @@
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::limits;
 use crate::memory::OutOfMemory;
 
 /// The code of a container that was killed: 128 + SIGKILL.
@@ -88,6 +89,18 @@ impl Exit {
         }
     }
 
+    /// Ended because the machine had no memory left, while it held so many bytes.
+    pub(crate) fn starved(held_bytes: u64) -> Self {
+        Self {
+            code: KILLED,
+            reason: ExitReason::OomKilled,
+            message: Some(format!(
+                "the machine has no memory left, and this container held the most: {} MiB",
+                held_bytes >> 20
+            )),
+        }
+    }
+
     /// Could not be carried on for a reason that is not the guest's.
     pub(crate) fn host(message: String) -> Self {
         Self {
@@ -141,15 +154,28 @@ impl Exit {
 /// The guest's functions, innermost first, one a line; the first twenty.
 fn frames(backtrace: &WasmBacktrace) -> String {
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => format!("\n  at {}", without_hash(name)),
+        Some(name) => format!("\n  at {}", plain(without_hash(name))),
         None => format!("\n  at function {}", frame.func_index()),
     };
     backtrace
         .frames()
         .iter()
-        .take(crate::limits::BACKTRACE_FRAMES)
+        .take(limits::BACKTRACE_FRAMES)
         .map(name)
         .collect()
+}
+
+/// A name as it may be shown: its beginning, without what a terminal or a log would obey.
+pub(crate) fn plain(name: &str) -> String {
+    let mut shown: String = name
+        .chars()
+        .take(limits::FRAME_NAME_CHARS)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if name.chars().nth(limits::FRAME_NAME_CHARS).is_some() {
+        shown.push('\u{2026}');
+    }
+    shown
 }
 
 /// Rust's legacy mangling ends in a hash that tells a reader nothing.
@@ -182,6 +208,14 @@ mod tests {
         let exit = Exit::of(&oom);
         assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"));
         assert!(exit.message.unwrap().contains("64 MiB"));
+    }
+
+    #[test]
+    fn a_name_is_short_and_obeyed_by_nobody() {
+        assert_eq!(plain("core::panicking::panic"), "core::panicking::panic");
+        assert_eq!(plain("\u{1b}[2J\nforged"), "\u{fffd}[2J\u{fffd}forged");
+        let long = plain(&"\u{e4}".repeat(1000));
+        assert_eq!(long.chars().count(), limits::FRAME_NAME_CHARS + 1);
     }
 
     #[test]

@@ -21,7 +21,6 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
@@ -41,7 +40,7 @@ pub use pod::PodFiles;
 pub use quota::{Quota, QuotaUsage};
 
 use names::Opening;
-use pod::Turn;
+use pod::{Place, Turn};
 use quota::{Begin, NoSpace};
 use streams::{OpenFile, Reader, Writer};
 
@@ -65,7 +64,7 @@ struct Open {
 enum Kind {
     /// A mount's own directory, which all instances share.
     Root,
-    Directory(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit),
+    Directory(#[expect(dead_code, reason = "it is held")] Place),
     File(Arc<OpenFile>),
 }
 

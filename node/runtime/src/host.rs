@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::engine::GuestEngine;
 use crate::files::{self, Files, FilesView, Mounts};
 use crate::http::outgoing::Outgoing;
+use crate::http::weights::{self, Weights};
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
 use crate::process::{self, Me};
@@ -90,13 +91,15 @@ pub(crate) fn provides(import: &str) -> bool {
 
 /// The state of one instance of a guest.
 pub(crate) struct Host {
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     files: Files,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     net: Arc<PodNet>,
-    account: Arc<MemoryAccount>,
+    pub(crate) account: Arc<MemoryAccount>,
+    /// What its HTTP messages are charged.
+    pub(crate) weights: Weights,
     memory: StoreMemory,
     me: Arc<Me>,
     /// The fuel that it had when it was looked at last.
@@ -205,6 +208,7 @@ pub(crate) fn store(
         outgoing,
         net: spec.net.clone(),
         account: account.clone(),
+        weights: Weights::default(),
         memory: StoreMemory::new(account.clone()),
         me: io.me,
         fuel_seen: 0,
@@ -235,6 +239,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     sockets::add_to_linker(l)?;
     process::add_to_linker(l)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    weights::add_to_linker(l)?;
     Ok(linker)
 }
 

@@ -22,6 +22,7 @@ mod preview1;
 mod process;
 mod profile;
 mod runtime;
+mod shortage;
 mod sockets;
 mod spec;
 mod taps;

@@ -15,6 +15,10 @@ pub const ASYNC_STACK_BYTES: usize = 1024 * 1024;
 /// Frames in the backtrace of a trap. Enough to see where, and too few to flood a log.
 pub const BACKTRACE_FRAMES: usize = 20;
 
+/// Characters of a function's name in a backtrace. Those of generic functions are long, and a module's may have megabytes; twenty
+/// of these are what the API keeps of a message.
+pub const FRAME_NAME_CHARS: usize = 180;
+
 /// Frames in a sample of a profile. A profile is read from its root, so whole stacks are wanted; those of interpreters have some
 /// fifty frames. Deeper ones lose their root.
 pub const PROFILE_FRAMES: usize = 128;
@@ -148,6 +152,11 @@ pub const PROCESSES: usize = 64;
 
 /// Children of one program that have ended, or run, and were not waited for. Each is remembered with its exit code.
 pub const CHILDREN: usize = 1024;
+
+/// Streams that stand in each other: a program may hand on its own input as a stream of that stream, and so may the next. A read
+/// goes through all of them on one stack, of which each level takes up to two kilobytes: an eighth of what there is. Scripts that
+/// start scripts with redirections nest three or four.
+pub const NESTED_STREAMS: usize = 32;
 
 /// Who watches the output of one container at the same time, as attach does.
 pub const ATTACHED: usize = 32;

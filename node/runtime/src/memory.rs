@@ -69,6 +69,11 @@ impl MemoryAccount {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody gave it a limit.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.limit_bytes.load(Ordering::Relaxed) == u64::MAX
+    }
+
     /// Gives the container another limit, or none.
     pub(crate) fn resize(&self, limit_bytes: Option<u64>) -> Result<(), BelowUse> {
         let limit_bytes = limit_bytes.unwrap_or(u64::MAX);
@@ -111,6 +116,24 @@ impl MemoryCharge for MemoryAccount {
 
     fn is_sidecar(&self) -> bool {
         self.sidecar
+    }
+}
+
+/// Bytes that the host holds for a container, paid as long as this is held.
+pub(crate) struct Charge(Arc<MemoryAccount>, u64);
+
+impl Charge {
+    /// Takes them from the account.
+    pub(crate) fn take(account: &Arc<MemoryAccount>, bytes: usize) -> Result<Self, OutOfMemory> {
+        let bytes = bytes as u64;
+        account.take(bytes)?;
+        Ok(Self(account.clone(), bytes))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
     }
 }
 

@@ -16,7 +16,7 @@ use fxprof_processed_profile::{
 use parking_lot::Mutex;
 use wasmtime::{AsContext, WasmBacktrace};
 
-use crate::exit::without_hash;
+use crate::exit::{plain, without_hash};
 use crate::limits;
 
 /// The profile of one container's own program, all of its instances together.
@@ -91,7 +91,7 @@ impl Profiler {
 
 fn info(profile: &mut Profile, frame: &wasmtime::FrameInfo) -> FrameInfo {
     let name = match frame.func_name() {
-        Some(name) => profile.intern_string(without_hash(name)),
+        Some(name) => profile.intern_string(&plain(without_hash(name))),
         None => profile.intern_string(&format!("function {}", frame.func_index())),
     };
     FrameInfo {
@@ -111,4 +111,20 @@ fn create_private(path: &Path) -> io::Result<std::fs::File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{Engine, Store};
+
+    #[test]
+    fn a_profile_holds_so_many_samples() {
+        let profiler = Profiler::new(PathBuf::from("nowhere"), "guest");
+        let store = Store::new(&Engine::default(), ());
+        for _ in 0..limits::PROFILE_SAMPLES + 10 {
+            profiler.sample(&store);
+        }
+        assert_eq!(profiler.taken.lock().samples, limits::PROFILE_SAMPLES);
+    }
 }

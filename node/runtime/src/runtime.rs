@@ -17,6 +17,7 @@ use crate::files::Accounts;
 use crate::http::tls::{Trust, TrustError};
 use crate::limits;
 use crate::module::{self, LoadError, Module, ModuleInfo};
+use crate::shortage::{self, Holders};
 use crate::spec::ContainerSpec;
 
 /// Tasks polled between two looks at timers and wake-ups. The usual 61 would let 61 busy guests go first, each for a tick.
@@ -36,6 +37,9 @@ pub struct RuntimeConfig {
     /// The certificates, in PEM, of the authority by which guests' requests for `https` know their servers: the cluster's.
     /// None: such requests fail.
     pub trusted_pem: Option<String>,
+    /// Bytes of the machine's memory that guests must leave free; when they do not, one of them ends as OOMKilled. None: a
+    /// twentieth of what the machine, or the control group of this process, has.
+    pub free_memory_bytes: Option<u64>,
 }
 
 /// The runtime cannot be set up.
@@ -74,6 +78,7 @@ struct Inner {
     trust: Option<Trust>,
     crowd: Arc<Crowd>,
     accounts: Accounts,
+    holders: Arc<Holders>,
     handle: Handle,
     /// Taken on drop, because dropping it where it stands would block.
     threads: Option<tokio::runtime::Runtime>,
@@ -106,6 +111,8 @@ impl Runtime {
             .enable_time()
             .build()
             .map_err(RuntimeError::Threads)?;
+        let holders = Arc::new(Holders::default());
+        shortage::watch(&holders, config.free_memory_bytes).map_err(RuntimeError::Threads)?;
         Ok(Self(Arc::new(Inner {
             engines,
             cache: Arc::new(cache),
@@ -114,6 +121,7 @@ impl Runtime {
             trust,
             crowd: Arc::new(Crowd::new(workers)),
             accounts: Accounts::default(),
+            holders,
             handle: threads.handle().clone(),
             threads: Some(threads),
         })))
@@ -169,7 +177,7 @@ impl Runtime {
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
     pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
         let (trust, crowd) = (self.0.trust.clone(), self.0.crowd.clone());
-        container::start(&self.0.handle, trust, crowd, module, spec)
+        container::start(&self.0.handle, trust, crowd, &self.0.holders, module, spec)
     }
 }
 

@@ -153,8 +153,8 @@ pub(super) fn ip(text: &str, path: Path<'_>, faults: &mut Vec<FieldError>) -> Op
 }
 
 /// An address at which others are to reach something must not mean "here" or "nobody".
-pub(super) fn reachable_ip(text: &str, path: Path<'_>, faults: &mut Vec<FieldError>) {
-    let Some(address) = ip(text, path, faults) else { return };
+pub(super) fn reachable_ip(text: &str, path: Path<'_>, faults: &mut Vec<FieldError>) -> Option<IpAddr> {
+    let address = ip(text, path, faults)?;
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -179,6 +179,7 @@ pub(super) fn reachable_ip(text: &str, path: Path<'_>, faults: &mut Vec<FieldErr
             faults.push(FieldError::invalid(path, text, words));
         }
     }
+    Some(address)
 }
 
 /// Texts that must differ within a list; answers whether this one is new.

@@ -1,6 +1,6 @@
 //! Rules of the lists of endpoints behind services.
 
-use super::check::{formed, ip, one_of, port, reachable_ip, unique};
+use super::check::{formed, one_of, port, reachable_ip, unique};
 use super::{immutable, names};
 use crate::field_error::{FieldError, Path};
 use crate::object;
@@ -92,7 +92,7 @@ fn endpoint(endpoint: &Value, kind: &str, path: Path<'_>, faults: &mut Vec<Field
         match kind {
             "FQDN" => formed(text, names::dns_subdomain, here, faults),
             _ => {
-                let read = ip(text, here, faults);
+                let read = reachable_ip(text, here, faults);
                 if read.is_some_and(|address| address.is_ipv6() != (kind == "IPv6")) {
                     faults.push(FieldError::invalid(here, text, format!("must be an {kind} address")));
                 }
@@ -182,6 +182,11 @@ mod tests {
                 json!({"addressType": "IPv6", "endpoints": [{"addresses": ["10.0.0.1"]}, {}]})
             ),
             ["endpoints[0].addresses[0]", "endpoints[1].addresses"]
+        );
+        let inward = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1", "169.254.169.254"]}]});
+        assert_eq!(
+            paths(endpoint_slice, inward),
+            ["endpoints[0].addresses[0]", "endpoints[0].addresses[1]"]
         );
         let port = json!({"name": "a", "protocol": "TCP"});
         assert_eq!(

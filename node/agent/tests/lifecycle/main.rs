@@ -40,6 +40,7 @@ fn runtime() -> Runtime {
                 cache_dir,
                 worker_threads: 2,
                 trusted_pem: None,
+                free_memory_bytes: None,
             })
             .unwrap()
         })

@@ -6,11 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat};
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 use wasmtime_wasi::p2::{FsError, FsResult};
 
-use super::pod::PodFiles;
+use super::pod::{Place, PodFiles};
 use crate::limits;
 
 /// A directory that is being listed.
@@ -25,7 +24,7 @@ struct Source {
     directory: Arc<File>,
     entries: Dir,
     /// Its place among the pod's handles.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Listing {

@@ -10,15 +10,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coracle_net::MemoryCharge as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::pod::PodFiles;
+use super::pod::{Place, PodFiles};
 use super::quota::{Begin, NoSpace, Opened};
 use crate::limits;
-use crate::memory::MemoryAccount;
+use crate::memory::{Charge, MemoryAccount};
 
 /// A file that a guest has open.
 pub(super) struct OpenFile {
@@ -28,7 +26,7 @@ pub(super) struct OpenFile {
     pub(super) pod: Arc<PodFiles>,
     pub(super) memory: Arc<MemoryAccount>,
     /// Its place among the pod's handles.
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 /// Work under way, and what it comes to.
@@ -159,21 +157,6 @@ fn write_all(file: &File, from: Begin, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Memory of the host that the container pays.
-struct Charge(Arc<MemoryAccount>, usize);
-
-impl Charge {
-    fn new(account: &Arc<MemoryAccount>, bytes: usize) -> Option<Self> {
-        account.charge(bytes).then(|| Self(account.clone(), bytes))
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.0.release(self.1);
-    }
-}
-
 /// Reads a file from a place on.
 pub(super) struct Reader {
     file: Arc<OpenFile>,
@@ -200,7 +183,7 @@ impl Reader {
 
     fn begin(&mut self, bytes: usize) {
         let bytes = bytes.min(limits::TRANSFER_BYTES);
-        let Some(charge) = Charge::new(&self.file.memory, bytes) else {
+        let Ok(charge) = Charge::take(&self.file.memory, bytes) else {
             self.state = Reading::Failed(io::ErrorKind::OutOfMemory.into());
             return;
         };
@@ -345,7 +328,7 @@ impl OutputStream for Writer {
         if bytes.is_empty() {
             return Ok(());
         }
-        let Some(charge) = Charge::new(&self.file.memory, wanted) else {
+        let Ok(charge) = Charge::take(&self.file.memory, wanted) else {
             self.state = Writing::Closed;
             return Err(StreamError::LastOperationFailed(
                 io::Error::from(io::ErrorKind::OutOfMemory).into(),
@@ -358,7 +341,8 @@ impl OutputStream for Writer {
             Err(error) => self.state = Writing::Failed(error.into()),
         }
         if let Begin::At(at) = &mut self.from {
-            *at += wanted as u64;
+            // What was wanted beyond the largest place has failed already, or will.
+            *at = at.saturating_add(wanted as u64);
         }
         Ok(())
     }

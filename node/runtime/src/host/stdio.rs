@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::limits;
 use crate::spec::LogSink;
@@ -23,6 +23,19 @@ use crate::spec::LogSink;
 pub struct LogStream {
     pub(crate) sink: Arc<dyn LogSink>,
     pub(crate) terminal: bool,
+    /// Bytes that the guest may write before it asks again. Without it, whoever never asks could write two megabytes at a time,
+    /// to a reader that is not ready for one byte.
+    permit: usize,
+}
+
+impl LogStream {
+    pub(crate) fn new(sink: Arc<dyn LogSink>, terminal: bool) -> Self {
+        Self {
+            sink,
+            terminal,
+            permit: 0,
+        }
+    }
 }
 
 impl IsTerminal for LogStream {
@@ -51,6 +64,10 @@ impl Pollable for LogStream {
 #[async_trait]
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        match self.permit.checked_sub(bytes.len()) {
+            Some(left) => self.permit = left,
+            None => return Err(StreamError::trap("wrote more than check-write allowed")),
+        }
         self.sink.write(&bytes);
         Ok(())
     }
@@ -60,10 +77,11 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.sink.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(()) => Ok(limits::LOG_BYTES),
-            Poll::Pending => Ok(0),
-        }
+        self.permit = match self.sink.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => limits::LOG_BYTES,
+            Poll::Pending => 0,
+        };
+        Ok(self.permit)
     }
 }
 

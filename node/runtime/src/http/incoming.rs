@@ -6,6 +6,7 @@
 //! server program would.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::container::Shared;
 use crate::cpu::Governed;
 use crate::exit::Exit;
 use crate::host::Host;
+use crate::http::connections::{Connection, Idle};
 use crate::limits;
 use crate::memory::OutOfMemory;
 
@@ -69,15 +71,27 @@ pub(crate) async fn serve(shared: Arc<Shared>, pre: ProxyPre<Host>, binding: Bin
 /// Takes connections until the pod's network ends.
 async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
     let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS));
+    let idle = Arc::new(Idle::default());
     loop {
+        if places.available_permits() == 0 {
+            poll_fn(|cx| binding.poll_acceptable(cx)).await;
+            // Some may have gone by themselves until somebody came.
+            if places.available_permits() == 0 {
+                idle.close_one();
+            }
+        }
         let Ok(place) = places.clone().acquire_owned().await else {
             return NetError::InvalidState;
         };
+        idle.enough();
         match binding.accept().await {
             Ok(conn) => {
                 let (pool, stop) = (pool.clone(), pool.stop.clone());
+                let connection = Connection::new(&idle, conn.peer_addr().ip());
                 tokio::spawn(async move {
-                    stop.run_until_cancelled(connection(pool, conn.into())).await;
+                    let closed = connection.closed.clone();
+                    let serve = closed.run_until_cancelled(serve_connection(pool, conn.into(), connection));
+                    stop.run_until_cancelled(serve).await;
                     drop(place);
                 });
             }
@@ -89,10 +103,18 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
 }
 
 /// Serves the requests of one connection, in order.
-async fn connection(pool: Arc<Pool>, stream: Stream) {
+async fn serve_connection(pool: Arc<Pool>, stream: Stream, connection: Arc<Connection>) {
     let service = service_fn(|request| {
-        let pool = pool.clone();
-        async move { Ok::<_, Infallible>(pool.answer(request).await) }
+        let (pool, answering) = (pool.clone(), connection.request());
+        async move {
+            let response = pool.answer(request).await;
+            // Until the whole body is with the client.
+            let held = move |frame| {
+                let _answering = &answering;
+                frame
+            };
+            Ok::<_, Infallible>(response.map(|body| body.map_frame(held)))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

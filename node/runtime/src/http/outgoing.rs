@@ -24,7 +24,7 @@ use tokio::time::{Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::tls::Trust;
-use crate::limits::{HTTP_OUTGOING, HTTP_OUTGOING_TIMEOUT};
+use crate::limits::{self, HTTP_OUTGOING, HTTP_OUTGOING_TIMEOUT};
 
 /// What is left to do for a response: to drive its connection.
 type Rest = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -52,6 +52,11 @@ impl WasiHttpHooks for Outgoing {
     /// A guest that names no scheme means the one that there is.
     fn default_scheme(&mut self) -> Option<Scheme> {
         Some(Scheme::HTTP)
+    }
+
+    /// What of a body waits to be sent is charged to the container, so it is no more than a write to a file takes.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::TRANSFER_BYTES
     }
 
     fn send_request(

@@ -49,7 +49,22 @@ pub enum Source {
     /// A pipe, or a terminal's keys.
     Pipe(Input),
     /// A stream that its holder opened, such as that of a file.
-    Stream(Arc<Mutex<Opened>>),
+    Stream(Arc<Mutex<Opened>>, Depth),
+}
+
+/// How many streams may stand in each other: the input of a program that is its parent's input that is its parent's, each
+/// made a stream of its own. One read or one drop goes through all of them, on one stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Depth(usize);
+
+impl Depth {
+    /// What a program may make of the streams that it was started with. `None` where that would be too deep.
+    ///
+    /// Which of its streams it takes nobody can tell, so the deepest counts.
+    pub(crate) fn beyond(ends: &Ends) -> Option<Self> {
+        let deepest = ends.values().map(End::depth).max().unwrap_or(0);
+        Some(Self(deepest + 1)).filter(|depth| depth.0 <= limits::NESTED_STREAMS)
+    }
 }
 
 /// A stream, and what was read of it beyond what somebody wanted.
@@ -63,18 +78,19 @@ impl Source {
         Self::Pipe(Input { reader, terminal })
     }
 
-    pub(crate) fn over(stream: DynInputStream) -> Self {
-        Self::Stream(Arc::new(Mutex::new(Opened {
+    pub(crate) fn over(stream: DynInputStream, depth: Depth) -> Self {
+        let opened = Opened {
             stream,
             ahead: Bytes::new(),
-        })))
+        };
+        Self::Stream(Arc::new(Mutex::new(opened)), depth)
     }
 
     /// Up to `limit` bytes, and none after a `delimiter`; empty at the end.
     async fn take(&self, limit: usize, delimiter: Option<u8>) -> Result<Bytes, Fault> {
         match self {
             Self::Pipe(input) => Ok(input.reader.take(limit, delimiter).await.unwrap_or_default()),
-            Self::Stream(opened) => opened.lock().await.take(limit, delimiter).await,
+            Self::Stream(opened, _) => opened.lock().await.take(limit, delimiter).await,
         }
     }
 
@@ -122,14 +138,14 @@ impl StdinStream for Source {
         match self {
             Self::Pipe(input) => input.async_stream(),
             // Asked for by no version of WASI that is linked.
-            Self::Stream(_) => Box::new(tokio::io::empty()),
+            Self::Stream(..) => Box::new(tokio::io::empty()),
         }
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
         match self {
             Self::Pipe(input) => input.p2_stream(),
-            Self::Stream(opened) => Box::new(SharedInput(opened.clone())),
+            Self::Stream(opened, _) => Box::new(SharedInput(opened.clone())),
         }
     }
 }
@@ -179,23 +195,25 @@ pub enum Sink {
     /// A pipe between programs of the container.
     Pipe(PipeWriter),
     /// A stream that its holder opened, such as that of a file.
-    Stream(Arc<Mutex<DynOutputStream>>),
+    Stream(Arc<Mutex<DynOutputStream>>, Depth),
 }
 
 impl Sink {
     pub(crate) fn log(sink: Arc<dyn LogSink>, terminal: bool) -> Self {
-        Self::Log(LogStream { sink, terminal })
+        Self::Log(LogStream::new(sink, terminal))
     }
 
-    pub(crate) fn over(stream: DynOutputStream) -> Self {
-        Self::Stream(Arc::new(Mutex::new(stream)))
+    pub(crate) fn over(stream: DynOutputStream, depth: Depth) -> Self {
+        Self::Stream(Arc::new(Mutex::new(stream)), depth)
     }
 
     pub(crate) async fn write(&self, mut bytes: Bytes) -> Result<(), Fault> {
         match self {
             Self::Log(log) => {
-                poll_fn(|cx| log.sink.poll_ready(cx)).await;
-                log.sink.write(&bytes);
+                while !bytes.is_empty() {
+                    poll_fn(|cx| log.sink.poll_ready(cx)).await;
+                    log.sink.write(&bytes.split_to(bytes.len().min(limits::LOG_BYTES)));
+                }
                 Ok(())
             }
             Self::Pipe(writer) => {
@@ -206,7 +224,7 @@ impl Sink {
                 }
                 Ok(())
             }
-            Self::Stream(stream) => {
+            Self::Stream(stream, _) => {
                 let mut stream = stream.lock().await;
                 while !bytes.is_empty() {
                     let room = stream.check_write()?;
@@ -242,7 +260,7 @@ impl StdoutStream for Sink {
         match self {
             Self::Log(log) => log.async_stream(),
             // Asked for by no version of WASI that is linked.
-            Self::Pipe(_) | Self::Stream(_) => Box::new(tokio::io::sink()),
+            Self::Pipe(_) | Self::Stream(..) => Box::new(tokio::io::sink()),
         }
     }
 
@@ -250,7 +268,7 @@ impl StdoutStream for Sink {
         match self {
             Self::Log(log) => log.p2_stream(),
             Self::Pipe(writer) => Box::new(PipeOutput(writer.clone())),
-            Self::Stream(stream) => Box::new(SharedOutput {
+            Self::Stream(stream, _) => Box::new(SharedOutput {
                 stream: stream.clone(),
                 late: Bytes::new(),
             }),
@@ -354,6 +372,15 @@ impl OutputStream for SharedOutput {
 pub(crate) enum End {
     Source(Source),
     Sink(Sink),
+}
+
+impl End {
+    fn depth(&self) -> usize {
+        match self {
+            Self::Source(Source::Stream(_, depth)) | Self::Sink(Sink::Stream(_, depth)) => depth.0,
+            Self::Source(Source::Pipe(_)) | Self::Sink(Sink::Log(_) | Sink::Pipe(_)) => 0,
+        }
+    }
 }
 
 /// The streams that a program is started with, by number.

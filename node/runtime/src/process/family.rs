@@ -196,6 +196,10 @@ impl Family {
             pending: watch::Sender::new(0),
         });
         let parent = members.list.get(&kin.parent);
+        if parent.is_some_and(|parent| parent.is_ordered_to_end()) {
+            // Its group was ended while this one was on its way: it must not be the one that is left.
+            member.end(exit::KILLED);
+        }
         if !kin.background && parent.is_some_and(|parent| parent.is_pending(signal::INTERRUPT)) {
             member.tell(signal::INTERRUPT);
         }
@@ -227,12 +231,6 @@ impl Family {
         self.members.lock().list.values().cloned().collect()
     }
 
-    fn group(&self, group: u32) -> Vec<Arc<Member>> {
-        let mut members = self.all();
-        members.retain(|member| member.group == group);
-        members
-    }
-
     /// The interrupt key of a terminal.
     pub(crate) fn interrupt(&self, group: u32) {
         // Under the lock: whoever joins later sees what its parent was told, and nobody is told twice.
@@ -247,7 +245,10 @@ impl Family {
 
     /// Ends a group from outside.
     pub(crate) fn kill_group(&self, group: u32) {
-        self.group(group).iter().for_each(|member| member.end(exit::KILLED));
+        // Under the lock, as above: whoever joins later sees that its parent was ended.
+        let members = self.members.lock();
+        let group = members.list.values().filter(|member| member.group == group);
+        group.for_each(|member| member.end(exit::KILLED));
     }
 }
 
@@ -291,6 +292,8 @@ mod tests {
         assert!(!after.is_ordered_to_end());
         family.kill_group(shell.group);
         assert_eq!(back.ordered_to_end().await, exit::KILLED);
+        let orphan = family.join(Kin::of(&shell, true), Vec::new());
+        assert_eq!(orphan.ordered_to_end().await, exit::KILLED);
         assert!(main.stop.borrow().is_none());
     }
 }

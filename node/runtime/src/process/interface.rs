@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-use super::ends::{self, End, Ends, Fault, Sink, Source};
+use super::ends::{self, Depth, End, Ends, Fault, Sink, Source};
 use super::{ExecError, FindError, Kin, Launch, Member, Tty};
 use crate::container::Shared;
 use crate::engine::Metering;
@@ -112,6 +112,11 @@ impl From<Fault> for streams::Fault {
 }
 
 impl View<'_> {
+    /// How deep a stream is that this program makes of another one.
+    fn depth(&self) -> wasmtime::Result<Depth> {
+        Depth::beyond(&self.me.ends).ok_or_else(|| wasmtime::Error::msg("too many streams stand in each other"))
+    }
+
     fn ends_of(&mut self, source: Source, sink: Sink) -> wasmtime::Result<(Resource<Source>, Resource<Sink>)> {
         Ok((self.table.push(source)?, self.table.push(sink)?))
     }
@@ -119,8 +124,9 @@ impl View<'_> {
 
 impl streams::HostSource for View<'_> {
     fn over(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<Source>> {
+        let depth = self.depth()?;
         let stream = self.table.delete(stream)?;
-        Ok(self.table.push(Source::over(stream))?)
+        Ok(self.table.push(Source::over(stream, depth))?)
     }
 
     async fn read(&mut self, this: Resource<Source>, limit: u32) -> wasmtime::Result<Result<Vec<u8>, streams::Fault>> {
@@ -170,8 +176,9 @@ impl streams::HostSource for View<'_> {
 
 impl streams::HostSink for View<'_> {
     fn over(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<Sink>> {
+        let depth = self.depth()?;
         let stream = self.table.delete(stream)?;
-        Ok(self.table.push(Sink::over(stream))?)
+        Ok(self.table.push(Sink::over(stream, depth))?)
     }
 
     async fn write(&mut self, this: Resource<Sink>, bytes: Vec<u8>) -> wasmtime::Result<Result<(), streams::Fault>> {

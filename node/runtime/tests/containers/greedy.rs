@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use coracle_fixtures::greedy;
-use coracle_runtime::{ExecError, Exit, ProcessSpec, limits};
+use coracle_runtime::{ExecError, Exit, FindError, Module, ProcessSpec, Programs, limits};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::world::{Log, World};
 
@@ -129,4 +131,47 @@ async fn bytes_of_a_module() {
     large.resize((128 << 20) + 1, 0);
     let refused = world.runtime.check(&large).unwrap_err().to_string();
     assert!(refused.contains("at most 134217728 are compiled"), "{refused}");
+}
+
+#[tokio::test]
+async fn bytes_that_nobody_was_asked_to_take() {
+    let world = World::new();
+    let pod = world.pod("loud");
+    let guest = world.run(&pod, "hostile", &["unasked-lines"]).await;
+    let exit = guest.exit().await;
+    let message = exit.message.clone().unwrap_or_default();
+    assert!(exit.code == 134 && message.contains("check-write"), "{exit:?}");
+    assert!(!guest.out.text().contains('\n'));
+    goes_on(&world).await;
+}
+
+#[tokio::test]
+async fn streams_in_streams() {
+    /// The guest's own name.
+    struct Own(Arc<Module>);
+    impl Programs for Own {
+        fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {
+            std::future::ready(Ok(self.0.clone())).boxed()
+        }
+    }
+    let world = World::new();
+    let module = world.module("hostile").await;
+    for (depth, end) in [
+        (limits::NESTED_STREAMS, "read Err(StreamError::Closed)"),
+        (limits::NESTED_STREAMS + 2, "too many streams stand in each other"),
+        (3000, "too many streams stand in each other"),
+    ] {
+        let pod = world.pod(&format!("dolls-{depth}"));
+        let guest = world.start(&pod, module.clone(), &["dolls", &depth.to_string()], |spec| {
+            spec.programs = Some(Arc::new(Own(module.clone())));
+        });
+        // The last ones inherit what the first was given.
+        match end.starts_with("read") {
+            true => guest.out.wait_for(end).await,
+            false => guest.err.wait_for(end).await,
+        }
+        guest.container.kill();
+        assert_eq!(guest.exit().await.code, 137);
+    }
+    goes_on(&world).await;
 }

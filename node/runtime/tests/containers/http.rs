@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use coracle_runtime::{ContainerSpec, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, soon};
@@ -121,4 +122,64 @@ async fn a_guest_fetches_through_the_pod_network_and_nothing_else() {
             .contains("ConnectionRefused")
     );
     assert!(fetch(["https", "web", "/"]).await.contains("TLS"));
+}
+
+#[tokio::test]
+async fn a_container_has_so_many_requests_under_way_and_is_told_of_more() {
+    let world = World::new();
+    let (server, client) = (world.pod("server"), world.pod("client"));
+    // It reads what one client sends, and answers nobody.
+    let silent = world.run(&server, "probe", &["sink", "0.0.0.0:80"]).await;
+    silent.out.wait_for("listening").await;
+    let (to, few) = (server.ip.to_string(), limits::HTTP_OUTGOING.to_string());
+    let count = (limits::HTTP_OUTGOING + 20).to_string();
+    let said = world
+        .run(&client, "hostile", &["requests-held", &to, &count, &few])
+        .await;
+    assert_eq!(
+        said.printed().await,
+        format!("{few} under way, the others [\"Err(ErrorCode::ConnectionLimitReached)\"]\n")
+    );
+}
+
+#[tokio::test]
+async fn what_the_host_holds_of_messages_is_the_containers_memory() {
+    let world = World::new();
+    for what in ["methods", "fields", "bodies"] {
+        let pod = world.pod(what);
+        let limited = |spec: &mut ContainerSpec| spec.memory_limit_bytes = Some(16 << 20);
+        let exit = world.run_with(&pod, "hostile", &[what], limited).await.exit().await;
+        assert_eq!(
+            (exit.reason.as_str(), exit.code),
+            ("OOMKilled", 137),
+            "{what}: {exit:?}"
+        );
+    }
+    // What was let go is paid no more: a thousand messages, one after the other.
+    let pod = world.pod("thrifty");
+    let guest = world.run_with(&pod, "hostile", &["messages", "1000"], |spec| {
+        spec.memory_limit_bytes = Some(4 << 20)
+    });
+    assert_eq!(guest.await.printed().await, "made\n");
+}
+
+#[tokio::test]
+async fn who_says_nothing_keeps_nobody_out() {
+    let world = World::new();
+    let (site, client) = (world.pod("site"), world.pod("client"));
+    let _web = world.run(&site, "web", &[]).await;
+    let knocks = world
+        .run(&client, "hostile", &["knock", &format!("{}:8080", site.ip)])
+        .await;
+    soon("all places to be taken", async {
+        while site.net.sockets() < limits::HTTP_CONNECTIONS {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for n in 0..20 {
+        let answer = world.get(&site, 8080, &format!("/{n}")).await;
+        assert!(answer.contains(&format!("you asked for /{n}\n")), "{answer}");
+    }
+    assert!(knocks.container.exit().is_none());
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use coracle_runtime::{ExitReason, StartError};
 
-use crate::world::{World, runtime, soon};
+use crate::world::{World, runtime, runtime_with, soon};
 
 #[tokio::test]
 async fn a_guest_over_its_memory_limit_is_oom_killed() {
@@ -24,6 +24,25 @@ async fn a_guest_over_its_memory_limit_is_oom_killed() {
         hog.out.text()
     );
     assert_eq!(hog.container.usage().memory_bytes, 0);
+}
+
+#[tokio::test]
+async fn the_machine_is_not_left_without_memory() {
+    // No machine has so much left: somebody has to go at once, and it is not the one with a limit or the small one.
+    let world = World::on(runtime_with(2, Some(u64::MAX)));
+    let pods = ["bounded", "small", "hog"].map(|name| world.pod(name));
+    let [bounded, small, hog] = &pods;
+    let module = world.module("probe").await;
+    let bounded = world.start(bounded, module.clone(), &["sleep"], |spec| {
+        spec.memory_limit_bytes = Some(1 << 30)
+    });
+    let small = world.start(small, module.clone(), &["sleep"], |_| {});
+    let hog = world.start(hog, module, &["hog"], |_| {});
+    let exit = hog.exit().await;
+    assert_eq!((exit.code, exit.reason), (137, ExitReason::OomKilled));
+    let message = exit.message.unwrap();
+    assert!(message.contains("the machine has no memory left"), "{message}");
+    assert!(bounded.container.exit().is_none() && small.container.exit().is_none());
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ async fn code_is_compiled_once_and_kept_on_disk() {
         cache_dir: cache.path().join("code"),
         worker_threads: 1,
         trusted_pem: None,
+        free_memory_bytes: None,
     };
     let files = || std::fs::read_dir(cache.path().join("code")).unwrap().count();
     let wasm = Bytes::from_static(coracle_fixtures::component("web").unwrap());

@@ -33,11 +33,17 @@ static SHARED: LazyLock<Runtime> = LazyLock::new(|| runtime(2));
 
 /// A runtime of its own, for tests that measure.
 pub fn runtime(worker_threads: usize) -> Runtime {
+    runtime_with(worker_threads, None)
+}
+
+/// A runtime that leaves so much of the machine's memory free.
+pub fn runtime_with(worker_threads: usize, free_memory_bytes: Option<u64>) -> Runtime {
     Runtime::new(RuntimeConfig {
         compiler: None,
         cache_dir: CACHE.path().to_owned(),
         worker_threads,
         trusted_pem: None,
+        free_memory_bytes,
     })
     .unwrap()
 }
