@@ -129,6 +129,7 @@ impl Pods {
             cache_dir,
             worker_threads: 2,
             trusted_pem: None,
+            free_memory_bytes: None,
         })?;
         let module = runtime.load("probe", Bytes::from_static(wasm)).await?;
         let fabric = Fabric::new(FabricConfig::default());
