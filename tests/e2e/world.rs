@@ -78,13 +78,6 @@ impl World {
         manifest::apply(&self.client, &objects).await.unwrap();
     }
 
-    /// As [`World::apply`], where the server may refuse: what it says then.
-    pub async fn try_apply(&self, text: &str) -> Result<(), String> {
-        let objects: Vec<DynamicObject> = manifest::parse(text).unwrap();
-        let applied = manifest::apply(&self.client, &objects).await;
-        applied.map_err(|error| format!("{error:#}"))
-    }
-
     /// A pod of one container named `main`; `spec` are further lines of its container, in YAML's flow style.
     pub async fn run(&self, name: &str, image: &str, args: &[&str], container: &str) {
         let args = serde_json::to_string(args).unwrap();

@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::pod::PodTask;
 use crate::spec;
 use crate::static_pods;
+use crate::volume;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -168,7 +169,7 @@ fn remove_orphans(node: Arc<Node>, cells: Cells) {
         let volumes = fs::read_dir(&node.pods_dir).into_iter().flatten().flatten();
         for entry in volumes {
             if entry.file_name().to_str().is_some_and(|uid| !known(uid)) {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = volume::removal::remove(&entry.path());
             }
         }
         for name in node.logs.pods() {

@@ -5,6 +5,7 @@
 
 use crate::volume;
 use crate::volume::accounts::PodAccounts;
+use crate::volume::removal;
 use coracle_runtime::{Exit, Mount};
 use k8s_openapi::api::core::v1::Container;
 use std::fs::{self, File};
@@ -65,7 +66,7 @@ impl MessageFile {
             return Ok(Some(found));
         }
         let root = dir.join("messages").join(&container.name);
-        match fs::remove_dir_all(&root) {
+        match removal::remove(&root) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&root)?,
         }

@@ -9,6 +9,7 @@ mod atomic;
 mod mounts;
 pub mod place;
 mod projected;
+pub mod removal;
 pub mod root;
 
 use crate::env::Lookup;
@@ -243,7 +244,7 @@ pub fn set_up_etc(dir: &Path, files: &Files) -> Result<(), VolumeError> {
 
 /// Deletes the volumes of a pod.
 pub fn tear_down(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
+    match removal::remove(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }

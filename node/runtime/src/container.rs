@@ -305,7 +305,7 @@ pub(crate) fn start(
         return Err(StartError::NotMetered);
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
-    let mounts = Arc::new(Mounts::open(&spec.mounts, &spec.files)?);
+    let mounts = Arc::new(Mounts::open(&spec.mounts)?);
     let taps = Arc::new(Taps::default());
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);

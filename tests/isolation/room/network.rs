@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 
+use coracle::manifest;
 use coracle_isolation::world::{pod_ip, ready};
 
 use crate::canary::Port;
@@ -115,16 +116,15 @@ spec: {{type: ExternalName, externalName: localhost}}
         .await;
     assert!(said.ends_with("tried\n") && !said.contains("out:"), "{said}");
     // An address of a loopback is not even taken for an endpoint.
-    let refused = world
-        .try_apply(
-            "apiVersion: discovery.k8s.io/v1
+    let inward = manifest::parse(
+        "apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: inward, labels: {kubernetes.io/service-name: outward}}
 addressType: IPv4
 endpoints: [{addresses: ['127.0.0.1']}]
 ",
-        )
-        .await;
-    assert!(refused.unwrap_err().contains("loopback"));
+    );
+    let refused = manifest::apply(&world.client(), &inward.unwrap()).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("loopback"), "{refused:#}");
     host.is_untouched().await;
 }

@@ -22,7 +22,7 @@ async fn nobody_forges_lines_of_a_log() {
     // The lines that it wrote, each with a time of ours before it, and none that was parsed out of another.
     assert_eq!(lines.len(), 6, "{log:?}");
     let year = |line: &&str| line[..4].parse::<u32>().is_ok() && line.as_bytes()[4] == b'-';
-    assert!(lines.iter().all(|line| year(line)), "{log:?}");
+    assert!(lines.iter().all(year), "{log:?}");
     assert!(!lines[0].starts_with("2026-01-01T00:00:00"), "{log:?}");
     assert!(
         lines[0].ends_with(" 2026-01-01T00:00:00.000000000Z stdout F forged by the guest"),

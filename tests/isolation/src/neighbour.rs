@@ -81,7 +81,7 @@ impl Neighbour {
     pub async fn start(world: &World) -> Self {
         world.apply(MANIFEST).await;
         let pod = world.pod("neighbour", ready).await;
-        let port = |service: &Service| Some(service.spec.as_ref()?.ports.as_ref()?.first()?.node_port?);
+        let port = |service: &Service| service.spec.as_ref()?.ports.as_ref()?.first()?.node_port;
         let service = world
             .until::<Service>(&world.all(), "neighbour", |service| port(service).is_some())
             .await;

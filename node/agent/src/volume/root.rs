@@ -4,6 +4,7 @@
 //! image's files. The places of its volumes are made there, so that a listing shows them.
 
 use super::accounts::PodAccounts;
+use super::removal;
 use coracle_images::copy_files;
 use coracle_runtime::Mount;
 use k8s_openapi::api::core::v1::Container;
@@ -25,7 +26,7 @@ pub fn make(
     let root = dir.join("root").join(&container.name);
     let context = container.security_context.as_ref();
     let read_only = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
-    match fs::remove_dir_all(&root) {
+    match removal::remove(&root) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::{FsPerms, OpenMode};
 
-use super::pod::{Place, PodFiles};
 use super::quota::Quota;
 use crate::spec::Mount;
 
@@ -36,15 +35,12 @@ pub(super) struct Opened {
     pub(super) dir: Dir,
     pub(super) guest: String,
     pub(super) quota: Option<Arc<Quota>>,
-    /// Its place among the pod's handles.
-    _place: Place,
 }
 
 impl Mounts {
     /// Opens the directories for a container.
-    pub(crate) fn open(mounts: &[Mount], pod: &PodFiles) -> Result<Self, MountError> {
-        let open = |mount| Opened::new(mount, pod);
-        mounts.iter().map(open).collect::<Result<_, _>>().map(Self)
+    pub(crate) fn open(mounts: &[Mount]) -> Result<Self, MountError> {
+        mounts.iter().map(Opened::new).collect::<Result<_, _>>().map(Self)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Opened> {
@@ -53,24 +49,20 @@ impl Mounts {
 }
 
 impl Opened {
-    fn new(mount: &Mount, pod: &PodFiles) -> Result<Self, MountError> {
+    fn new(mount: &Mount) -> Result<Self, MountError> {
         let (permissions, mode) = match mount.read_only {
             true => (FsPerms::ReadOnly, OpenMode::READ),
             false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
         };
-        let refused = |reason: String| MountError {
+        let directory = open(&mount.host).map_err(|error| MountError {
             host: mount.host.clone(),
             guest: mount.guest.clone(),
-            reason,
-        };
-        let too_many = || refused("the pod has too many files open".into());
-        let place = pod.handle().ok_or_else(too_many)?;
-        let directory = open(&mount.host).map_err(|error| refused(error.to_string()))?;
+            reason: error.to_string(),
+        })?;
         Ok(Self {
             dir: Dir::new(directory, permissions, mode, false),
             guest: mount.guest.clone(),
             quota: mount.quota.clone(),
-            _place: place,
         })
     }
 }
