@@ -23,6 +23,7 @@ use crate::files::{self, Files, FilesView, Mounts};
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
+use crate::repeat;
 use crate::process::{self, Me};
 use crate::sockets::{self, NetView};
 use crate::spec::ContainerSpec;
@@ -181,6 +182,9 @@ pub(crate) fn store(
     let directory = io.directory.unwrap_or(&spec.work_dir);
     if !directory.is_empty() {
         wasi.initial_cwd(directory);
+    }
+    if let Some(seed) = spec.seed {
+        repeat::fix(&mut wasi, seed);
     }
     if let Some(source) = io.me.source(0) {
         wasi.stdin(source);
