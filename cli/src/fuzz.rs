@@ -81,14 +81,22 @@ async fn rounds(cluster: &Cluster, guests: &Guests, time: Duration, args: &FuzzA
         let gauge = Gauge::start(&scene.target);
         let ended = scene.run(guests, seed).await?;
         let measured = gauge.end().await;
-        let round = Round::new(seed, guests.name(seed), ended, measured, gauge::settled(&report.before).await);
+        let round = Round::new(
+            seed,
+            guests.name(seed),
+            ended,
+            measured,
+            gauge::settled(&report.before).await,
+        );
         if args.output == FuzzOutput::Table && number % 50 == 49 {
             say(format_args!("{} rounds in {} s", number + 1, begin.elapsed().as_secs()));
         }
         report.add(round);
         at_work = Instant::now();
     }
-    report.findings.extend(scene.look().await?.into_iter().map(Finding::at_the_end));
+    report
+        .findings
+        .extend(scene.look().await?.into_iter().map(Finding::at_the_end));
     Ok(report)
 }
 

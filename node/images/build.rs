@@ -26,8 +26,16 @@ fn build() -> Result<(), String> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests");
     let packages: Vec<_> = GUESTS.into_iter().chain([DRIVER]).collect();
     let modules = compile::compile(&guests, &out, "wasm32-wasip2", &packages)?;
-    let mut rows: Vec<_> = GUESTS.iter().map(|name| name.to_string()).zip(modules.clone()).collect();
+    let mut rows: Vec<_> = GUESTS
+        .iter()
+        .map(|name| name.to_string())
+        .zip(modules.clone())
+        .collect();
     compile::write_table(&out.join("builtins.rs"), "BUILTINS", &rows)?;
-    rows = modules.into_iter().skip(GUESTS.len()).map(|module| ("driver".to_owned(), module)).collect();
+    rows = modules
+        .into_iter()
+        .skip(GUESTS.len())
+        .map(|module| ("driver".to_owned(), module))
+        .collect();
     compile::write_table(&out.join("drivers.rs"), "DRIVERS", &rows)
 }

@@ -158,7 +158,9 @@ struct Times {
 impl Times {
     fn add(&mut self, begin: Instant, answer: anyhow::Result<()>) {
         match answer {
-            Ok(()) => self.nanos.push(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            Ok(()) => self
+                .nanos
+                .push(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)),
             Err(error) => {
                 self.failed += 1;
                 self.failure.get_or_insert_with(|| format!("{error:#}"));
@@ -260,7 +262,10 @@ mod tests {
             ..Times::default()
         };
         let answers = times.answers();
-        assert_eq!((answers.answered, answers.p50_millis, answers.p99_millis), (200, 101.0, 199.0));
+        assert_eq!(
+            (answers.answered, answers.p50_millis, answers.p99_millis),
+            (200, 101.0, 199.0)
+        );
         let none = Times::default().answers();
         assert_eq!((none.answered, none.p99_millis), (0, 0.0));
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::{ContainerState, Pod, Secret, Service};
 use kube::{
@@ -85,7 +85,9 @@ impl Guests {
     /// When there is no such file.
     pub fn prepare(args: &FuzzArgs, data: &Path) -> anyhow::Result<Self> {
         let path = match &args.component {
-            Some(path) => path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?,
+            Some(path) => path
+                .canonicalize()
+                .with_context(|| format!("cannot read {}", path.display()))?,
             None => own(data)?,
         };
         let path = path.to_str().context("the path of the component is not UTF-8")?;
@@ -110,7 +112,12 @@ impl Guests {
         match &self.args {
             Some(args) => args.clone(),
             None if matches!(kind(seed), "spin" | "hog") => vec![kind(seed).to_owned()],
-            None => vec![kind(seed).to_owned(), "seed".to_owned(), seed.to_string(), STEPS.to_string()],
+            None => vec![
+                kind(seed).to_owned(),
+                "seed".to_owned(),
+                seed.to_string(),
+                STEPS.to_string(),
+            ],
         }
     }
 
@@ -134,6 +141,7 @@ impl Guests {
                     "name": "guest",
                     "image": self.image,
                     "imagePullPolicy": "Never",
+                    "command": ["guest"],
                     "args": self.args(seed),
                     "env": [{"name": "CORACLE_SEED", "value": seed.to_string()}],
                     "resources": {"limits": limits},
@@ -210,12 +218,18 @@ impl Scene {
     pub async fn set(cluster: &Cluster, outside: Client) -> anyhow::Result<Self> {
         let client = cluster.client();
         manifest::apply(&client, &manifest::parse(OTHERS)?).await?;
-        let (pods, services) = (Api::<Pod>::namespaced(client.clone(), "others"), Api::<Service>::namespaced(client.clone(), "others"));
+        let (pods, services) = (
+            Api::<Pod>::namespaced(client.clone(), "others"),
+            Api::<Service>::namespaced(client.clone(), "others"),
+        );
         let ready = |pod: Option<&Pod>| pod.is_some_and(is_ready);
         wait("the neighbour to be ready", pods, "neighbour", ready).await?;
         let service = services.get("neighbour").await?;
         let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-        let port = ports.first().and_then(|port| port.node_port).context("the neighbour has no node port")?;
+        let port = ports
+            .first()
+            .and_then(|port| port.node_port)
+            .context("the neighbour has no node port")?;
         let canary = cluster.data().join("canary");
         std::fs::write(&canary, CANARY)?;
         Ok(Self {
@@ -247,9 +261,16 @@ impl Scene {
     /// When it cannot run at all, which is no finding.
     pub async fn run(&self, guests: &Guests, seed: u64) -> anyhow::Result<Ended> {
         let (pods, name, begin) = (self.pods(), pod_name(seed), Instant::now());
-        pods.create(&kube::api::PostParams::default(), &guests.pod(seed)?).await?;
+        pods.create(&kube::api::PostParams::default(), &guests.pod(seed)?)
+            .await?;
         let begun = |pod: Option<&Pod>| pod.is_none_or(|pod| refusal(pod).is_some() || started(pod));
-        let pod = wait("a guest to start", pods.clone(), &name, begun).await?;
+        let pod = match wait("a guest to start", pods.clone(), &name, begun).await {
+            Ok(pod) => pod,
+            Err(error) => {
+                let unscheduled = pods.get_opt(&name).await?.as_ref().and_then(unscheduled);
+                return Err(unscheduled.map_or(error, |why| anyhow!("the component cannot run: {why}")));
+            }
+        };
         if let Some(why) = pod.as_ref().and_then(refusal) {
             bail!("the component cannot run: {why}");
         }
@@ -294,11 +315,18 @@ impl Scene {
     /// When the API cannot be asked.
     pub async fn look(&self) -> anyhow::Result<Vec<String>> {
         let mut found = Vec::new();
-        let neighbour = Api::<Pod>::namespaced(self.client.clone(), "others").get_opt("neighbour").await?;
-        if !neighbour.as_ref().is_some_and(|pod| is_ready(pod) && restarts(pod) == 0) {
+        let neighbour = Api::<Pod>::namespaced(self.client.clone(), "others")
+            .get_opt("neighbour")
+            .await?;
+        if !neighbour
+            .as_ref()
+            .is_some_and(|pod| is_ready(pod) && restarts(pod) == 0)
+        {
             found.push("the neighbour is not as it was".to_owned());
         }
-        let secret = Api::<Secret>::namespaced(self.client.clone(), "others").get_opt("canary").await?;
+        let secret = Api::<Secret>::namespaced(self.client.clone(), "others")
+            .get_opt("canary")
+            .await?;
         if secret.as_ref() != Some(&self.secret) {
             found.push("another namespace's Secret is not as it was".to_owned());
         }
@@ -310,7 +338,10 @@ impl Scene {
 }
 
 fn statuses(pod: &Pod) -> &[k8s_openapi::api::core::v1::ContainerStatus] {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref());
     statuses.unwrap_or_default()
 }
 
@@ -341,6 +372,13 @@ fn refusal(pod: &Pod) -> Option<String> {
     let reason = waiting.reason.as_deref().unwrap_or_default();
     let never = reason != "ContainerCreating" && reason != "PodInitializing";
     never.then(|| waiting.message.clone().unwrap_or_else(|| reason.to_owned()))
+}
+
+/// Why the pod has no node, where it has none.
+fn unscheduled(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    scheduled.message.clone().filter(|_| scheduled.status == "False")
 }
 
 /// How a guest ended, as its pod tells it.

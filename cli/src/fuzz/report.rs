@@ -114,15 +114,19 @@ impl Report {
             "seed", "guest", "ended", "s", "memory", "handles", "neighbour p99", "API p99"
         );
         let before = &self.before;
-        let mut line = |seed: &str, guest: &str, how: &str, seconds: &str, memory: String, handles: String, m: &Measured| {
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "{seed:>6}  {guest:<10} {how:<22} {seconds:>6}  {memory:>9} {handles:>8}  {:>10.2} ms {:>6.2} ms",
-                m.neighbour.p99_millis, m.api.p99_millis,
-            );
-        };
-        let mebibytes = before.peak.memory_bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
+        let mut line =
+            |seed: &str, guest: &str, how: &str, seconds: &str, memory: String, handles: String, m: &Measured| {
+                // Writing to a string does not fail.
+                let _ = writeln!(
+                    text,
+                    "{seed:>6}  {guest:<10} {how:<22} {seconds:>6}  {memory:>9} {handles:>8}  {:>10.2} ms {:>6.2} ms",
+                    m.neighbour.p99_millis, m.api.p99_millis,
+                );
+            };
+        let mebibytes = before
+            .peak
+            .memory_bytes
+            .map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
         let handles = before.after.handles.map_or_else(String::new, |count| count.to_string());
         line("", "before", "", "", mebibytes, handles, before);
         for round in &self.rounds {
@@ -141,7 +145,9 @@ impl Report {
         }
         text.push('\n');
         for finding in &self.findings {
-            let place = finding.seed.map_or_else(|| "at the end".to_owned(), |seed| format!("seed {seed}"));
+            let place = finding
+                .seed
+                .map_or_else(|| "at the end".to_owned(), |seed| format!("seed {seed}"));
             let _ = writeln!(text, "not contained: {place}: {}", finding.what);
         }
         match self.findings.iter().find_map(|finding| finding.seed) {
@@ -170,7 +176,10 @@ fn judge(round: &Round, before: &Measured, limit_bytes: u64) -> Vec<String> {
             found.push(format!("{} requests to {who} failed: {why}", answers.failed));
         }
         if answers.p99_millis > SLOWEST_MILLIS {
-            found.push(format!("{who} took {:.0} ms for a hundredth of the answers", answers.p99_millis));
+            found.push(format!(
+                "{who} took {:.0} ms for a hundredth of the answers",
+                answers.p99_millis
+            ));
         }
     }
     if let Some((peak, then)) = m.peak.memory_bytes.zip(before.after.memory_bytes) {

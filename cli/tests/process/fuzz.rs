@@ -34,7 +34,10 @@ async fn fuzz(args: &[&str]) -> Value {
         .output()
         .await
         .unwrap();
-    let (said, complained) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let (said, complained) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
     assert!(output.status.success(), "{said}{complained}");
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
@@ -48,13 +51,21 @@ async fn a_seed_repeats_itself_and_what_is_contained_is_said() {
     let told = |report: &Value| -> Vec<Value> {
         let rounds = report["rounds"].as_array().unwrap();
         assert_eq!(rounds.len(), 2);
-        let told = |round: &Value| serde_json::json!([round["seed"], round["reason"], round["exitCode"], round["logDigest"]]);
+        let told =
+            |round: &Value| serde_json::json!([round["seed"], round["reason"], round["exitCode"], round["logDigest"]]);
         rounds.iter().map(told).collect()
     };
     assert_eq!(told(&first), told(&second));
-    assert_ne!(told(&first)[0][3], told(&first)[1][3], "chance is the same with every seed");
+    assert_ne!(
+        told(&first)[0][3],
+        told(&first)[1][3],
+        "chance is the same with every seed"
+    );
     let round = &first["rounds"][0];
-    assert_eq!((&round["reason"], &round["exitCode"]), (&Value::from("Error"), &Value::from(134)));
+    assert_eq!(
+        (&round["reason"], &round["exitCode"]),
+        (&Value::from("Error"), &Value::from(134))
+    );
     assert!(round["neighbour"]["answered"].as_u64().unwrap() > 0, "{round}");
     assert!(round["api"]["answered"].as_u64().unwrap() > 0, "{round}");
     assert_eq!(first["findings"], serde_json::json!([]));
@@ -67,19 +78,33 @@ async fn what_cannot_run_is_said_and_is_no_finding() {
     let output = coracle(&["fuzz", &component, "--time", "1s"]).output().await.unwrap();
     let complained = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(complained.contains("cannot run") && complained.contains("_start"), "{complained}");
+    assert!(
+        complained.contains("cannot run") && complained.contains("_start"),
+        "{complained}"
+    );
 }
 
 #[tokio::test]
 async fn of_itself_it_runs_every_kind_of_guest() {
-    let output = coracle(&["fuzz", "--rounds", "8", "--time", "120s", "--seed", "16", "--fuel", "200M"]).output().await.unwrap();
-    let (said, complained) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let output = coracle(&[
+        "fuzz", "--rounds", "8", "--time", "120s", "--seed", "16", "--fuel", "200M",
+    ])
+    .output()
+    .await
+    .unwrap();
+    let (said, complained) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
     assert!(output.status.success(), "{said}{complained}");
     for kind in ["io", "files", "sockets", "http", "processes", "all"] {
         assert!(said.contains(&format!(" {kind} ")), "{kind}: {said}");
     }
     for (kind, ended) in [("spin", "FuelExhausted (137)"), ("hog", "OOMKilled (137)")] {
-        assert!(said.lines().any(|line| line.contains(kind) && line.contains(ended)), "{kind}: {said}");
+        assert!(
+            said.lines().any(|line| line.contains(kind) && line.contains(ended)),
+            "{kind}: {said}"
+        );
     }
     assert!(said.contains("8 rounds, all contained"), "{said}");
 }

@@ -54,7 +54,10 @@ mod tests {
         assert_eq!(seed("7"), Ok(Some(7)));
         assert_eq!(super::seed(&Pod::default()), Ok(None));
         let error = seed("-7").unwrap_err().to_string();
-        assert!(error.contains("coracle.dev/seed") && error.contains("\"-7\""), "{error}");
+        assert!(
+            error.contains("coracle.dev/seed") && error.contains("\"-7\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::files::{self, Files, FilesView, Mounts};
 use crate::http::outgoing::Outgoing;
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
-use crate::repeat;
 use crate::process::{self, Me};
+use crate::repeat;
 use crate::sockets::{self, NetView};
 use crate::spec::ContainerSpec;
 

@@ -21,11 +21,18 @@ fn whatever_is_called_the_host_has_everything_back() {
             });
             completed += u64::from(run.exit.code == 0);
             let text = String::from_utf8_lossy(&run.output).into_owned();
-            let answers = text.rsplit_once(" steps, ").and_then(|(_, rest)| rest.split(' ').next());
-            good += answers.and_then(|answers| answers.parse::<u64>().ok()).unwrap_or_default();
+            let answers = text
+                .rsplit_once(" steps, ")
+                .and_then(|(_, rest)| rest.split(' ').next());
+            good += answers
+                .and_then(|answers| answers.parse::<u64>().ok())
+                .unwrap_or_default();
         }
         // A driver that the host ended at its first call would have shown nothing.
-        assert!(completed > 0 && good > 0, "{family}: {completed} completed, {good} good answers");
+        assert!(
+            completed > 0 && good > 0,
+            "{family}: {completed} completed, {good} good answers"
+        );
     }
     if let (Some(before), Some(after)) = (before, peak_bytes()) {
         let more = after.saturating_sub(before);

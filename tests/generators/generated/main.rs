@@ -31,6 +31,8 @@ fn bytes(seed: u64, count: usize) -> Vec<u8> {
 
 /// How many inputs each test tries; more with the variable `CORACLE_GENERATED`.
 fn count(usual: u64) -> u64 {
-    let more = std::env::var("CORACLE_GENERATED").ok().and_then(|text| text.parse().ok());
+    let more = std::env::var("CORACLE_GENERATED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     more.unwrap_or(usual)
 }

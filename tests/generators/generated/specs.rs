@@ -15,8 +15,8 @@ use crate::{bytes, count};
 
 #[test]
 fn what_is_accepted_stays_as_it_is() {
-    let accepted = (0..count(20_000)).filter(|seed| specs::check(specs::object(&bytes(*seed, 80))).is_some());
-    assert!(accepted.count() > 100);
+    let accepted = (0..count(3000)).filter(|seed| specs::check(specs::object(&bytes(*seed, 80))).is_some());
+    assert!(accepted.count() > 50);
 }
 
 async fn send(server: &Server, method: Method, path: &str, body: &Value) -> (u16, Value) {
@@ -24,8 +24,15 @@ async fn send(server: &Server, method: Method, path: &str, body: &Value) -> (u16
         .method(method)
         .uri(path)
         .header("content-type", "application/json");
-    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let answer = server.local_admin().oneshot(request.body(Full::new(body)).unwrap()).await;
+    let body = if body.is_null() {
+        Bytes::new()
+    } else {
+        body.to_string().into()
+    };
+    let answer = server
+        .local_admin()
+        .oneshot(request.body(Full::new(body)).unwrap())
+        .await;
     let answer = answer.unwrap();
     let code = answer.status().as_u16();
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
@@ -35,13 +42,17 @@ async fn send(server: &Server, method: Method, path: &str, body: &Value) -> (u16
 /// Each is refused in the words of the API or kept; what is kept can be written as it was read, and then is the same version.
 #[tokio::test]
 async fn a_server_refuses_or_keeps_and_never_fails() {
-    let store = Store::open(Arc::new(MemoryEngine::new()), header_of, coracle_store::Config::default()).unwrap();
-    let server = Server::build(Config::new(store, Pki::ephemeral(&[]).unwrap())).await.unwrap();
-    let account = serde_json::json!({"metadata": {"name": "default"}});
-    let accounts = "/api/v1/namespaces/default/serviceaccounts";
-    assert_eq!(send(&server, Method::POST, accounts, &account).await.0, 201);
+    let store = Store::open(
+        Arc::new(MemoryEngine::new()),
+        header_of,
+        coracle_store::Config::default(),
+    )
+    .unwrap();
+    let server = Server::build(Config::new(store, Pki::ephemeral(&[]).unwrap()))
+        .await
+        .unwrap();
     let mut kept = 0;
-    for seed in 0..count(600) {
+    for seed in 0..count(300) {
         let mut object = specs::object(&bytes(seed, 80));
         let collection = match object["kind"].as_str() {
             Some("Pod") => "/api/v1/namespaces/default/pods",
@@ -63,8 +74,11 @@ async fn a_server_refuses_or_keeps_and_never_fails() {
         let path = format!("{collection}/{}", answer["metadata"]["name"].as_str().unwrap());
         let (code, again) = send(&server, Method::PUT, &path, &answer).await;
         assert_eq!(code, 200, "{seed}: {again}\n{answer}");
-        assert_eq!(again["metadata"]["resourceVersion"], answer["metadata"]["resourceVersion"], "{seed}: {answer}\n{again}");
+        assert_eq!(
+            again["metadata"]["resourceVersion"], answer["metadata"]["resourceVersion"],
+            "{seed}: {answer}\n{again}"
+        );
         assert_eq!(again["spec"], answer["spec"], "{seed}");
     }
-    assert!(kept > 20, "{kept} were kept");
+    assert!(kept > 10, "{kept} were kept");
 }

@@ -89,8 +89,15 @@ fn frame(program: &[u8]) -> String {
 /// # Errors
 /// When they make none.
 pub fn program(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let program = generate(bytes, None, wat::parse_str(EXPORTS)?)?;
-    wat::parse_str(frame(&program)).context("the frame does not fit the program")
+    framed(&generate(bytes, None, wat::parse_str(EXPORTS)?)?)
+}
+
+/// The program as a component that shows what it does.
+///
+/// # Errors
+/// When it is no module with the exports that the frame calls.
+pub fn framed(program: &[u8]) -> anyhow::Result<Vec<u8>> {
+    wat::parse_str(frame(program)).context("the frame does not fit the program")
 }
 
 /// Runs a program under both configurations. None where their difference would say nothing; else how it went.
@@ -109,7 +116,11 @@ pub fn compare(sandbox: &mut Sandbox, program: &[u8]) -> Result<Option<Run>, Vio
     let (time, fuel) = match (time, fuel) {
         (Ok(time), Ok(fuel)) => (time, fuel),
         (Err(time), Err(fuel)) if time == fuel => return Ok(None),
-        (time, fuel) => return Err(Violation::told(format!("one configuration takes it: {time:?}, {fuel:?}"))),
+        (time, fuel) => {
+            return Err(Violation::told(format!(
+                "one configuration takes it: {time:?}, {fuel:?}"
+            )));
+        }
     };
     let beyond = |exit: &Exit| exit.code == FAULTED && exit.message.as_ref().is_some_and(|m| m.contains("stack"));
     if beyond(&time.exit) || beyond(&fuel.exit) || time.ended || fuel.ended {
@@ -117,10 +128,19 @@ pub fn compare(sandbox: &mut Sandbox, program: &[u8]) -> Result<Option<Run>, Vio
     }
     match time == fuel {
         true => Ok(Some(time)),
-        false => Err(Violation::told(format!("by time {}, by fuel {}", told(&time), told(&fuel)))),
+        false => Err(Violation::told(format!(
+            "by time {}, by fuel {}",
+            told(&time),
+            told(&fuel)
+        ))),
     }
 }
 
 fn told(run: &Run) -> String {
-    format!("{:?} after {} bytes: {:?}", run.exit, run.output.len(), run.output.get(..64))
+    format!(
+        "{:?} after {} bytes: {:?}",
+        run.exit,
+        run.output.len(),
+        run.output.get(..64)
+    )
 }

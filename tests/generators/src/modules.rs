@@ -169,7 +169,9 @@ pub(crate) fn generate(bytes: &[u8], imports: Option<Vec<u8>>, exports: Vec<u8>)
     config.max_memory32_bytes = 8 << 20;
     config.max_instructions = config.max_instructions.max(400);
     let mut module = Module::new(config, &mut bytes)?;
-    module.ensure_termination(TURNS).map_err(|error| anyhow::anyhow!("{error}"))?;
+    module
+        .ensure_termination(TURNS)
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(module.to_bytes())
 }
 
@@ -183,7 +185,10 @@ fn run_export(resolve: &Resolve, world: WorldId) -> Option<String> {
 
 fn preview1() -> String {
     let import = |(name, params): &(&str, &str)| {
-        let params: String = params.chars().map(|kind| if kind == 'i' { " i32" } else { " i64" }).collect();
+        let params: String = params
+            .chars()
+            .map(|kind| if kind == 'i' { " i32" } else { " i64" })
+            .collect();
         let result = if *name == "proc_exit" { "" } else { "(result i32)" };
         format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func (param{params}) {result}))")
     };

@@ -32,7 +32,9 @@ pub(crate) fn serve(fabric: &Fabric) -> Result<HostService, NetError> {
 
 async fn answer(mut stream: Stream) {
     let mut head = vec![0; HEAD_BYTES];
-    let Ok(count) = stream.read(&mut head).await else { return };
+    let Ok(count) = stream.read(&mut head).await else {
+        return;
+    };
     let path = head.iter().take(count).skip_while(|byte| **byte != b'/').skip(1);
     let number = path
         .take_while(|byte| byte.is_ascii_digit())

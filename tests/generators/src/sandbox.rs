@@ -161,15 +161,15 @@ impl Sandbox {
         let run = self.run_in(&place, module, args)?;
         place.check()?;
         drop(place);
-        wait_until("as many handles as before", || {
-            match (handles(), before.handles) {
-                (Some(now), Some(before)) if now > before => Err(format!("{now} and not {before}")),
-                _ => Ok(()),
-            }
+        wait_until("as many handles as before", || match (handles(), before.handles) {
+            (Some(now), Some(before)) if now > before => Err(format!("{now} and not {before}")),
+            _ => Ok(()),
         })?;
         wait_until("the neighbour left alone", || {
             let now = self.neighbour.sockets();
-            (now <= before.neighbour).then_some(()).ok_or(format!("it has {now} sockets"))
+            (now <= before.neighbour)
+                .then_some(())
+                .ok_or(format!("it has {now} sockets"))
         })?;
         match panics::take() {
             Some(panic) => Err(Violation(format!("the host panicked: {panic}"))),
@@ -180,7 +180,10 @@ impl Sandbox {
     fn run_in(&self, place: &Place, module: Arc<Module>, args: &[&str]) -> Result<Run, Violation> {
         let fail = |what: &dyn std::fmt::Display| Violation(what.to_string());
         let name = format!("guest-{}", self.runs);
-        let net = self.fabric.add_pod(identity(&name), vec![ip(2)]).map_err(|error| fail(&error))?;
+        let net = self
+            .fabric
+            .add_pod(identity(&name), vec![ip(2)])
+            .map_err(|error| fail(&error))?;
         let output = Arc::new(Output::default());
         let metered = module.metering() == Metering::Fuel;
         let spec = self.spec(place, &net, &output, args, metered);
@@ -191,7 +194,9 @@ impl Sandbox {
             let (sockets, open, bytes) = (net.sockets(), files.open(), container.usage().memory_bytes);
             match (sockets, open, bytes) {
                 (0, 0, 0) => Ok(()),
-                _ => Err(format!("{sockets} sockets, {open} files and {bytes} bytes are held ({exit:?})")),
+                _ => Err(format!(
+                    "{sockets} sockets, {open} files and {bytes} bytes are held ({exit:?})"
+                )),
             }
         };
         let settled = wait_until("everything given back", held);
@@ -204,7 +209,14 @@ impl Sandbox {
         })
     }
 
-    fn spec(&self, place: &Place, net: &Arc<PodNet>, output: &Arc<Output>, args: &[&str], metered: bool) -> ContainerSpec {
+    fn spec(
+        &self,
+        place: &Place,
+        net: &Arc<PodNet>,
+        output: &Arc<Output>,
+        args: &[&str],
+        metered: bool,
+    ) -> ContainerSpec {
         ContainerSpec {
             name: "guest".into(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -233,7 +245,9 @@ impl Sandbox {
 
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sandbox").field("runs", &self.runs).finish_non_exhaustive()
+        f.debug_struct("Sandbox")
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -299,7 +313,8 @@ impl Place {
             std::os::unix::fs::symlink("../canary", root.path().join(mount).join("link"))?;
             std::os::unix::fs::symlink(root.path(), root.path().join(mount).join("out"))?;
         }
-        let quota = Quota::of_directory(&root.path().join("data"), VOLUME_BYTES, None).context("the volume's account")?;
+        let quota =
+            Quota::of_directory(&root.path().join("data"), VOLUME_BYTES, None).context("the volume's account")?;
         Ok(Self { root, quota })
     }
 
@@ -325,10 +340,18 @@ impl Place {
     fn check(&self) -> Result<(), Violation> {
         let mut found = names(self.root.path())?;
         found.sort();
-        expect("what lies beside the mounts", &found, &["canary", "data", "fixed", "free"])?;
+        expect(
+            "what lies beside the mounts",
+            &found,
+            &["canary", "data", "fixed", "free"],
+        )?;
         let mut found = names(&self.path("fixed"))?;
         found.sort();
-        expect("what lies in the mount that is read-only", &found, &["canary", "dir", "link", "out"])?;
+        expect(
+            "what lies in the mount that is read-only",
+            &found,
+            &["canary", "dir", "link", "out"],
+        )?;
         for canary in ["canary", "fixed/canary"] {
             match fs::read_to_string(self.path(canary)) {
                 Ok(text) if text == CANARY => {}
@@ -343,7 +366,9 @@ impl Place {
             return Err(Violation(format!("the volume holds too much: {told:?}")));
         }
         if (told.used_bytes, told.names) != (walked.used_bytes, walked.names) {
-            return Err(Violation(format!("the account of the volume is wrong: {told:?}, but there is {walked:?}")));
+            return Err(Violation(format!(
+                "the account of the volume is wrong: {told:?}, but there is {walked:?}"
+            )));
         }
         Ok(())
     }
@@ -351,7 +376,9 @@ impl Place {
 
 fn names(directory: &Path) -> Result<Vec<String>, Violation> {
     let entries = fs::read_dir(directory).map_err(|error| Violation(format!("{}: {error}", directory.display())))?;
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
     Ok(names.collect())
 }
 
@@ -404,7 +431,10 @@ mod panics {
             panic::set_hook(Box::new(move |panic| {
                 let thread = std::thread::current();
                 // Tests have threads of their own, which fail as they do.
-                if matches!(thread.name(), Some("coracle-guest" | "tokio-runtime-worker" | "tokio-rt-worker")) {
+                if matches!(
+                    thread.name(),
+                    Some("coracle-guest" | "tokio-runtime-worker" | "tokio-rt-worker")
+                ) {
                     SEEN.lock().get_or_insert_with(|| panic.to_string());
                 }
                 usual(panic);
