@@ -41,7 +41,12 @@ fn the_frame_shows_what_a_program_does() {
     let program = engines::framed(&wat::parse_str(program).unwrap()).unwrap();
     let module = sandbox.load(&program, Metering::Time).unwrap();
     let run = sandbox.run(module, &["program"]).unwrap();
-    assert_eq!((run.exit.code, run.output.len()), (0, 4 * (24 + 4096)), "{:?}", run.exit);
+    assert_eq!(
+        (run.exit.code, run.output.len()),
+        (0, 4 * (24 + 4096)),
+        "{:?}",
+        run.exit
+    );
     assert_eq!(run.output[..8], (-2i64).to_le_bytes());
     assert_eq!(run.output[24], 7);
     assert!(engines::compare(&mut sandbox, &program).unwrap().is_some());

@@ -4,8 +4,6 @@
 //! The program is generated and asks the host for nothing; a frame around it calls its functions and writes to standard output
 //! what they return and what its memory holds after each call.
 
-use std::fmt::Write as _;
-
 use anyhow::Context;
 use coracle_runtime::{Exit, Metering};
 
@@ -22,13 +20,12 @@ const EXPORTS: &str = r#"(module
 /// The code of a program that used more stack than there is: that depends on the size of frames, which is the compiler's.
 const FAULTED: i32 = 139;
 
-/// A program and its frame. The calls' results lie at the start of the frame's memory.
-fn frame(program: &[u8]) -> String {
-    let mut binary = String::new();
-    for byte in program {
-        // Writing to a string does not fail.
-        let _ = write!(binary, "\\{byte:02x}");
-    }
+/// The place of the program in [`frame`]: the text format has no modules of given bytes inside of components.
+const PLACE: &str = "(module)";
+
+/// A component that calls a program, which has to be put into its place first. The calls' results lie at the start of the frame's
+/// memory.
+fn frame() -> String {
     let shown = "(call $own (local.get $out) (i32.const 0) (i32.const 24) (i32.const 64))
         (call $its (local.get $out) (i32.const 1024) (i32.const 4096) (i32.const 0))";
     let write = r#"(func (param "self" (borrow $o)) (param "contents" (list u8)) (result (result (error $f))))"#;
@@ -48,8 +45,8 @@ fn frame(program: &[u8]) -> String {
             (alias outer 1 $stream (type $s))
             (export "output-stream" (type $s1 (eq $s)))
             (export "get-stdout" (func (result (own $s1))))))
-        (core module $program binary "{binary}")
-        (core instance $program (instantiate $program))
+        (core module)
+        (core instance $program (instantiate 0))
         (core module $memory (memory (export "m") 1))
         (core instance $memory (instantiate $memory))
         (alias core export $memory "m" (core memory $here))
@@ -97,7 +94,28 @@ pub fn program(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
 /// # Errors
 /// When it is no module with the exports that the frame calls.
 pub fn framed(program: &[u8]) -> anyhow::Result<Vec<u8>> {
-    wat::parse_str(frame(program)).context("the frame does not fit the program")
+    let frame = wat::parse_str(frame())?;
+    // The first section with the number 1 is the place: a core module, with its length before it.
+    let place = wat::parse_str(PLACE)?;
+    let length = u8::try_from(place.len())?;
+    let section: Vec<u8> = [1, length].into_iter().chain(place).collect();
+    let at = frame.windows(section.len()).position(|part| part == section);
+    let (before, after) = frame.split_at(at.context("the frame has no place for a program")?);
+    let mut framed = before.to_vec();
+    framed.push(1);
+    number(&mut framed, program.len());
+    framed.extend(program);
+    framed.extend(after.get(section.len()..).unwrap_or_default());
+    Ok(framed)
+}
+
+/// A number as modules write it: seven bits a byte, the low ones first.
+fn number(out: &mut Vec<u8>, mut number: usize) {
+    while number > 0x7f {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// Runs a program under both configurations. None where their difference would say nothing; else how it went.

@@ -51,7 +51,9 @@ fn path_flags(p: &mut Step) -> PathFlags {
 }
 
 fn open(held: &mut Held, p: &mut Step) {
-    let Some(directory) = held.descriptors.pick(p) else { return };
+    let Some(directory) = held.descriptors.pick(p) else {
+        return;
+    };
     let flags = OpenFlags::from_bits_truncate(p.byte());
     let rights = DescriptorFlags::from_bits_truncate(p.byte() | u8::from(p.flag()) * 3);
     let answer = directory.open_at(path_flags(p), &p.path(), flags, rights);
@@ -61,7 +63,9 @@ fn open(held: &mut Held, p: &mut Step) {
 }
 
 fn names(held: &mut Held, p: &mut Step) {
-    let Some(directory) = held.descriptors.pick(p) else { return };
+    let Some(directory) = held.descriptors.pick(p) else {
+        return;
+    };
     let path = p.path();
     let answer = match p.below(5) {
         0 => directory.create_directory_at(&path),
@@ -170,7 +174,9 @@ fn list(held: &mut Held, p: &mut Step) {
             }
         }
     }
-    let Some(directory) = held.descriptors.pick(p) else { return };
+    let Some(directory) = held.descriptors.pick(p) else {
+        return;
+    };
     let answer = directory.read_directory();
     if let Some(listing) = held.good(answer) {
         held.listings.put(listing);

@@ -11,39 +11,33 @@ use wasip2::sockets::ip_name_lookup::ResolveAddressStream;
 use wasip2::sockets::tcp::TcpSocket;
 use wasip2::sockets::udp::{IncomingDatagramStream, OutgoingDatagramStream, UdpSocket};
 
-/// Things of one kind. One that is full gives up another for a new one.
-pub struct Pool<T> {
-    items: Vec<T>,
-    room: usize,
-}
+/// Things of one kind.
+pub struct Pool<T>(Vec<T>);
 
 impl<T> Pool<T> {
-    fn new(room: usize) -> Self {
-        Self {
-            items: Vec::new(),
-            room,
-        }
+    fn new() -> Self {
+        Self(Vec::new())
     }
 
     pub fn put(&mut self, item: T) {
-        if self.items.len() >= self.room {
-            // The youngest: what depends on others is younger than they.
-            self.items.pop();
-        }
-        self.items.push(item);
+        self.0.push(item);
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub fn pick(&self, p: &mut Step) -> Option<&T> {
-        match self.items.len() {
+        match self.0.len() {
             0 => None,
-            count => self.items.get(p.below(count)),
+            count => self.0.get(p.below(count)),
         }
     }
 
     pub fn take(&mut self, p: &mut Step) -> Option<T> {
-        match self.items.len() {
+        match self.0.len() {
             0 => None,
-            count => Some(self.items.swap_remove(p.below(count))),
+            count => Some(self.0.swap_remove(p.below(count))),
         }
     }
 }
@@ -63,6 +57,7 @@ pub struct Held {
     pub leaving: Pool<OutgoingDatagramStream>,
     pub udp: Pool<UdpSocket>,
     pub tcp: Pool<TcpSocket>,
+    pub fields: Pool<http::Fields>,
     pub trailers: Pool<http::FutureTrailers>,
     pub incoming_bodies: Pool<http::IncomingBody>,
     pub responses: Pool<http::IncomingResponse>,
@@ -71,8 +66,9 @@ pub struct Held {
     pub requests: Pool<http::OutgoingRequest>,
     pub replies: Pool<http::OutgoingResponse>,
     pub options: Pool<http::RequestOptions>,
-    pub fields: Pool<http::Fields>,
     pub children: Pool<u32>,
+    /// How many of a kind are held before all is given up and begun anew.
+    room: usize,
     /// Answers that were no errors: where there are none, nothing was tried.
     pub good: u64,
 }
@@ -80,32 +76,83 @@ pub struct Held {
 impl Held {
     /// The program says how much it is going to hoard.
     pub fn new(p: &mut Step) -> Self {
-        let room = [16, 64, 10_000][p.below(3)];
+        Self::empty([16, 64, 10_000][p.below(3)])
+    }
+
+    fn empty(room: usize) -> Self {
         Self {
-            pollables: Pool::new(room),
-            errors: Pool::new(room),
-            sources: Pool::new(room),
-            sinks: Pool::new(room),
-            inputs: Pool::new(room),
-            outputs: Pool::new(room),
-            listings: Pool::new(room),
-            descriptors: Pool::new(room),
-            lookups: Pool::new(room),
-            arriving: Pool::new(room),
-            leaving: Pool::new(room),
-            udp: Pool::new(room),
-            tcp: Pool::new(room),
-            trailers: Pool::new(room),
-            incoming_bodies: Pool::new(room),
-            responses: Pool::new(room),
-            answers: Pool::new(room),
-            outgoing_bodies: Pool::new(room),
-            requests: Pool::new(room),
-            replies: Pool::new(room),
-            options: Pool::new(room),
-            fields: Pool::new(room),
-            children: Pool::new(room),
+            pollables: Pool::new(),
+            errors: Pool::new(),
+            sources: Pool::new(),
+            sinks: Pool::new(),
+            inputs: Pool::new(),
+            outputs: Pool::new(),
+            listings: Pool::new(),
+            descriptors: Pool::new(),
+            lookups: Pool::new(),
+            arriving: Pool::new(),
+            leaving: Pool::new(),
+            udp: Pool::new(),
+            tcp: Pool::new(),
+            trailers: Pool::new(),
+            incoming_bodies: Pool::new(),
+            responses: Pool::new(),
+            answers: Pool::new(),
+            outgoing_bodies: Pool::new(),
+            requests: Pool::new(),
+            replies: Pool::new(),
+            options: Pool::new(),
+            fields: Pool::new(),
+            children: Pool::new(),
+            room,
             good: 0,
+        }
+    }
+
+    /// Gives everything up, what depends on others first, when there is much of it.
+    pub fn tidy(&mut self) {
+        let most = [
+            self.pollables.0.len(),
+            self.inputs.0.len(),
+            self.outputs.0.len(),
+            self.descriptors.0.len(),
+            self.listings.0.len(),
+            self.tcp.0.len(),
+            self.udp.0.len(),
+            self.fields.0.len(),
+            self.requests.0.len(),
+            self.sources.0.len(),
+        ];
+        if most.into_iter().any(|count| count > self.room) {
+            let good = self.good;
+            *self = Self::empty(self.room);
+            self.good = good;
+        }
+    }
+
+    /// Gives up what waits for others. Whoever gives up those first is ended, which happens seldom.
+    pub fn free(&mut self, p: &mut Step) {
+        if !p.deadly() {
+            self.pollables.clear();
+        }
+    }
+
+    /// Gives up streams, and what waits for them.
+    pub fn free_streams(&mut self, p: &mut Step) {
+        if !p.deadly() {
+            self.pollables.clear();
+            self.inputs.clear();
+            self.outputs.clear();
+            self.arriving.clear();
+            self.leaving.clear();
+        }
+    }
+
+    /// Gives up what belongs to requests and responses.
+    pub fn free_fields(&mut self, p: &mut Step) {
+        if !p.deadly() {
+            self.pollables.clear();
+            self.fields.clear();
         }
     }
 

@@ -87,7 +87,12 @@ fn describe(held: &mut Held, p: &mut Step) {
             return held.fields.put(headers);
         }
         _ => {
-            let told = (request.method(), request.scheme(), request.authority(), request.path_with_query());
+            let told = (
+                request.method(),
+                request.scheme(),
+                request.authority(),
+                request.path_with_query(),
+            );
             held.good += u64::from(told.1.is_some() || told.2.is_some() || told.3.is_some());
             return;
         }
@@ -101,7 +106,9 @@ fn body(held: &mut Held, p: &mut Step) {
     if let Some(body) = held.good(answer) {
         held.outgoing_bodies.put(body);
     }
-    let Some(body) = held.outgoing_bodies.pick(p) else { return };
+    let Some(body) = held.outgoing_bodies.pick(p) else {
+        return;
+    };
     let answer = body.write();
     if let Some(stream) = held.good(answer) {
         held.outputs.put(stream);
@@ -109,6 +116,7 @@ fn body(held: &mut Held, p: &mut Step) {
 }
 
 fn send(held: &mut Held, p: &mut Step) {
+    held.free_fields(p);
     let Some(request) = held.requests.take(p) else { return };
     let options = p.flag().then(|| held.options.take(p)).flatten();
     let answer = handle(request, options);
@@ -156,7 +164,9 @@ fn receive(held: &mut Held, p: &mut Step) {
     if let Some(body) = held.good(answer) {
         held.incoming_bodies.put(body);
     }
-    let Some(body) = held.incoming_bodies.pick(p) else { return };
+    let Some(body) = held.incoming_bodies.pick(p) else {
+        return;
+    };
     let answer = body.stream();
     if let Some(stream) = held.good(answer) {
         held.inputs.put(stream);
@@ -164,6 +174,7 @@ fn receive(held: &mut Held, p: &mut Step) {
 }
 
 fn finish(held: &mut Held, p: &mut Step) {
+    held.free_streams(p);
     if p.flag() {
         if let Some(body) = held.incoming_bodies.take(p) {
             held.trailers.put(IncomingBody::finish(body));
@@ -205,7 +216,11 @@ fn options(held: &mut Held, p: &mut Step) {
         .and(options.set_first_byte_timeout(p.flag().then(|| p.number())))
         .and(options.set_between_bytes_timeout(p.flag().then(|| p.number())));
     held.good(answer);
-    let told = (options.connect_timeout(), options.first_byte_timeout(), options.between_bytes_timeout());
+    let told = (
+        options.connect_timeout(),
+        options.first_byte_timeout(),
+        options.between_bytes_timeout(),
+    );
     held.good += u64::from(told.0.is_some() || told.1.is_some() || told.2.is_some());
     held.options.put(options);
 }
@@ -222,11 +237,19 @@ fn subscribe(held: &mut Held, p: &mut Step) {
 
 fn give_up(held: &mut Held, p: &mut Step) {
     match p.below(8) {
-        0 => drop(held.answers.take(p)),
-        1 => drop(held.responses.take(p)),
-        2 => drop(held.requests.take(p)),
-        3 => drop(held.outgoing_bodies.take(p)),
-        4 => drop((held.trailers.take(p), held.incoming_bodies.take(p))),
+        0..3 => {
+            held.free_streams(p);
+            held.free_fields(p);
+            drop((held.answers.take(p), held.responses.take(p), held.requests.take(p)));
+        }
+        3 | 4 => {
+            held.free_streams(p);
+            drop((
+                held.trailers.take(p),
+                held.incoming_bodies.take(p),
+                held.outgoing_bodies.take(p),
+            ));
+        }
         _ => drop((held.fields.take(p), held.options.take(p))),
     }
 }

@@ -75,8 +75,8 @@ fn write(held: &mut Held, p: &mut Step) {
         3 => stream.write_zeroes(p.number().min(room)),
         4 => stream.flush(),
         // More than was allowed: the host ends whoever does that.
-        5 if p.seldom() => stream.write(&bytes),
-        6 if p.seldom() => stream.write_zeroes(p.number()),
+        5 if p.deadly() => stream.write(&bytes),
+        6 if p.deadly() => stream.write_zeroes(p.number()),
         7 if room > 4096 => stream.blocking_write_and_flush(&some[..some.len().min(4096)]),
         _ => Ok(()),
     };
@@ -115,7 +115,7 @@ fn timer(held: &mut Held, p: &mut Step) {
 
 /// Waits for some of what can be waited for, the same thing twice or a thousand times among it, and never for long.
 fn wait(held: &mut Held, p: &mut Step) {
-    if p.seldom() {
+    if p.deadly() {
         // Nothing to wait for: the host ends whoever waits for nothing.
         poll(&[]);
     }
@@ -123,7 +123,11 @@ fn wait(held: &mut Held, p: &mut Step) {
     let mut list = vec![&end];
     for _ in 0..p.below(8) {
         let Some(pollable) = held.pollables.pick(p) else { break };
-        let times = if p.seldom() { p.below(10_000) } else { 1 };
+        let times = match p.seldom() {
+            true if p.deadly() => 10_000,
+            true => p.below(500),
+            false => 1,
+        };
         list.extend(std::iter::repeat_n(pollable, times));
     }
     held.good += u64::from(!poll(&list).is_empty());
@@ -136,7 +140,7 @@ fn clocks(held: &mut Held) {
 
 fn randomness(held: &mut Held, p: &mut Step) {
     // A megabyte is the most; beyond it a program is ended.
-    let length = if p.seldom() { p.number() } else { p.size() as u64 };
+    let length = if p.deadly() { p.number() } else { p.size() as u64 };
     let bytes = match p.flag() {
         true => random::random::get_random_bytes(length),
         false => random::insecure::get_insecure_random_bytes(length),
@@ -169,7 +173,11 @@ fn errors(held: &mut Held, p: &mut Step) {
 
 /// Gives up something that others do not depend on; seldom something that they may depend on.
 fn give_up(held: &mut Held, p: &mut Step) {
-    match p.below(8) {
+    let what = p.below(8);
+    if what > 3 {
+        held.free(p);
+    }
+    match what {
         0..3 => drop(held.pollables.take(p)),
         3 => drop(held.errors.take(p)),
         4 => drop(held.inputs.take(p)),

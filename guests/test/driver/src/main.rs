@@ -69,6 +69,7 @@ fn main() {
             _ => takes[step.below(takes.len())],
         };
         take(&mut held, &mut step);
+        held.tidy();
         steps += 1;
     }
     println!("{steps} steps, {} answers that were no errors", held.good);

@@ -80,6 +80,7 @@ fn share(held: &mut Held, p: &mut Step) {
 }
 
 fn over(held: &mut Held, p: &mut Step) {
+    held.free(p);
     match p.flag() {
         true => {
             if let Some(stream) = held.inputs.take(p) {

@@ -40,10 +40,13 @@ const WORDS: [&str; 36] = [
     "ü",
 ];
 
-/// Sizes next to which something changes: a page, a pipe, what a stream takes, what a call may carry.
+/// Sizes next to which something changes: a page, a pipe, what a stream takes, what chance gives at once.
 const SIZES: [u64; 12] = [
-    0, 1, 16, 4095, 4096, 4097, 65_535, 65_536, 65_537, 262_144, 1_048_577, 2_097_153,
+    0, 1, 16, 4095, 4096, 4097, 65_535, 65_536, 65_537, 262_144, 1_048_575, 1_048_576,
 ];
+
+/// More than one call may carry.
+const TOO_MUCH: usize = 2_097_153;
 
 /// Bytes of one step. What it does not use is skipped, so that a step is the same whatever the ones before it met.
 const STEP_BYTES: usize = 20;
@@ -114,9 +117,14 @@ impl Step {
         self.byte() & 1 == 1
     }
 
-    /// One thing of sixteen: what ends much or costs much is not to happen all the time.
+    /// One thing of sixteen: what costs much is not to happen all the time.
     pub fn seldom(&mut self) -> bool {
         self.byte() & 15 == 15
+    }
+
+    /// One thing of some thousands: what ends the program, as the interface has it, so that most get far.
+    pub fn deadly(&mut self) -> bool {
+        self.byte() == 255 && self.byte() >= 240
     }
 
     /// A number below `count`, which is not zero.
@@ -140,8 +148,9 @@ impl Step {
 
     /// How much is handed over in one call.
     pub fn size(&mut self) -> usize {
-        match self.byte() % 4 {
-            0..3 => self.below(256),
+        match self.byte() % 8 {
+            0..7 => self.below(256),
+            _ if self.deadly() => TOO_MUCH,
             _ => SIZES[self.below(SIZES.len())] as usize,
         }
     }

@@ -4,9 +4,7 @@ use crate::held::Held;
 use crate::program::Step;
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::ip_name_lookup::resolve_addresses;
-use wasip2::sockets::network::{
-    IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-};
+use wasip2::sockets::network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use wasip2::sockets::tcp::{ShutdownType, TcpSocket};
 use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 use wasip2::sockets::udp::OutgoingDatagram;
@@ -57,7 +55,16 @@ fn address(p: &mut Step) -> IpSocketAddress {
         _ => IpSocketAddress::Ipv6(Ipv6SocketAddress {
             port,
             flow_info: p.number() as u32,
-            address: (0, 0, 0, 0, 0, u16::from(p.flag()) * 0xffff, u16::from(p.flag()) * 0x7f00, p.below(2) as u16),
+            address: (
+                0,
+                0,
+                0,
+                0,
+                0,
+                u16::from(p.flag()) * 0xffff,
+                u16::from(p.flag()) * 0x7f00,
+                p.below(2) as u16,
+            ),
             scope_id: p.number() as u32,
         }),
     }
@@ -125,7 +132,10 @@ fn pair(held: &mut Held, p: &mut Step) {
         address: (127, 0, 0, 1),
     });
     let made = (|| {
-        let (listener, caller) = (create_tcp_socket(IpAddressFamily::Ipv4)?, create_tcp_socket(IpAddressFamily::Ipv4)?);
+        let (listener, caller) = (
+            create_tcp_socket(IpAddressFamily::Ipv4)?,
+            create_tcp_socket(IpAddressFamily::Ipv4)?,
+        );
         listener.start_bind(&network, here)?;
         listener.finish_bind()?;
         listener.set_listen_backlog_size(1 + p.number() / 2)?;
@@ -194,6 +204,8 @@ fn udp(held: &mut Held, p: &mut Step) {
         2 => socket.finish_bind(),
         // A second pair of streams ends the program while it holds the first.
         3 | 4 => {
+            held.free_streams(p);
+            let Some(socket) = held.udp.pick(p) else { return };
             let peer = p.flag().then(|| address(p));
             let streams = socket.stream(peer);
             return if let Some((arriving, leaving)) = held.good(streams) {
@@ -205,7 +217,10 @@ fn udp(held: &mut Held, p: &mut Step) {
         6 => socket.remote_address().map(drop),
         7 => socket.set_unicast_hop_limit(p.byte()),
         8 => socket.set_receive_buffer_size(p.number()),
-        _ => socket.set_send_buffer_size(p.number()).and(socket.unicast_hop_limit()).map(drop),
+        _ => socket
+            .set_send_buffer_size(p.number())
+            .and(socket.unicast_hop_limit())
+            .map(drop),
     };
     held.good(answer);
 }
@@ -217,7 +232,11 @@ fn datagrams(held: &mut Held, p: &mut Step) {
     }
     let Some(leaving) = held.leaving.pick(p) else { return };
     let allowed = leaving.check_send().unwrap_or_default();
-    let count = if p.seldom() { p.below(64) } else { p.below(4).min(allowed as usize) };
+    let count = if p.deadly() {
+        64
+    } else {
+        p.below(4).min(allowed as usize)
+    };
     let list: Vec<_> = (0..count)
         .map(|_| OutgoingDatagram {
             data: p.bytes(),
@@ -254,8 +273,13 @@ fn subscribe(held: &mut Held, p: &mut Step) {
 
 fn give_up(held: &mut Held, p: &mut Step) {
     match p.below(8) {
-        0 => drop(held.tcp.take(p)),
-        1 => drop(held.udp.take(p)),
-        _ => drop(held.lookups.take(p)),
+        0 => {
+            held.free_streams(p);
+            drop((held.tcp.take(p), held.udp.take(p)));
+        }
+        _ => {
+            held.free(p);
+            drop(held.lookups.take(p));
+        }
     }
 }
