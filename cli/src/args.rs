@@ -534,6 +534,9 @@ pub struct FuzzArgs {
     /// Instructions after which a guest is ended.
     #[arg(long, value_name = "QUANTITY", default_value = "2G")]
     pub fuel: String,
+    /// The slowest that all but a hundredth of the neighbour's and the API's answers may be.
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub slowest: SignedDuration,
     /// How what was found is told.
     #[arg(short, long, value_enum, default_value_t = FuzzOutput::Table)]
     pub output: FuzzOutput,

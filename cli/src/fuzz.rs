@@ -64,7 +64,8 @@ pub async fn run(args: FuzzArgs) -> anyhow::Result<()> {
 async fn rounds(cluster: &Cluster, guests: &Guests, time: Duration, args: &FuzzArgs) -> anyhow::Result<Report> {
     let begin = Instant::now();
     let outside = client(cluster).await?;
-    let scene = Scene::set(cluster, outside).await?;
+    let patience = gauge::PATIENCE.max(Duration::try_from(args.slowest).context("--slowest is less than nothing")?);
+    let scene = Scene::set(cluster, outside, patience).await?;
     scene.warm_up(guests).await?;
     let gauge = Gauge::start(&scene.target);
     tokio::time::sleep(BEFORE.min(time / PART)).await;

@@ -21,8 +21,8 @@ const PACE: Duration = Duration::from_millis(3);
 /// Between two looks at what the process holds.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long an answer may take before the request has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take at least before the request has failed.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the process may take to give handles back.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -34,6 +34,8 @@ pub struct Target {
     pub neighbour: SocketAddr,
     /// The API, over TLS.
     pub api: Client,
+    /// How long an answer may take before the request has failed.
+    pub patience: Duration,
 }
 
 /// How requests of one kind went.
@@ -42,7 +44,7 @@ pub struct Target {
 pub struct Answers {
     /// Requests that were answered.
     pub answered: usize,
-    /// Requests that failed, or took more than five seconds.
+    /// Requests that failed, or took too long.
     pub failed: usize,
     /// Half of the answers came in this time.
     pub p50_millis: f64,
@@ -90,8 +92,8 @@ impl Gauge {
         let stop = CancellationToken::new();
         let (neighbour, api) = (Neighbour::new(target.neighbour), target.api.clone());
         Self {
-            neighbour: tokio::spawn(ask_neighbour(neighbour, stop.clone())),
-            api: tokio::spawn(ask_api(api, stop.clone())),
+            neighbour: tokio::spawn(ask_neighbour(neighbour, target.patience, stop.clone())),
+            api: tokio::spawn(ask_api(api, target.patience, stop.clone())),
             held: tokio::spawn(watch(stop.clone())),
             stop,
         }
@@ -186,11 +188,11 @@ impl Times {
     }
 }
 
-async fn ask_api(client: Client, stop: CancellationToken) -> Answers {
+async fn ask_api(client: Client, patience: Duration, stop: CancellationToken) -> Answers {
     let (namespaces, mut times) = (Api::<Namespace>::all(client), Times::default());
     loop {
         let begin = Instant::now();
-        let asked = tokio::time::timeout(PATIENCE, namespaces.get("default")).await;
+        let asked = tokio::time::timeout(patience, namespaces.get("default")).await;
         let answer = asked.context("no answer in time").and_then(|answer| Ok(drop(answer?)));
         times.add(begin, answer);
         if stop.run_until_cancelled(tokio::time::sleep(PACE)).await.is_none() {
@@ -199,11 +201,11 @@ async fn ask_api(client: Client, stop: CancellationToken) -> Answers {
     }
 }
 
-async fn ask_neighbour(mut neighbour: Neighbour, stop: CancellationToken) -> Answers {
+async fn ask_neighbour(mut neighbour: Neighbour, patience: Duration, stop: CancellationToken) -> Answers {
     let mut times = Times::default();
     loop {
         let begin = Instant::now();
-        let asked = tokio::time::timeout(PATIENCE, neighbour.ask()).await;
+        let asked = tokio::time::timeout(patience, neighbour.ask()).await;
         let answer = asked.context("no answer in time").flatten();
         if answer.is_err() {
             neighbour.connection = None;

@@ -32,6 +32,11 @@ const ROUND: Duration = Duration::from_secs(10);
 /// How long the cluster may take for what it has to do: start a pod, whose program may have to be compiled, or end one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often the neighbour gets another port, where nobody listens on the one that it has after so long.
+const PORTS: usize = 5;
+const LISTENING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Bytes of a guest's log that its digest is of.
 const LOG_BYTES: i64 = 1 << 20;
 
@@ -215,7 +220,7 @@ impl Scene {
     ///
     /// # Errors
     /// When the cluster does not do it.
-    pub async fn set(cluster: &Cluster, outside: Client) -> anyhow::Result<Self> {
+    pub async fn set(cluster: &Cluster, outside: Client, patience: Duration) -> anyhow::Result<Self> {
         let client = cluster.client();
         manifest::apply(&client, &manifest::parse(OTHERS)?).await?;
         let (pods, services) = (
@@ -224,18 +229,23 @@ impl Scene {
         );
         let ready = |pod: Option<&Pod>| pod.is_some_and(is_ready);
         wait("the neighbour to be ready", pods, "neighbour", ready).await?;
-        let service = services.get("neighbour").await?;
-        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-        let port = ports
-            .first()
-            .and_then(|port| port.node_port)
-            .context("the neighbour has no node port")?;
+        let mut neighbour = port(&services).await?;
+        for _ in 1..PORTS {
+            if answers(neighbour).await {
+                break;
+            }
+            // Somebody else of this machine has that port.
+            services.delete("neighbour", &DeleteParams::default()).await?;
+            manifest::apply(&client, &manifest::parse(OTHERS)?).await?;
+            neighbour = port(&services).await?;
+        }
         let canary = cluster.data().join("canary");
         std::fs::write(&canary, CANARY)?;
         Ok(Self {
             target: Target {
-                neighbour: SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?)),
+                neighbour,
                 api: outside,
+                patience,
             },
             secret: Api::namespaced(client.clone(), "others").get("canary").await?,
             client,
@@ -335,6 +345,26 @@ impl Scene {
         }
         Ok(found)
     }
+}
+
+/// Where the neighbour is to be reached from this machine.
+async fn port(services: &Api<Service>) -> anyhow::Result<SocketAddr> {
+    let service = services.get("neighbour").await?;
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let port = ports.first().and_then(|port| port.node_port);
+    let port = port.context("the neighbour has no node port")?;
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?)))
+}
+
+/// Whether somebody listens there soon.
+async fn answers(address: SocketAddr) -> bool {
+    let connected = async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            // Nothing tells of a port that somebody begins to listen on.
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(LISTENING, connected).await.is_ok()
 }
 
 fn statuses(pod: &Pod) -> &[k8s_openapi::api::core::v1::ContainerStatus] {

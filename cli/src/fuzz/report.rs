@@ -10,10 +10,6 @@ use super::{
 };
 use crate::args::FuzzArgs;
 
-/// The slowest that all but a hundredth of the neighbour's and the API's answers may be. A machine that does much else is slow
-/// too; a guest that holds a thread shows in seconds.
-const SLOWEST_MILLIS: f64 = 1000.0;
-
 /// Handles that may be open beside those before: files of the store and of logs come and go.
 const HANDLES: usize = 16;
 
@@ -30,6 +26,8 @@ pub struct Report {
     pub seed: u64,
     /// Bytes of memory that each guest may have.
     pub memory_limit_bytes: u64,
+    /// The slowest that all but a hundredth of the answers may be.
+    pub slowest_millis: f64,
     /// How it was before the first.
     pub before: Measured,
     /// Each guest.
@@ -90,6 +88,7 @@ impl Report {
             component: args.component.as_ref().map(|path| path.display().to_string()),
             seed: args.seed,
             memory_limit_bytes: args.memory.bytes,
+            slowest_millis: args.slowest.as_secs_f64() * 1000.0,
             before,
             rounds: Vec::new(),
             findings: Vec::new(),
@@ -98,7 +97,7 @@ impl Report {
 
     /// Takes up a round, with what it did that it should not have been able to do.
     pub fn add(&mut self, round: Round) {
-        let found = judge(&round, &self.before, self.memory_limit_bytes);
+        let found = judge(&round, &self.before, self.memory_limit_bytes, self.slowest_millis);
         self.findings.extend(found.into_iter().map(|what| Finding {
             seed: Some(round.seed),
             what,
@@ -165,7 +164,7 @@ impl Report {
 }
 
 /// What a round did that it should not have been able to do.
-fn judge(round: &Round, before: &Measured, limit_bytes: u64) -> Vec<String> {
+fn judge(round: &Round, before: &Measured, limit_bytes: u64, slowest_millis: f64) -> Vec<String> {
     let mut found = Vec::new();
     let m = &round.measured;
     if let Some(why) = &round.ended.stuck {
@@ -175,7 +174,7 @@ fn judge(round: &Round, before: &Measured, limit_bytes: u64) -> Vec<String> {
         if let Some(why) = &answers.failure {
             found.push(format!("{} requests to {who} failed: {why}", answers.failed));
         }
-        if answers.p99_millis > SLOWEST_MILLIS {
+        if answers.p99_millis > slowest_millis {
             found.push(format!(
                 "{who} took {:.0} ms for a hundredth of the answers",
                 answers.p99_millis
@@ -215,7 +214,7 @@ mod tests {
         let mut round = Round::new(1, "io".into(), Ended::default(), before.clone(), held(100, 50));
         round.measured.peak = held(150, 60);
         change(&mut round);
-        judge(&round, &before, 64 << 20)
+        judge(&round, &before, 64 << 20, 1000.0)
     }
 
     #[test]

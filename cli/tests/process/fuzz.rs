@@ -30,7 +30,7 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
 }
 
 async fn fuzz(args: &[&str]) -> Value {
-    let output = coracle(&[&["fuzz", "--time", "1s", "--output", "json"], args].concat())
+    let output = coracle(&[&["fuzz", "--time", "1s", "--slowest", "1h", "--output", "json"], args].concat())
         .output()
         .await
         .unwrap();
@@ -87,7 +87,17 @@ async fn what_cannot_run_is_said_and_is_no_finding() {
 #[tokio::test]
 async fn of_itself_it_runs_every_kind_of_guest() {
     let output = coracle(&[
-        "fuzz", "--rounds", "8", "--time", "120s", "--seed", "16", "--fuel", "200M",
+        "fuzz",
+        "--rounds",
+        "8",
+        "--time",
+        "120s",
+        "--seed",
+        "16",
+        "--fuel",
+        "200M",
+        "--slowest",
+        "1h",
     ])
     .output()
     .await

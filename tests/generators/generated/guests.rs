@@ -10,7 +10,7 @@ use crate::{bytes, count, sandbox};
 fn modules_that_call_with_nonsense_leave_nothing_behind() {
     let (mut sandbox, modules) = (sandbox(), Modules::new().unwrap());
     let mut ran = 0;
-    for seed in 0..count(8) {
+    for seed in 0..count(5) {
         let bytes = bytes(seed, 4000);
         for wasm in [modules.component(&bytes), modules.preview1(&bytes)] {
             let Ok(wasm) = wasm else { continue };
@@ -56,7 +56,7 @@ fn the_frame_shows_what_a_program_does() {
 fn a_program_cannot_tell_how_it_is_metered() {
     let mut sandbox = sandbox();
     let mut compared = 0;
-    for seed in 0..count(16) {
+    for seed in 0..count(8) {
         let Ok(program) = engines::program(&bytes(seed, 3000)) else {
             continue;
         };
