@@ -193,8 +193,8 @@ async fn ask_api(client: Client, patience: Duration, stop: CancellationToken) ->
     loop {
         let begin = Instant::now();
         let asked = tokio::time::timeout(patience, namespaces.get("default")).await;
-        let answer = asked.context("no answer in time").and_then(|answer| Ok(drop(answer?)));
-        times.add(begin, answer);
+        let answer = asked.context("no answer in time").and_then(|answer| Ok(answer?));
+        times.add(begin, answer.map(drop));
         if stop.run_until_cancelled(tokio::time::sleep(PACE)).await.is_none() {
             return times.answers();
         }
