@@ -56,6 +56,8 @@ pub enum Command {
     /// Look at the traffic of a pod.
     #[command(subcommand)]
     Net(NetCommand),
+    /// Run a guest that does its worst in a cluster of its own, and see what the others feel of it; see docs/fuzzing.md.
+    Fuzz(FuzzArgs),
 }
 
 /// How compiled code is made to yield.
@@ -503,6 +505,72 @@ pub enum ImageCommand {
         /// The name that pods use, as `NAME[:TAG]`.
         name: String,
     },
+}
+
+/// What guests are let loose.
+#[derive(Debug, Clone, Args)]
+pub struct FuzzArgs {
+    /// A component or WASI 0.1 module [default: a guest that makes calls to the host, made from the seed].
+    #[arg(value_name = "COMPONENT.wasm")]
+    pub component: Option<PathBuf>,
+    /// Arguments of the component.
+    #[arg(last = true, value_name = "ARG", requires = "component")]
+    pub args: Vec<String>,
+    /// For how long new guests are started.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub time: SignedDuration,
+    /// How many guests at most; at least one is run [default: as many as there is time for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
+    /// The number that decides what the first guest does and meets; each further one has the next.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Memory that a guest may have.
+    #[arg(long, value_name = "QUANTITY", default_value = "64Mi")]
+    pub memory: Memory,
+    /// CPU that a guest may have, in cores or thousandths, counted in instructions.
+    #[arg(long, value_name = "QUANTITY", default_value = "500m")]
+    pub cpu: String,
+    /// Instructions after which a guest is ended.
+    #[arg(long, value_name = "QUANTITY", default_value = "2G")]
+    pub fuel: String,
+    /// The slowest that all but a hundredth of the neighbour's and the API's answers may be.
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub slowest: SignedDuration,
+    /// How what was found is told.
+    #[arg(short, long, value_enum, default_value_t = FuzzOutput::Table)]
+    pub output: FuzzOutput,
+}
+
+/// How what was found is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FuzzOutput {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// An amount of memory, as Kubernetes writes it.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// As it was given.
+    pub text: String,
+    /// What it is.
+    pub bytes: u64,
+}
+
+impl std::str::FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let quantity = coracle_api::quantity::Quantity::parse(text).map_err(|error| error.to_string())?;
+        let bytes = u64::try_from(quantity.value()).ok().filter(|bytes| *bytes > 0);
+        Ok(Self {
+            text: text.to_owned(),
+            bytes: bytes.ok_or_else(|| format!("{text:?} is no amount of memory, such as 64Mi"))?,
+        })
+    }
 }
 
 /// What can be seen of a pod's traffic.

@@ -14,6 +14,7 @@ pub mod demo;
 mod dial;
 mod dockerfile;
 pub mod end;
+pub mod fuzz;
 pub mod image;
 mod join;
 pub mod kubeconfig;

@@ -7,7 +7,7 @@ use clap::Parser;
 use coracle::{
     apart,
     args::{Cli, Command, Metering},
-    build, demo, image, net, node, server, token, up,
+    build, demo, fuzz, image, net, node, server, token, up,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -67,6 +67,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Build(args) => build::run(args).await,
             Command::Image(command) => image::run(command).await,
             Command::Net(command) => net::run(command).await,
+            Command::Fuzz(args) => fuzz::run(args).await,
             Command::CompileModule { .. } => Ok(()),
         }
     });

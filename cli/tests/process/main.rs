@@ -12,6 +12,8 @@
 #[cfg(unix)]
 mod apart;
 #[cfg(unix)]
+mod fuzz;
+#[cfg(unix)]
 mod kills;
 #[cfg(target_os = "linux")]
 mod machines;

@@ -205,6 +205,7 @@ mod tests {
     const CAPACITY: Capacity = Capacity {
         cpu_milli: 1000,
         memory_bytes: 1 << 30,
+        disk_bytes: None,
         pods: 3,
     };
 

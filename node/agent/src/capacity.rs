@@ -13,13 +13,14 @@ const AREAS_PER_POD: u64 = 8;
 /// Offered when the system does not say how much memory there is.
 const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
 
-/// Looks at the machine.
+/// Looks at the machine. Which disk its pods have is for others to say.
 pub fn detect() -> Capacity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     Capacity {
         cpu_milli: cores as u64 * 1000,
         memory_bytes: memory_bytes(&read("/proc/meminfo")).unwrap_or(MEMORY_UNKNOWN_BYTES),
+        disk_bytes: None,
         pods: pods(&read("/proc/sys/vm/max_map_count")),
     }
 }

@@ -3,7 +3,7 @@
 use crate::backoff::Limits;
 use crate::clock::{Clock, SystemClock};
 use crate::fields::Capacity;
-use coracle_images::ImageStore;
+use coracle_images::{Disk, ImageStore};
 use coracle_net::Fabric;
 use coracle_runtime::Runtime;
 use k8s_openapi::api::core::v1::{Pod, Taint};
@@ -82,7 +82,8 @@ impl Config {
         images: Arc<ImageStore>,
         data_dir: &Path,
     ) -> Self {
-        let identity = Identity::new(name);
+        let mut identity = Identity::new(name);
+        identity.capacity.disk_bytes = Disk::of(data_dir).map(|disk| disk.capacity);
         Self {
             pods_dir: data_dir.join("pods").join(&identity.name),
             logs_dir: data_dir.join("logs").join(&identity.name),

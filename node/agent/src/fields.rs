@@ -33,6 +33,8 @@ pub struct Capacity {
     pub cpu_milli: u64,
     /// Bytes.
     pub memory_bytes: u64,
+    /// Bytes of the disk that its pods' files lie on. None where the system does not say.
+    pub disk_bytes: Option<u64>,
     /// How many pods may run.
     pub pods: u64,
 }
@@ -175,6 +177,7 @@ pub(crate) mod tests {
         let allocatable = Capacity {
             cpu_milli: 4000,
             memory_bytes: 8 << 30,
+            disk_bytes: None,
             pods: 100,
         };
         Facts {

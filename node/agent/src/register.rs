@@ -116,12 +116,16 @@ fn node(identity: &Identity, now: Timestamp) -> Value {
 /// The status. `transition` is when the conditions took their present values; none leaves that as it is.
 fn status(identity: &Identity, transition: Option<Timestamp>, now: Timestamp) -> Value {
     let capacity = &identity.capacity;
-    let amounts = json!({
+    let mut amounts = json!({
         "cpu": format!("{}m", capacity.cpu_milli),
         "memory": format!("{}Ki", capacity.memory_bytes / 1024),
         "pods": capacity.pods.to_string(),
         "coracle.dev/fuel": FUEL,
     });
+    // A container's limit is its request too, so that a node without an amount could not take it.
+    if let (Some(bytes), Some(amounts)) = (capacity.disk_bytes, amounts.as_object_mut()) {
+        amounts.insert("ephemeral-storage".to_owned(), format!("{}Ki", bytes / 1024).into());
+    }
     let mut status = json!({
         "capacity": amounts,
         "allocatable": amounts,
@@ -192,5 +196,24 @@ fn kernel_version() -> String {
     match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
         Ok(version) => version.trim().to_owned(),
         Err(_) => std::env::consts::OS.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_offered_where_its_size_is_known() {
+        let mut identity = Identity::new("a");
+        let offered = |identity: &Identity| {
+            let status = status(identity, None, Timestamp::UNIX_EPOCH);
+            let of = |list: &str| status.pointer(&format!("/{list}/ephemeral-storage")).cloned();
+            assert_eq!(of("capacity"), of("allocatable"));
+            of("capacity")
+        };
+        assert_eq!(offered(&identity), None);
+        identity.capacity.disk_bytes = Some(5 << 30);
+        assert_eq!(offered(&identity), Some("5242880Ki".into()));
     }
 }

@@ -245,6 +245,7 @@ impl Attempt {
             cpu_request_milli: limits.cpu_request_milli,
             cpu_by_fuel,
             fuel,
+            seed: diagnosis::seed(&self.pod).map_err(|error| wrong(&error))?,
             profile: diagnosis::wants_profile(&self.pod, &container.name).then(|| self.log.beside(PROFILE)),
             programs: Some(Arc::new(Named {
                 node: Arc::downgrade(&self.node),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
 include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
+include!(concat!(env!("OUT_DIR"), "/drivers.rs"));
 
 /// The tags of every built-in image.
 pub const TAGS: [&str; 3] = ["latest", "v1", "v2"];
@@ -88,4 +89,10 @@ pub fn all() -> &'static [Builtin] {
 /// The names of the built-in images, for messages.
 pub fn names() -> String {
     BUILTINS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// The guest that makes whatever calls to the host it is told to make; see `guests/test/driver`. It is part of the binary, and
+/// no image: nothing that a pod can name.
+pub fn driver() -> Bytes {
+    Bytes::from_static(DRIVERS.first().map_or(&[], |(_, wasm)| *wasm))
 }

@@ -29,6 +29,7 @@ mod unpack;
 
 pub use artifact::{Build, Interfaces};
 pub use assemble::{Files, Source};
+pub use builtin::driver;
 pub use config::ImageConfig;
 pub use credentials::{CredentialsError, Keyring};
 pub use error::ImageError;

@@ -184,6 +184,7 @@ fn spec(net: Arc<PodNet>, args: &[String]) -> ContainerSpec {
         memory_limit_bytes: None,
         cpu_request_milli: None,
         cpu_by_fuel: false,
+        seed: None,
         cpu_limit_milli: None,
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,

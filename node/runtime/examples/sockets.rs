@@ -191,6 +191,7 @@ impl Pods {
             memory_limit_bytes: Some(64 << 20),
             cpu_request_milli: None,
             cpu_by_fuel: false,
+            seed: None,
             cpu_limit_milli: None,
             fuel: None,
             stdin: coracle_runtime::Stdin::Closed,

@@ -33,6 +33,7 @@ fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
         memory_limit_bytes: Some(64 << 20),
         cpu_request_milli: None,
         cpu_by_fuel: false,
+        seed: None,
         cpu_limit_milli: None,
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,

@@ -25,6 +25,7 @@ use crate::http::weights::{self, Weights};
 use crate::limits;
 use crate::memory::{MemoryAccount, StoreMemory};
 use crate::process::{self, Me};
+use crate::repeat;
 use crate::sockets::{self, NetView};
 use crate::spec::ContainerSpec;
 
@@ -184,6 +185,9 @@ pub(crate) fn store(
     let directory = io.directory.unwrap_or(&spec.work_dir);
     if !directory.is_empty() {
         wasi.initial_cwd(directory);
+    }
+    if let Some(seed) = spec.seed {
+        repeat::fix(&mut wasi, seed);
     }
     if let Some(source) = io.me.source(0) {
         wasi.stdin(source);

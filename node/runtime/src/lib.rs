@@ -21,6 +21,7 @@ mod pipe;
 mod preview1;
 mod process;
 mod profile;
+mod repeat;
 mod runtime;
 mod shortage;
 mod sockets;

@@ -44,6 +44,10 @@ pub struct ContainerSpec {
     /// Wasm instructions after which the container ends as FuelExhausted; needs a module from
     /// [`crate::Runtime::load_metered`]. None: not metered.
     pub fuel: Option<u64>,
+    /// Makes clocks and randomness functions of this number, so that a program meets the same each time: randomness comes from
+    /// it, and the clocks begin at a fixed date and move on by a microsecond whenever somebody looks. A sleep takes its time all
+    /// the same. Nothing here is secret any more. None: as in the world.
+    pub seed: Option<u64>,
     /// A file to which a profile of the container's own program is written when it ends. None: none is taken.
     pub profile: Option<PathBuf>,
     /// The programs that the container's programs may start. None: they start none.

@@ -115,7 +115,7 @@ async fn try_register(api: &Api<Node>, index: u16, now: Timestamp) -> kube::Resu
 
 fn node(index: u16, now: Timestamp) -> Value {
     let (name, network) = (name(index), addresses::network(index));
-    let amounts = json!({"cpu": "32", "memory": "64Gi", "pods": "110"});
+    let amounts = json!({"cpu": "32", "memory": "64Gi", "ephemeral-storage": "1Ti", "pods": "110"});
     json!({
         "apiVersion": "v1",
         "kind": "Node",

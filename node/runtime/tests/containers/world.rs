@@ -132,6 +132,7 @@ fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSp
         memory_limit_bytes: None,
         cpu_request_milli: None,
         cpu_by_fuel: false,
+        seed: None,
         cpu_limit_milli: None,
         fuel: None,
         stdin: coracle_runtime::Stdin::Closed,
