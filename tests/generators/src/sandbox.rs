@@ -101,6 +101,7 @@ impl Sandbox {
             compiler: None,
             worker_threads: 2,
             trusted_pem: None,
+            free_memory_bytes: None,
         })?;
         let fabric = Fabric::new(FabricConfig {
             connect_timeout: PATIENCE,
