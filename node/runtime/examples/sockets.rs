@@ -21,6 +21,7 @@ use coracle_net::{
     Topology,
 };
 use coracle_runtime::{Container, ContainerSpec, LogSink, Module, Runtime, RuntimeConfig};
+use http::{Request, Response};
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -29,9 +30,10 @@ use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::cli::AsyncStdoutStream;
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-const ROUNDS: usize = 7;
-const BULK_MIB: usize = 2048;
+const ROUNDS: usize = 5;
+const BULK_MIB: usize = 4096;
 const REQUESTS: usize = 100_000;
 /// Where the service is, and where its pod listens.
 const SERVICE: &str = "10.96.0.80:80";
@@ -85,6 +87,10 @@ impl Heard {
         Self(watch::Sender::default())
     }
 
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+
     async fn until(&self, word: &str) -> Result<()> {
         let mut heard = self.0.subscribe();
         let has = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains(word);
@@ -116,6 +122,8 @@ impl AsyncWrite for Heard {
 
 /// Two pods, one of them behind a service.
 struct Pods {
+    /// The network lives as long as somebody has it.
+    _fabric: Fabric,
     runtime: Runtime,
     module: Arc<Module>,
     client: Arc<PodNet>,
@@ -169,6 +177,7 @@ impl Pods {
             }],
         }));
         Ok(Self {
+            _fabric: fabric,
             runtime,
             module,
             client,
@@ -213,11 +222,7 @@ impl Pods {
         let begun = Instant::now();
         let exit = self.start(&self.client, client, said.clone())?.wait().await;
         let seconds = begun.elapsed().as_secs_f64();
-        anyhow::ensure!(
-            exit.code == 0,
-            "{exit:?}: {}",
-            String::from_utf8_lossy(&said.0.borrow())
-        );
+        anyhow::ensure!(exit.code == 0, "{exit:?}: {}", said.text());
         Ok(seconds)
     }
 }
@@ -228,13 +233,44 @@ struct Host {
     component: Component,
 }
 
-struct Guest(WasiCtx, ResourceTable);
+struct Guest {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    http: WasiHttpCtx,
+    hooks: NoRequests,
+}
+
+/// Nobody here makes requests by `wasi:http`.
+struct NoRequests;
+
+type Rest = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for NoRequests {
+    fn send_request(
+        &mut self,
+        _: Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Rest,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest), Error>> + Send> {
+        Box::new(async { Err(Error::HttpRequestDenied) })
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.0,
-            table: &mut self.1,
+            ctx: &mut self.wasi,
+            table: &mut self.table,
         }
     }
 }
@@ -260,12 +296,23 @@ impl Host {
             .arg("probe")
             .args(args)
             .inherit_network()
+            .allow_tcp(true)
             .stdout(AsyncStdoutStream::new(4096, heard.clone()))
             .stderr(AsyncStdoutStream::new(4096, heard))
             .build();
-        let mut store = Store::new(&self.engine, Guest(wasi, ResourceTable::new()));
+        let mut store = Store::new(
+            &self.engine,
+            Guest {
+                wasi,
+                table: ResourceTable::new(),
+                http: WasiHttpCtx::new(),
+                hooks: NoRequests,
+            },
+        );
         let mut linker = Linker::new(&self.engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        // What the guest can also do, and does not here.
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         let command = Command::instantiate_async(&mut store, &self.component, &linker).await?;
         Ok(async move {
             let ended = command.wasi_cli_run().call_run(&mut store).await?;
@@ -278,15 +325,20 @@ impl Host {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let heard = Heard::new();
         let listening = self.guest(&[server, &address], heard.clone()).await?;
-        let _server = Running(tokio::spawn(listening).abort_handle());
-        heard.until("listening").await?;
+        let mut serving = tokio::spawn(listening);
+        let _server = Running(serving.abort_handle());
+        tokio::select! {
+            listening = heard.until("listening") => listening?,
+            ended = &mut serving => anyhow::bail!("the server ended: {:?}, {}", ended?, heard.text()),
+        }
         let args: Vec<&str> = client
             .iter()
             .map(|arg| if *arg == "ADDRESS" { address.as_str() } else { arg })
             .collect();
         let begun = Instant::now();
-        let asking = self.guest(&args, Heard::new()).await?;
-        tokio::spawn(asking).await??;
+        let said = Heard::new();
+        let asking = self.guest(&args, said.clone()).await?;
+        tokio::spawn(asking).await?.with_context(|| said.text())?;
         Ok(begun.elapsed().as_secs_f64())
     }
 }
