@@ -2,7 +2,8 @@
 //!
 //! YAML becomes the same tree as JSON: keys are strings, tags and numbers that JSON cannot express are refused, nesting and
 //! the repetition of anchors are bounded by the parser. A key `<<` brings in the maps that it names, as in YAML 1.1 and as
-//! Kubernetes reads it; what a map says itself counts more, and of several maps the earlier. Duplicate keys are reported with their line; the last one wins.
+//! Kubernetes reads it; what a map says itself counts more, and of several maps the earlier. Duplicate keys are reported with
+//! their line; the last one wins.
 //! Words such as `yes` and `on` and numbers with a leading zero are strings, as in YAML 1.2.
 
 use crate::json::{Node, Walk};

@@ -131,7 +131,8 @@ impl Wanted<'_> {
         keyring.with_users_own()
     }
 
-    fn tell(&self, warning: bool, reason: &'static str, message: String) {
+    /// Says in an event of the pod what is being done about the image.
+    pub fn tell(&self, warning: bool, reason: &'static str, message: String) {
         self.node.recorder.record(Entry {
             subject: Arc::new(Subject::of(self.pod)),
             field_path: self.field_path.clone(),

@@ -4,7 +4,6 @@
 //! about repetition: a failure says what the API is to be told.
 
 use crate::env::{self, EnvError, Lookup};
-use crate::events::{Entry, Subject};
 use crate::exec::Named;
 use crate::fields::Facts;
 use crate::logs::{LogFile, PROFILE};
@@ -157,14 +156,17 @@ impl Attempt {
     async fn image(&self, container: &Container) -> Result<(Image, String), Failure> {
         let name = container.image.as_deref().unwrap_or_default();
         let policy = Policy::parse(container.image_pull_policy.as_deref());
-        let wanted = pull::Wanted {
+        let had = self.wanted().image(name, policy).await;
+        had.map_err(|error| image_failure(name, &error, policy == Policy::Never))
+    }
+
+    fn wanted(&self) -> pull::Wanted<'_> {
+        pull::Wanted {
             node: &self.node,
             pod: &self.pod,
             objects: &self.objects,
             field_path: spec::field_path(&self.pod, self.index),
-        };
-        let had = wanted.image(name, policy).await;
-        had.map_err(|error| image_failure(name, &error, policy == Policy::Never))
+        }
     }
 
     /// The image's compiled module. An event says so where that takes a while.
@@ -173,17 +175,9 @@ impl Attempt {
         if let Ok(made) = tokio::time::timeout(TELL_COMPILING, &mut making).await {
             return made;
         }
-        self.node.recorder.record(Entry {
-            subject: Arc::new(Subject::of(&self.pod)),
-            field_path: spec::field_path(&self.pod, self.index),
-            warning: false,
-            reason: "Compiling",
-            message: format!(
-                "Compiling image {:?} ({} KiB) for this machine; the code is kept for later starts",
-                image.reference,
-                image.size / 1024
-            ),
-        });
+        let (name, kib) = (&image.reference, image.size / 1024);
+        let text = format!("Compiling image {name:?} ({kib} KiB) for this machine; the code is kept for later starts");
+        self.wanted().tell(false, "Compiling", text);
         making.await
     }
 
