@@ -4,16 +4,22 @@
 //! again for the next; as many are made as requests come at once, up to a limit, above which requests wait. A guest that traps
 //! loses its instance and answers 500; the others go on. One that exits or passes its memory limit ends the container, as a
 //! server program would.
+//!
+//! Some components take one request an instance, as the standard lets them: those of a JavaScript engine, for one. Nothing in a
+//! component says so. It shows when an instance leaves its second request without an answer: from then on each request gets a fresh
+//! instance, and that one is asked again there if nothing can have come of it.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use coracle_net::{Binding, NetError, Stream};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,10 +29,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use wasmtime::Store;
+use wasmtime::component::Resource;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
-use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
+use wasmtime_wasi_http::p2::types::HostResponseOutparam;
+use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
 
 use crate::container::Shared;
 use crate::cpu::Governed;
@@ -57,6 +65,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, pre: ProxyPre<Host>, binding: Bin
             limits::HTTP_INSTANCES
         })),
         idle: Mutex::new(Vec::new()),
+        reusable: OnceLock::new(),
         shared,
         pre,
         end,
@@ -132,6 +141,8 @@ struct Pool {
     pre: ProxyPre<Host>,
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<Instance>>,
+    /// Whether an instance takes further requests after its first. Unknown until one has had a second.
+    reusable: OnceLock<bool>,
     end: mpsc::Sender<Exit>,
     stop: CancellationToken,
 }
@@ -140,7 +151,12 @@ struct Pool {
 struct Instance {
     store: Store<Host>,
     proxy: Proxy,
+    /// It has answered a request.
+    used: bool,
 }
+
+/// A request was left without an answer.
+struct Silent;
 
 type Answer = Result<Response<WasiBody>, ErrorCode>;
 
@@ -149,36 +165,59 @@ impl Pool {
         if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
             return plain(StatusCode::BAD_REQUEST, "the request has no Host header\n");
         }
+        // What is needed to ask again, as long as that may have to be.
+        let again = match self.reusable.get() {
+            None => repeatable(&request),
+            Some(_) => None,
+        };
+        let mut answer = self.ask(request).await;
+        if answer.is_err()
+            && self.reusable.get() == Some(&false)
+            && let Some(head) = again
+        {
+            let nothing = Empty::<Bytes>::new().map_err(|never: Infallible| -> Error { match never {} });
+            answer = self.ask(Request::from_parts(head, nothing)).await;
+        }
+        answer.unwrap_or_else(|Silent| {
+            plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the container failed to answer; its log tells more\n",
+            )
+        })
+    }
+
+    /// Has a request answered by the next instance that is free.
+    async fn ask<B>(self: &Arc<Self>, request: Request<B>) -> Result<Response<WasiBody>, Silent>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
         let Ok(turn) = self.turns.clone().acquire_owned().await else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "the container is ending\n");
+            return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "the container is ending\n"));
         };
         let (send, receive) = oneshot::channel();
         let stop = self.stop.clone();
         let (meter, ticker) = (self.shared.meter.clone(), self.shared.module.engine.ticker.clone());
         let by_fuel = self.shared.spec.cpu_by_fuel;
         // A task of its own: the guest may go on after its answer, or after the client has left.
-        let call = Governed::new(self.call(request, send, turn), meter, ticker).by_fuel(by_fuel);
+        let call = Governed::new(self.clone().call(request, send, turn), meter, ticker).by_fuel(by_fuel);
         tokio::spawn(async move { stop.run_until_cancelled(call).await });
         match receive.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => plain(
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Ok(plain(
                 StatusCode::BAD_GATEWAY,
                 &format!("the container answered with an error: {error:?}\n"),
-            ),
-            Err(_) => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the container failed to answer; its log tells more\n",
-            ),
+            )),
+            Err(_) => Err(Silent),
         }
     }
 
     /// One request in one instance, which goes back to the others if it survives.
-    async fn call(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        answer: oneshot::Sender<Answer>,
-        _turn: OwnedSemaphorePermit,
-    ) {
+    async fn call<B>(self: Arc<Self>, request: Request<B>, answer: oneshot::Sender<Answer>, _turn: OwnedSemaphorePermit)
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
         // Bound to a name: the lock must be gone before the guest is awaited.
         let idle = self.idle.lock().pop();
         let outcome = match idle {
@@ -189,7 +228,8 @@ impl Pool {
             },
         };
         match outcome {
-            Ok(instance) => self.idle.lock().push(instance),
+            Ok(Some(instance)) if self.reusable.get() != Some(&false) => self.idle.lock().push(instance),
+            Ok(_) => {}
             Err(error) => self.failed(&error).await,
         }
     }
@@ -200,25 +240,55 @@ impl Pool {
         let proxy = self.pre.instantiate_async(&mut store).await;
         self.shared.fuel_out(&mut store);
         let proxy = proxy?;
-        Ok(Instance { store, proxy })
+        Ok(Instance {
+            store,
+            proxy,
+            used: false,
+        })
     }
 
-    async fn handle(
+    /// Calls the guest; none where it has come back without an answer.
+    async fn handle<B>(
         &self,
         mut instance: Instance,
-        request: Request<Incoming>,
+        request: Request<B>,
         answer: oneshot::Sender<Answer>,
-    ) -> wasmtime::Result<Instance> {
-        let Instance { store, proxy } = &mut instance;
+    ) -> wasmtime::Result<Option<Instance>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
+        let Instance { store, proxy, used } = &mut instance;
         self.shared.fuel_in(store)?;
         let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let answer = store.data_mut().http().new_response_outparam(answer)?;
+        let place = answer.rep();
         let called = proxy
             .wasi_http_incoming_handler()
             .call_handle(&mut *store, request, answer)
             .await;
         self.shared.fuel_out(store);
-        called.map(|()| instance)
+        called?;
+        // The guest holds it no more, or will not give it back: without it nobody waits for an answer that will not come.
+        let held = store
+            .data_mut()
+            .http()
+            .table
+            .get(&Resource::<HostResponseOutparam>::new_borrow(place))
+            .is_ok();
+        if !held {
+            if std::mem::replace(used, true) {
+                let _ = self.reusable.set(true);
+            }
+            return Ok(Some(instance));
+        }
+        let first = !*used || self.reusable.set(false).is_err();
+        self.idle.lock().clear();
+        self.shared.complain(match first {
+            true => "a request was left without an answer",
+            false => "an instance of this program answers one request: each gets a fresh one from here on",
+        });
+        Ok(None)
     }
 
     /// Tells the log, and ends the container if this instance's end is the container's.
@@ -234,6 +304,19 @@ impl Pool {
             self.shared.complain(&format!("a request failed: {message}"));
         }
     }
+}
+
+/// The head of a request that may be made twice: it has no body, and is to change nothing.
+fn repeatable<B: Body>(request: &Request<B>) -> Option<Parts> {
+    let harmless = request.method().is_safe() && request.body().is_end_stream();
+    harmless.then(|| {
+        let mut head = Request::new(()).into_parts().0;
+        head.method = request.method().clone();
+        head.uri = request.uri().clone();
+        head.version = request.version();
+        head.headers = request.headers().clone();
+        head
+    })
 }
 
 /// An answer in the guest's place.

@@ -57,6 +57,38 @@ async fn one_connection_carries_many_requests() {
 }
 
 #[tokio::test]
+async fn a_program_that_takes_one_request_an_instance_gets_a_fresh_one_for_each() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let once = world.run(&pod, "once", &[]).await;
+    for n in 0..4 {
+        let answer = world.get(&pod, 8080, &format!("/{n}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "request {n}: {answer}");
+    }
+    // The second one showed it, and was asked again where nobody had answered before.
+    once.out.wait_for("once: no answer to /1").await;
+    once.err.wait_for("answers one request").await;
+    assert!(!once.out.text().contains("/2"), "{}", once.out.text());
+}
+
+#[tokio::test]
+async fn a_request_that_may_change_something_is_not_made_twice() {
+    let world = World::new();
+    let pod = world.pod("site");
+    let once = world.run(&pod, "once", &[]).await;
+    let post = "POST /p HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let statuses = ["200", "500", "200"];
+    for status in statuses {
+        let answer = world.ask(&pod, 8080, post).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    // Who leaves a first request without an answer keeps nobody waiting either.
+    let answer = world.get(&pod, 8080, "/never").await;
+    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    once.err.wait_for("left without an answer").await;
+}
+
+#[tokio::test]
 async fn many_clients_at_once_are_all_answered() {
     let world = World::new();
     let pod = world.pod("site");
