@@ -5,8 +5,9 @@
 //! process holds is looked at before, meanwhile and afterwards. What was not contained is a finding, and findings make the
 //! command fail.
 
-mod gauge;
+pub mod gauge;
 mod guest;
+pub mod held;
 mod report;
 
 use std::time::{Duration, Instant};
@@ -29,6 +30,9 @@ use report::{Finding, Report, Round};
 /// How long the neighbour and the API are asked before the first guest, at most, and the part of the whole time that it is.
 const BEFORE: Duration = Duration::from_secs(3);
 const PART: u32 = 8;
+
+/// How long the process may take to give handles back.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Runs guests until the time is over.
 ///
@@ -67,9 +71,9 @@ async fn rounds(cluster: &Cluster, guests: &Guests, time: Duration, args: &FuzzA
     let patience = gauge::PATIENCE.max(Duration::try_from(args.slowest).context("--slowest is less than nothing")?);
     let scene = Scene::set(cluster, outside, patience).await?;
     scene.warm_up(guests).await?;
-    let gauge = Gauge::start(&scene.target);
+    let gauge = Gauge::start(&scene.target)?;
     tokio::time::sleep(BEFORE.min(time / PART)).await;
-    let before = gauge.end().await;
+    let before = gauge.end().await?;
     let mut report = Report::new(args, before);
     let most = args.rounds.unwrap_or(u32::MAX);
     let mut at_work = Instant::now();
@@ -79,15 +83,15 @@ async fn rounds(cluster: &Cluster, guests: &Guests, time: Duration, args: &FuzzA
             break;
         }
         let seed = args.seed.wrapping_add(u64::from(number));
-        let gauge = Gauge::start(&scene.target);
+        let gauge = Gauge::start(&scene.target)?;
         let ended = scene.run(guests, seed).await?;
-        let measured = gauge.end().await;
+        let measured = gauge.end().await?;
         let round = Round::new(
             seed,
             guests.name(seed),
             ended,
             measured,
-            gauge::settled(&report.before).await,
+            held::settled(report.before.after.handles, SETTLING).await,
         );
         if args.output == FuzzOutput::Table && number % 50 == 49 {
             say(format_args!("{} rounds in {} s", number + 1, begin.elapsed().as_secs()));

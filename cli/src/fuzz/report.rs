@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{
-    gauge::{Held, Measured},
-    guest::Ended,
-};
+use super::{gauge::Measured, guest::Ended, held::Held};
 use crate::args::FuzzArgs;
 
 /// Handles that may be open beside those before: files of the store and of logs come and go.
@@ -129,16 +126,15 @@ impl Report {
         let handles = before.after.handles.map_or_else(String::new, |count| count.to_string());
         line("", "before", "", "", mebibytes, handles, before);
         for round in &self.rounds {
-            let more = |now: Option<u64>, then: Option<u64>| now.zip(then).map(|(now, then)| now.saturating_sub(then));
-            let memory = more(round.measured.peak.memory_bytes, before.after.memory_bytes);
-            let handles = round.measured.peak.handles.zip(before.after.handles);
+            let more = round.measured.peak.over(before.after);
             line(
                 &round.seed.to_string(),
                 &round.guest,
                 &round.ended.words(),
                 &format!("{:.1}", round.ended.seconds),
-                memory.map_or_else(String::new, |bytes| format!("+{} MiB", bytes >> 20)),
-                handles.map_or_else(String::new, |(now, then)| format!("+{}", now.saturating_sub(then))),
+                more.memory_bytes
+                    .map_or_else(String::new, |bytes| format!("+{} MiB", bytes >> 20)),
+                more.handles.map_or_else(String::new, |count| format!("+{count}")),
                 &round.measured,
             );
         }
@@ -181,16 +177,15 @@ fn judge(round: &Round, before: &Measured, limit_bytes: u64, slowest_millis: f64
             ));
         }
     }
-    if let Some((peak, then)) = m.peak.memory_bytes.zip(before.after.memory_bytes) {
-        let more = peak.saturating_sub(then);
-        if more > limit_bytes + BESIDE_BYTES {
-            found.push(format!("the host took {} MiB for it", more >> 20));
-        }
-    }
-    if let Some((now, then)) = round.settled.handles.zip(before.after.handles)
-        && now > then + HANDLES
+    if let Some(more) = m.peak.over(before.after).memory_bytes
+        && more > limit_bytes.saturating_add(BESIDE_BYTES)
     {
-        found.push(format!("{} handles stayed open", now - then));
+        found.push(format!("the host took {} MiB for it", more >> 20));
+    }
+    if let Some(more) = round.settled.over(before.after).handles
+        && more > HANDLES
+    {
+        found.push(format!("{more} handles stayed open"));
     }
     found
 }

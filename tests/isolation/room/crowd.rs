@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle::fuzz::held::Held;
 use coracle_isolation::attacks::{ATTACKS, Attack, End};
 use coracle_isolation::scene::Room;
 
@@ -31,29 +32,18 @@ async fn every_attack_is_contained_beside_a_neighbour() {
 }
 
 async fn all_at_once(room: &Room, attacks: &[Attack]) {
-    let outcomes = room.run(attacks, SPAN).await;
-    let wrong: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.as_expected).collect();
+    let outcome = room.run(attacks, SPAN).await;
+    let wrong: Vec<_> = outcome.pods.iter().filter(|seen| !seen.as_expected).collect();
     let wrong: Vec<_> = wrong
         .iter()
-        .map(|(name, outcome)| format!("{name}: {}", outcome.seen))
+        .map(|seen| format!("{}: {}", seen.name, seen.words))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 
-    let outcome = &outcomes[0].1;
-    assert_eq!(
-        (&outcome.neighbour.why, &outcome.api.why),
-        (&None, &None),
-        "without an answer"
-    );
-    assert!(outcome.neighbour.count() > 0 && outcome.api.count() > 0);
-    let grown = outcome
-        .peak
-        .resident_bytes
-        .saturating_sub(outcome.before.resident_bytes);
+    let (neighbour, api) = (&outcome.measured.neighbour, &outcome.measured.api);
+    assert_eq!((&neighbour.failure, &api.failure), (&None, &None), "without an answer");
+    assert!(neighbour.answered > 0 && api.answered > 0);
+    let grown = outcome.over.memory_bytes.unwrap();
     assert!(grown < RESIDENT_BYTES, "{} MiB were taken", grown >> 20);
-    assert!(
-        outcome.handles_came_back,
-        "{} handles are open",
-        coracle_isolation::machine::open_handles()
-    );
+    assert!(outcome.handles_came_back, "{:?} handles are open", Held::now().handles);
 }

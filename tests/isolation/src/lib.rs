@@ -13,7 +13,6 @@
 )]
 
 pub mod attacks;
-pub mod machine;
 pub mod neighbour;
 pub mod scene;
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use coracle_isolation::attacks::{ATTACKS, Attack};
-use coracle_isolation::scene::Room;
+use coracle_isolation::scene::{Outcome, Room};
 use coracle_runtime::Metering;
 
 /// How long the neighbour is measured beside each attack: 600 questions.
@@ -52,7 +52,7 @@ async fn measure(wanted: &[String]) {
     let chosen = |attack: &&Attack| wanted.is_empty() || wanted.iter().any(|name| name == attack.name);
     let room = Room::open(env::current_exe().unwrap()).await;
     let kept = room.fill(KEPT).await;
-    let (idle, idle_api) = room.neighbour.measure(SPAN).await;
+    let idle = room.neighbour.measure(SPAN).await;
     let build = if cfg!(debug_assertions) {
         "dev build"
     } else {
@@ -61,38 +61,39 @@ async fn measure(wanted: &[String]) {
     let cores = std::thread::available_parallelism().unwrap();
     println!(
         "{cores} cores, {build}; with nobody hostile the neighbour's p99 is {:.1} ms and the API's {:.1} ms.\n",
-        idle.p99_ms(),
-        idle_api.p99_ms()
+        idle.neighbour.p99_millis, idle.api.p99_millis
     );
     println!(
         "| a guest that | is seen as | memory over before | handles over before | come back | neighbour's p99 before, during | API's p99 |"
     );
     println!("|---|---|---|---|---|---|---|");
     for attack in ATTACKS.iter().filter(chosen) {
-        let (before, _) = room.neighbour.measure(SPAN / 3).await;
-        let (_, outcome) = room.run(&[*attack], SPAN).await.into_iter().next().unwrap();
-        let wrong = if outcome.as_expected { "" } else { " (NOT AS EXPECTED)" };
-        let failed = match (&outcome.neighbour.why, &outcome.api.why) {
+        let before = room.neighbour.measure(SPAN / 3).await;
+        let Outcome {
+            pods,
+            measured,
+            over,
+            handles_came_back,
+        } = room.run(&[*attack], SPAN).await;
+        let seen = &pods[0];
+        let wrong = if seen.as_expected { "" } else { " (NOT AS EXPECTED)" };
+        let failed = match (&measured.neighbour.failure, &measured.api.failure) {
             (None, None) => String::new(),
             (why, api) => format!(
                 ", {} without an answer ({why:?} {api:?})",
-                outcome.neighbour.failed + outcome.api.failed
+                measured.neighbour.failed + measured.api.failed
             ),
         };
         println!(
             "| {} | {}{wrong} | {} MiB | {} | {} | {:.1}, {:.1} ms{failed} | {:.1} ms |",
             attack.does,
-            outcome.seen.replace('|', "/"),
-            outcome
-                .peak
-                .resident_bytes
-                .saturating_sub(outcome.before.resident_bytes)
-                >> 20,
-            outcome.peak.handles.saturating_sub(outcome.before.handles),
-            if outcome.handles_came_back { "yes" } else { "NO" },
-            before.p99_ms(),
-            outcome.neighbour.p99_ms(),
-            outcome.api.p99_ms(),
+            seen.words.replace('|', "/"),
+            over.memory_bytes.unwrap() >> 20,
+            over.handles.unwrap(),
+            if handles_came_back { "yes" } else { "NO" },
+            before.neighbour.p99_millis,
+            measured.neighbour.p99_millis,
+            measured.api.p99_millis,
         );
     }
     if wanted.is_empty() || wanted.iter().any(|name| name == "crowd") {
@@ -102,31 +103,27 @@ async fn measure(wanted: &[String]) {
 
 /// All kinds at once.
 async fn crowd(room: &Room, kept: &[String]) {
-    let (before, _) = room.neighbour.measure(SPAN).await;
+    let before = room.neighbour.measure(SPAN).await;
     let attacks: Vec<Attack> = ATTACKS.iter().cycle().take(CROWD).copied().collect();
-    let outcomes = room.run(&attacks, CROWD_SPAN).await;
-    let outcome = &outcomes[0].1;
+    let outcome = room.run(&attacks, CROWD_SPAN).await;
+    let (neighbour, api) = (&outcome.measured.neighbour, &outcome.measured.api);
     println!(
         "\n{CROWD} hostile pods at once, all kinds: neighbour's p99 {:.1} ms, before {:.1} ms ({} answers, {} failed); API's p99 {:.1} ms ({} answers, {} failed); {} MiB and {} handles over before, which {}; {} of {CROWD} ended as alone; {} of {} objects as before.",
-        outcome.neighbour.p99_ms(),
-        before.p99_ms(),
-        outcome.neighbour.count(),
-        outcome.neighbour.failed,
-        outcome.api.p99_ms(),
-        outcome.api.count(),
-        outcome.api.failed,
-        outcome
-            .peak
-            .resident_bytes
-            .saturating_sub(outcome.before.resident_bytes)
-            >> 20,
-        outcome.peak.handles.saturating_sub(outcome.before.handles),
+        neighbour.p99_millis,
+        before.neighbour.p99_millis,
+        neighbour.answered,
+        neighbour.failed,
+        api.p99_millis,
+        api.answered,
+        api.failed,
+        outcome.over.memory_bytes.unwrap() >> 20,
+        outcome.over.handles.unwrap(),
         if outcome.handles_came_back {
             "came back"
         } else {
             "DID NOT COME BACK"
         },
-        outcomes.iter().filter(|(_, outcome)| outcome.as_expected).count(),
+        outcome.pods.iter().filter(|seen| seen.as_expected).count(),
         room.kept().await.iter().filter(|line| kept.contains(line)).count(),
         kept.len(),
     );

@@ -6,14 +6,15 @@ use std::time::Duration;
 use crate::world::{World, end, main_status, waits};
 use coracle::cluster::ClusterConfig;
 use coracle::data_dir::DataDir;
+use coracle::fuzz::gauge::{Gauge, Measured};
+use coracle::fuzz::held::{Held, settled};
 use coracle::manifest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::attacks::{ATTACKS, Attack, End};
-use crate::machine::{Amounts, Watch};
-use crate::neighbour::{Answers, Neighbour};
+use crate::neighbour::Neighbour;
 
 /// Where pods ask for names.
 const NAME_SERVER: &str = "10.96.0.10:53";
@@ -22,25 +23,31 @@ const NAME_SERVER: &str = "10.96.0.10:53";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Handles that come and go by themselves: files of logs and of the store, connections that are kept for the next request.
-const LOOSE_HANDLES: u64 = 24;
+const LOOSE_HANDLES: usize = 24;
 
 pub struct Room {
     pub world: World,
     pub neighbour: Neighbour,
 }
 
-/// What came of an attack.
+/// What came of attacks that were run together.
 pub struct Outcome {
-    /// What a user sees of it.
-    pub seen: String,
-    /// Whether that is what the table says.
-    pub as_expected: bool,
-    pub before: Amounts,
-    pub peak: Amounts,
+    /// Each of them.
+    pub pods: Vec<Seen>,
+    /// How the neighbour and the API were meanwhile.
+    pub measured: Measured,
+    /// What the process held more than before, at most.
+    pub over: Held,
     /// Whether all handles were closed afterwards.
     pub handles_came_back: bool,
-    pub neighbour: Answers,
-    pub api: Answers,
+}
+
+/// What a user sees of an attack.
+pub struct Seen {
+    pub name: String,
+    pub words: String,
+    /// Whether that is what the table says.
+    pub as_expected: bool,
 }
 
 impl Room {
@@ -59,53 +66,45 @@ impl Room {
     }
 
     /// Runs attacks at the same time, one pod each, and looks at them for at least so long.
-    pub async fn run(&self, attacks: &[Attack], span: Duration) -> Vec<(String, Outcome)> {
-        let watch = Watch::start();
+    pub async fn run(&self, attacks: &[Attack], span: Duration) -> Outcome {
+        let before = Held::now();
         let names: Vec<_> = (0..attacks.len())
             .map(|at| format!("{}-{at}", attacks[at].name))
             .collect();
-        let measured = self.neighbour.measure(span);
+        let gauge = Gauge::start(&self.neighbour.target).unwrap();
         let attacked = async {
             let mut refused = Vec::new();
             for (attack, name) in attacks.iter().zip(&names) {
                 refused.push(self.create(attack, name).await.err());
             }
-            let mut seen = Vec::new();
+            let mut pods = Vec::new();
             for ((attack, name), refused) in attacks.iter().zip(&names).zip(refused) {
-                seen.push(match refused {
+                let (words, as_expected) = match refused {
                     Some(kube::Error::Api(status)) => (short(&status.message), attack.end == End::Refused),
                     Some(error) => (short(&error.to_string()), false),
                     None => self.wait(attack, name).await,
+                };
+                pods.push(Seen {
+                    name: name.clone(),
+                    words,
+                    as_expected,
                 });
             }
-            seen
+            pods
         };
         // Whatever ends by itself has ended, and what does not has had the whole span.
-        let ((neighbour, api), seen) = tokio::join!(measured, attacked);
-        let peak = watch.peak();
+        let (pods, ()) = tokio::join!(attacked, sleep(span));
+        let measured = gauge.end().await.unwrap();
         for name in &names {
             self.put_out(name).await;
         }
-        let handles_came_back = came_back(watch.before.handles + LOOSE_HANDLES).await;
-        let outcome = |(seen, as_expected), neighbour, api| Outcome {
-            seen,
-            as_expected,
-            before: watch.before,
-            peak,
-            handles_came_back,
-            neighbour,
-            api,
-        };
-        let mut shared = (Some(neighbour), Some(api));
-        names
-            .into_iter()
-            .zip(seen)
-            // All were measured together: the first one has the answers.
-            .map(|(name, seen)| {
-                let (neighbour, api) = (shared.0.take().unwrap_or_default(), shared.1.take().unwrap_or_default());
-                (name, outcome(seen, neighbour, api))
-            })
-            .collect()
+        let most = before.handles.map(|handles| handles + LOOSE_HANDLES);
+        Outcome {
+            pods,
+            over: measured.peak.over(before),
+            measured,
+            handles_came_back: settled(most, PATIENCE).await.handles <= most,
+        }
     }
 
     async fn create(&self, attack: &Attack, name: &str) -> Result<(), kube::Error> {
@@ -210,15 +209,4 @@ fn seen(pod: &Pod) -> String {
         Some(waits) => format!("{}: {}", waits.reason.unwrap_or_default(), first(waits.message)),
         None => "runs on within its limits".to_owned(),
     }
-}
-
-/// Waits until no more handles are open than these.
-async fn came_back(handles: u64) -> bool {
-    let back = async {
-        while crate::machine::open_handles() > handles {
-            // Nobody tells when another's handle is closed.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, back).await.is_ok()
 }

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
+use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, FieldName, FieldValue, Fields, FutureIncomingResponse, HeaderError, Host as _, HostFields,
     HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam, Method, OutgoingBody,
     OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam, Trailers,
 };
-use wasmtime_wasi_http::{FieldMap, WasiHttpView as _};
+use wasmtime_wasi_http::{FieldMap, WasiHttpCtxView, WasiHttpView as _};
 
 use crate::host::Host;
 use crate::limits;
@@ -114,12 +114,90 @@ pub(crate) fn add_to_linker(l: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn fields(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
-    types.resource("fields", ResourceType::host::<Fields>(), |mut cx, index| {
+type Library<'a> = WasiHttpCtxView<'a>;
+type Types<'a> = LinkerInstance<'a, Host>;
+/// What a method comes to that may say no.
+type Outcome<T> = wasmtime::Result<Result<T, ()>>;
+
+/// An object that is dropped gives back what it cost.
+fn dropped<T: 'static>(
+    types: &mut Types<'_>,
+    name: &str,
+    drop: fn(&mut Library<'_>, Resource<T>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
+    types.resource(name, ResourceType::host::<T>(), move |mut cx, index| {
         let host = cx.data_mut();
         host.weights.remove(index);
-        HostFields::drop(&mut host.http(), Resource::new_own(index))
-    })?;
+        drop(&mut host.http(), Resource::new_own(index))
+    })
+}
+
+/// A message that is made of fields takes over what they cost.
+fn made_of_fields<T: Send + 'static>(
+    types: &mut Types<'_>,
+    name: &str,
+    make: fn(&mut Library<'_>, Resource<Fields>) -> wasmtime::Result<Resource<T>>,
+    weigh: fn(&mut Host, u32) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
+    types.func_wrap(name, move |mut cx: Cx<'_>, (headers,): (Resource<Fields>,)| {
+        let host = cx.data_mut();
+        host.weights.remove(headers.rep());
+        let made = make(&mut host.http(), headers)?;
+        weigh(host, made.rep())?;
+        Ok((made,))
+    })
+}
+
+/// The headers of a message are objects of their own, which may outlive it.
+fn headers_of<T: Send + 'static>(
+    types: &mut Types<'_>,
+    name: &str,
+    headers: fn(&mut Library<'_>, Resource<T>) -> wasmtime::Result<Resource<Fields>>,
+) -> wasmtime::Result<()> {
+    types.func_wrap(name, move |mut cx: Cx<'_>, (message,): (Resource<T>,)| {
+        let host = cx.data_mut();
+        let made = headers(&mut host.http(), message)?;
+        host.weigh_fields(made.rep())?;
+        Ok((made,))
+    })
+}
+
+/// The body of a message.
+fn body_of<T: Send + 'static>(
+    types: &mut Types<'_>,
+    name: &str,
+    body: fn(&mut Library<'_>, Resource<T>) -> Outcome<Resource<OutgoingBody>>,
+) -> wasmtime::Result<()> {
+    types.func_wrap(name, move |mut cx: Cx<'_>, (message,): (Resource<T>,)| {
+        let host = cx.data_mut();
+        let made = body(&mut host.http(), message)?;
+        host.weigh_body(&made)?;
+        Ok((made,))
+    })
+}
+
+/// A part of a request that is a text.
+fn text_of_request<V>(
+    types: &mut Types<'_>,
+    name: &str,
+    set: fn(&mut Library<'_>, Resource<OutgoingRequest>, V) -> Outcome<()>,
+) -> wasmtime::Result<()>
+where
+    V: ComponentType + Lift + Send + 'static,
+{
+    types.func_wrap(
+        name,
+        move |mut cx: Cx<'_>, (request, value): (Resource<OutgoingRequest>, V)| {
+            let (index, host) = (request.rep(), cx.data_mut());
+            let done = set(&mut host.http(), request, value)?;
+            host.weigh_request(index)?;
+            Ok((done,))
+        },
+    )
+}
+
+fn fields(types: &mut Types<'_>) -> wasmtime::Result<()> {
+    dropped::<Fields>(types, "fields", |library, fields| HostFields::drop(library, fields))?;
     types.func_wrap("[constructor]fields", |mut cx: Cx<'_>, (): ()| {
         let made = HostFields::new(&mut cx.data_mut().http())?;
         cx.data_mut().weigh_fields(made.rep())?;
@@ -175,108 +253,55 @@ fn fields(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )
 }
 
-fn requests(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
-    types.resource(
-        "outgoing-request",
-        ResourceType::host::<OutgoingRequest>(),
-        |mut cx, index| {
-            let host = cx.data_mut();
-            host.weights.remove(index);
-            HostOutgoingRequest::drop(&mut host.http(), Resource::new_own(index))
-        },
-    )?;
-    types.func_wrap(
+fn requests(types: &mut Types<'_>) -> wasmtime::Result<()> {
+    dropped::<OutgoingRequest>(types, "outgoing-request", |library, request| {
+        HostOutgoingRequest::drop(library, request)
+    })?;
+    made_of_fields(
+        types,
         "[constructor]outgoing-request",
-        |mut cx: Cx<'_>, (headers,): (Resource<Fields>,)| {
-            let host = cx.data_mut();
-            host.weights.remove(headers.rep());
-            let made = HostOutgoingRequest::new(&mut host.http(), headers)?;
-            host.weigh_request(made.rep())?;
-            Ok((made,))
-        },
+        |library, headers| HostOutgoingRequest::new(library, headers),
+        Host::weigh_request,
     )?;
-    types.func_wrap(
+    text_of_request::<Method>(
+        types,
         "[method]outgoing-request.set-method",
-        |mut cx: Cx<'_>, (request, method): (Resource<OutgoingRequest>, Method)| {
-            let index = request.rep();
-            let done = HostOutgoingRequest::set_method(&mut cx.data_mut().http(), request, method)?;
-            cx.data_mut().weigh_request(index)?;
-            Ok((done,))
-        },
+        |library, request, method| library.set_method(request, method),
     )?;
-    types.func_wrap(
+    text_of_request::<Option<String>>(
+        types,
         "[method]outgoing-request.set-path-with-query",
-        |mut cx: Cx<'_>, (request, path): (Resource<OutgoingRequest>, Option<String>)| {
-            let index = request.rep();
-            let done = HostOutgoingRequest::set_path_with_query(&mut cx.data_mut().http(), request, path)?;
-            cx.data_mut().weigh_request(index)?;
-            Ok((done,))
-        },
+        |library, request, path| library.set_path_with_query(request, path),
     )?;
-    types.func_wrap(
+    text_of_request::<Option<String>>(
+        types,
         "[method]outgoing-request.set-authority",
-        |mut cx: Cx<'_>, (request, authority): (Resource<OutgoingRequest>, Option<String>)| {
-            let index = request.rep();
-            let done = HostOutgoingRequest::set_authority(&mut cx.data_mut().http(), request, authority)?;
-            cx.data_mut().weigh_request(index)?;
-            Ok((done,))
-        },
+        |library, request, authority| library.set_authority(request, authority),
     )?;
-    types.func_wrap(
-        "[method]outgoing-request.headers",
-        |mut cx: Cx<'_>, (request,): (Resource<OutgoingRequest>,)| {
-            let made = HostOutgoingRequest::headers(&mut cx.data_mut().http(), request)?;
-            // They may outlive the request.
-            cx.data_mut().weigh_fields(made.rep())?;
-            Ok((made,))
-        },
-    )?;
-    types.func_wrap(
-        "[method]outgoing-request.body",
-        |mut cx: Cx<'_>, (request,): (Resource<OutgoingRequest>,)| {
-            let made = HostOutgoingRequest::body(&mut cx.data_mut().http(), request)?;
-            cx.data_mut().weigh_body(&made)?;
-            Ok((made,))
-        },
-    )
+    headers_of(types, "[method]outgoing-request.headers", |library, request| {
+        HostOutgoingRequest::headers(library, request)
+    })?;
+    body_of(types, "[method]outgoing-request.body", |library, request| {
+        HostOutgoingRequest::body(library, request)
+    })
 }
 
-fn responses(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
-    types.resource(
-        "outgoing-response",
-        ResourceType::host::<OutgoingResponse>(),
-        |mut cx, index| {
-            let host = cx.data_mut();
-            host.weights.remove(index);
-            HostOutgoingResponse::drop(&mut host.http(), Resource::new_own(index))
-        },
-    )?;
-    types.func_wrap(
+fn responses(types: &mut Types<'_>) -> wasmtime::Result<()> {
+    dropped::<OutgoingResponse>(types, "outgoing-response", |library, response| {
+        HostOutgoingResponse::drop(library, response)
+    })?;
+    made_of_fields(
+        types,
         "[constructor]outgoing-response",
-        |mut cx: Cx<'_>, (headers,): (Resource<Fields>,)| {
-            let host = cx.data_mut();
-            host.weights.remove(headers.rep());
-            let made = HostOutgoingResponse::new(&mut host.http(), headers)?;
-            host.weigh_response(made.rep())?;
-            Ok((made,))
-        },
+        |library, headers| HostOutgoingResponse::new(library, headers),
+        Host::weigh_response,
     )?;
-    types.func_wrap(
-        "[method]outgoing-response.headers",
-        |mut cx: Cx<'_>, (response,): (Resource<OutgoingResponse>,)| {
-            let made = HostOutgoingResponse::headers(&mut cx.data_mut().http(), response)?;
-            cx.data_mut().weigh_fields(made.rep())?;
-            Ok((made,))
-        },
-    )?;
-    types.func_wrap(
-        "[method]outgoing-response.body",
-        |mut cx: Cx<'_>, (response,): (Resource<OutgoingResponse>,)| {
-            let made = HostOutgoingResponse::body(&mut cx.data_mut().http(), response)?;
-            cx.data_mut().weigh_body(&made)?;
-            Ok((made,))
-        },
-    )?;
+    headers_of(types, "[method]outgoing-response.headers", |library, response| {
+        HostOutgoingResponse::headers(library, response)
+    })?;
+    body_of(types, "[method]outgoing-response.body", |library, response| {
+        HostOutgoingResponse::body(library, response)
+    })?;
     types.func_wrap(
         "[static]response-outparam.set",
         |mut cx: Cx<'_>,
@@ -293,16 +318,10 @@ fn responses(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )
 }
 
-fn bodies(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
-    types.resource(
-        "outgoing-body",
-        ResourceType::host::<OutgoingBody>(),
-        |mut cx, index| {
-            let host = cx.data_mut();
-            host.weights.remove(index);
-            HostOutgoingBody::drop(&mut host.http(), Resource::new_own(index))
-        },
-    )?;
+fn bodies(types: &mut Types<'_>) -> wasmtime::Result<()> {
+    dropped::<OutgoingBody>(types, "outgoing-body", |library, body| {
+        HostOutgoingBody::drop(library, body)
+    })?;
     types.func_wrap(
         "[static]outgoing-body.finish",
         |mut cx: Cx<'_>, (body, trailers): (Resource<OutgoingBody>, Option<Resource<Trailers>>)| {
