@@ -286,13 +286,10 @@ impl Cluster {
             .map(|source| static_pods::url::follow(source, stop.clone()));
         let sources = directory.into_iter().chain(document).collect::<Result<_, _>>()?;
         let mut static_pods = static_pods::together(sources, stop);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Runtime::new(RuntimeConfig {
             compiler: wanted.compiler,
-            cache_dir: wanted.cache,
-            worker_threads: threads,
             trusted_pem: Some(self.access.ca_pem.clone()),
-            free_memory_bytes: None,
+            ..RuntimeConfig::new(wanted.cache)
         })?;
         let images = ImageStore::open(self.data.join("images"))?
             .with_files_allowed(wanted.file_images)

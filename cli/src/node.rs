@@ -253,10 +253,8 @@ fn agent_config(
 ) -> anyhow::Result<coracle_agent::Config> {
     let runtime = Runtime::new(RuntimeConfig {
         compiler: std::env::current_exe().ok(),
-        cache_dir: data.join("cache"),
-        worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
         trusted_pem: Some(authority.to_owned()),
-        free_memory_bytes: None,
+        ..RuntimeConfig::new(data.join("cache"))
     })?;
     let images = ImageStore::open(data.join("images"))?
         .with_files_allowed(args.allow_file_images)

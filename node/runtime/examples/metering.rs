@@ -116,11 +116,8 @@ async fn main() -> anyhow::Result<()> {
         plain: engine(false)?,
         ticking: engine(true)?,
         runtime: Runtime::new(RuntimeConfig {
-            compiler: None,
-            cache_dir: cache.path().to_owned(),
             worker_threads: 1,
-            trusted_pem: None,
-            free_memory_bytes: None,
+            ..RuntimeConfig::new(cache.path().to_owned())
         })?,
         net: Fabric::new(FabricConfig::default()).add_pod(identity, vec![IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2))])?,
     };
@@ -171,29 +168,8 @@ impl Bench {
 }
 
 fn spec(net: Arc<PodNet>, args: &[String]) -> ContainerSpec {
-    ContainerSpec {
-        name: "metered".into(),
-        args: ["program".to_owned()].into_iter().chain(args.iter().cloned()).collect(),
-        env: Vec::new(),
-        work_dir: String::new(),
-        mounts: Vec::new(),
-        files: Arc::default(),
-        net,
-        sidecar: false,
-        http_port: 8080,
-        memory_limit_bytes: None,
-        cpu_request_milli: None,
-        cpu_by_fuel: false,
-        seed: None,
-        cpu_limit_milli: None,
-        fuel: None,
-        stdin: coracle_runtime::Stdin::Closed,
-        terminal: false,
-        profile: None,
-        programs: None,
-        stdout: Arc::new(Nowhere),
-        stderr: Arc::new(Nowhere),
-    }
+    let args = ["program".to_owned()].into_iter().chain(args.iter().cloned()).collect();
+    ContainerSpec::new(args, net, Arc::new(Nowhere))
 }
 
 /// Moves an engine's clock on, as the node does while guests run.

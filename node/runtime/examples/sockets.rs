@@ -133,11 +133,8 @@ struct Pods {
 impl Pods {
     async fn new(cache_dir: std::path::PathBuf, wasm: &'static [u8]) -> Result<Self> {
         let runtime = Runtime::new(RuntimeConfig {
-            compiler: None,
-            cache_dir,
             worker_threads: 2,
-            trusted_pem: None,
-            free_memory_bytes: None,
+            ..RuntimeConfig::new(cache_dir)
         })?;
         let module = runtime.load("probe", Bytes::from_static(wasm)).await?;
         let fabric = Fabric::new(FabricConfig::default());
@@ -188,27 +185,8 @@ impl Pods {
     fn start(&self, net: &Arc<PodNet>, args: &[&str], heard: Heard) -> Result<Container> {
         let args = ["probe"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
         let spec = ContainerSpec {
-            name: "measured".into(),
-            args,
-            env: Vec::new(),
-            work_dir: String::new(),
-            mounts: Vec::new(),
-            files: Arc::default(),
-            net: net.clone(),
-            sidecar: false,
-            http_port: 8080,
             memory_limit_bytes: Some(64 << 20),
-            cpu_request_milli: None,
-            cpu_by_fuel: false,
-            seed: None,
-            cpu_limit_milli: None,
-            fuel: None,
-            stdin: coracle_runtime::Stdin::Closed,
-            terminal: false,
-            profile: None,
-            programs: None,
-            stdout: Arc::new(heard.clone()),
-            stderr: Arc::new(heard),
+            ..ContainerSpec::new(args, net.clone(), Arc::new(heard))
         };
         Ok(self.runtime.start(self.module.clone(), spec)?)
     }

@@ -20,28 +20,10 @@ impl LogSink for Nowhere {
 }
 
 fn spec(net: Arc<PodNet>, args: &[&str]) -> ContainerSpec {
+    let args = args.iter().map(|arg| arg.to_string()).collect();
     ContainerSpec {
-        name: "measured".into(),
-        args: args.iter().map(|arg| arg.to_string()).collect(),
-        env: Vec::new(),
-        work_dir: String::new(),
-        mounts: Vec::new(),
-        files: Arc::default(),
-        net,
-        sidecar: false,
-        http_port: 8080,
         memory_limit_bytes: Some(64 << 20),
-        cpu_request_milli: None,
-        cpu_by_fuel: false,
-        seed: None,
-        cpu_limit_milli: None,
-        fuel: None,
-        stdin: coracle_runtime::Stdin::Closed,
-        terminal: false,
-        profile: None,
-        programs: None,
-        stdout: Arc::new(Nowhere),
-        stderr: Arc::new(Nowhere),
+        ..ContainerSpec::new(args, net, Arc::new(Nowhere))
     }
 }
 
@@ -60,13 +42,7 @@ fn report(what: &str, mut times: Vec<Duration>) {
 async fn main() -> anyhow::Result<()> {
     let count: usize = std::env::args().nth(1).map_or(Ok(500), |count| count.parse())?;
     let cache = tempfile::tempdir()?;
-    let config = RuntimeConfig {
-        compiler: None,
-        cache_dir: cache.path().to_owned(),
-        worker_threads: num_threads(),
-        trusted_pem: None,
-        free_memory_bytes: None,
-    };
+    let config = RuntimeConfig::new(cache.path().to_owned());
     let runtime = Runtime::new(config.clone())?;
     let guest = |name: &str| {
         coracle_fixtures::component(name)
@@ -143,10 +119,6 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("{} servers held, resident memory {}", held.len(), resident());
     Ok(())
-}
-
-fn num_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, Into::into)
 }
 
 /// What the system says of this process, where it says it in a file.

@@ -42,6 +42,20 @@ pub struct RuntimeConfig {
     pub free_memory_bytes: Option<u64>,
 }
 
+impl RuntimeConfig {
+    /// With as many threads as there are cores, and everything else as `None` has it.
+    #[must_use]
+    pub fn new(cache_dir: PathBuf) -> Self {
+        Self {
+            cache_dir,
+            compiler: None,
+            worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            trusted_pem: None,
+            free_memory_bytes: None,
+        }
+    }
+}
+
 /// The runtime cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {

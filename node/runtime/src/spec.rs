@@ -62,6 +62,36 @@ pub struct ContainerSpec {
     pub stderr: Arc<dyn LogSink>,
 }
 
+impl ContainerSpec {
+    /// A container with its arguments, the pod's network and one place for what it writes, and with nothing else: no limits, no
+    /// files, no variables; a `wasi:http` component is served on 8080. Its name is the first argument.
+    pub fn new(args: Vec<String>, net: Arc<PodNet>, output: Arc<dyn LogSink>) -> Self {
+        Self {
+            name: args.first().cloned().unwrap_or_default(),
+            args,
+            env: Vec::new(),
+            work_dir: String::new(),
+            mounts: Vec::new(),
+            files: Arc::default(),
+            net,
+            sidecar: false,
+            http_port: 8080,
+            memory_limit_bytes: None,
+            cpu_limit_milli: None,
+            cpu_request_milli: None,
+            cpu_by_fuel: false,
+            fuel: None,
+            seed: None,
+            profile: None,
+            programs: None,
+            stdin: Stdin::Closed,
+            terminal: false,
+            stdout: output.clone(),
+            stderr: output,
+        }
+    }
+}
+
 /// What a container's standard input is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stdin {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use coracle_net::{Fabric, FabricConfig, HostService, PodIdentity, PodNet};
 use coracle_runtime::{
     Container, ContainerSpec, Exit, FindError, LoadError, LogSink, Metering, Module, Mount, PodFiles, Programs, Quota,
-    Runtime, RuntimeConfig, Stdin,
+    Runtime, RuntimeConfig,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -97,11 +97,8 @@ impl Sandbox {
             .build()?;
         let cache = tempfile::tempdir()?;
         let runtime = Runtime::new(RuntimeConfig {
-            cache_dir: cache.path().to_owned(),
-            compiler: None,
             worker_threads: 2,
-            trusted_pem: None,
-            free_memory_bytes: None,
+            ..RuntimeConfig::new(cache.path().to_owned())
         })?;
         let fabric = Fabric::new(FabricConfig {
             connect_timeout: PATIENCE,
@@ -218,28 +215,17 @@ impl Sandbox {
         args: &[&str],
         metered: bool,
     ) -> ContainerSpec {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         ContainerSpec {
-            name: "guest".into(),
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: vec![("HOSTNAME".into(), "guest".into())],
             work_dir: "/data".into(),
             mounts: place.mounts(),
             files: Arc::new(PodFiles::default()),
-            net: net.clone(),
-            sidecar: false,
-            http_port: 8080,
             memory_limit_bytes: Some(MEMORY_BYTES),
-            cpu_limit_milli: None,
-            cpu_request_milli: None,
-            cpu_by_fuel: false,
             fuel: metered.then_some(FUEL),
             seed: Some(7),
-            profile: None,
             programs: Some(Arc::new(Toolbox(self.driver.clone()))),
-            stdin: Stdin::Closed,
-            terminal: false,
-            stdout: output.clone(),
-            stderr: output.clone(),
+            ..ContainerSpec::new(args, net.clone(), output.clone())
         }
     }
 }

@@ -36,11 +36,8 @@ fn runtime() -> Runtime {
     RUNTIME
         .get_or_init(|| {
             Runtime::new(RuntimeConfig {
-                compiler: None,
-                cache_dir,
                 worker_threads: 2,
-                trusted_pem: None,
-                free_memory_bytes: None,
+                ..RuntimeConfig::new(cache_dir)
             })
             .unwrap()
         })

@@ -49,11 +49,8 @@ async fn what_cannot_run_is_refused_with_the_reason() {
 async fn code_is_compiled_once_and_kept_on_disk() {
     let cache = tempfile::tempdir().unwrap();
     let config = RuntimeConfig {
-        compiler: None,
-        cache_dir: cache.path().join("code"),
         worker_threads: 1,
-        trusted_pem: None,
-        free_memory_bytes: None,
+        ..RuntimeConfig::new(cache.path().join("code"))
     };
     let files = || std::fs::read_dir(cache.path().join("code")).unwrap().count();
     let wasm = Bytes::from_static(coracle_fixtures::component("web").unwrap());

@@ -39,11 +39,9 @@ pub fn runtime(worker_threads: usize) -> Runtime {
 /// A runtime that leaves so much of the machine's memory free.
 pub fn runtime_with(worker_threads: usize, free_memory_bytes: Option<u64>) -> Runtime {
     Runtime::new(RuntimeConfig {
-        compiler: None,
-        cache_dir: CACHE.path().to_owned(),
         worker_threads,
-        trusted_pem: None,
         free_memory_bytes,
+        ..RuntimeConfig::new(CACHE.path().to_owned())
     })
     .unwrap()
 }
@@ -119,28 +117,12 @@ impl Guest {
 
 /// A container without limits, files or variables but its host name.
 fn spec(pod: &Pod, args: &[&str], out: &Arc<Log>, err: &Arc<Log>) -> ContainerSpec {
+    let args = ["guest"].iter().chain(args).map(|arg| arg.to_string()).collect();
     ContainerSpec {
-        name: "guest".into(),
-        args: ["guest"].iter().chain(args).map(|arg| arg.to_string()).collect(),
         env: vec![("HOSTNAME".into(), pod.net.identity().name.clone())],
-        work_dir: String::new(),
-        mounts: Vec::new(),
         files: pod.files.clone(),
-        net: pod.net.clone(),
-        sidecar: false,
-        http_port: 8080,
-        memory_limit_bytes: None,
-        cpu_request_milli: None,
-        cpu_by_fuel: false,
-        seed: None,
-        cpu_limit_milli: None,
-        fuel: None,
-        stdin: coracle_runtime::Stdin::Closed,
-        terminal: false,
-        profile: None,
-        programs: None,
-        stdout: out.clone(),
         stderr: err.clone(),
+        ..ContainerSpec::new(args, pod.net.clone(), out.clone())
     }
 }
 
