@@ -151,7 +151,10 @@ impl Scope<'_> {
         let request = self.request(&snapshot, &name, None);
         admission::mutate(&request, &mut value, warnings).map_err(Lost::Failed)?;
         let asked = self.asked(Operation::Create, "", &name, None, options.dry_run);
-        self.users_change(&asked, &mut value).await.map_err(Lost::Failed)?;
+        let rules = |value: &mut Value| admission::mutate(&request, value, warnings);
+        self.users_change(&asked, &mut value, rules)
+            .await
+            .map_err(Lost::Failed)?;
         let invalid = |faults| Lost::Failed(self.invalid(&name, faults));
         let reservation = match self.is_service() {
             true => Some(

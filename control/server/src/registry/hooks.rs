@@ -69,8 +69,14 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Lets policies, then webhooks change an object that is about to be written. What they may not change stays.
-    pub(crate) async fn users_change(&self, asked: &Asked<'_>, value: &mut Value) -> Result<(), ApiError> {
+    /// Lets policies, then webhooks change an object that is about to be written. What they may not change stays. `rules` are
+    /// those of the cluster, which have been asked before: they are asked again if something was changed.
+    pub(crate) async fn users_change(
+        &self,
+        asked: &Asked<'_>,
+        value: &mut Value,
+        rules: impl FnOnce(&mut Value) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
         let api_version = self.kind.api_version();
         let expected = decode::expected(self.kind, &api_version);
         let settle = |before: &Value, changed: &mut Value| {
@@ -78,7 +84,7 @@ impl<'a> Scope<'a> {
             defaults::apply(self.kind, changed);
             Ok(())
         };
-        self.users_change_to(asked, value, settle).await
+        self.users_change_to(asked, value, settle, rules).await
     }
 
     /// The same for a part of an object that is of a kind of its own, such as a scale.
@@ -88,8 +94,8 @@ impl<'a> Scope<'a> {
         part: &mut Value,
         expected: Expected<'_>,
     ) -> Result<(), ApiError> {
-        self.users_change_to(asked, part, |before, changed| reform(expected, before, changed))
-            .await
+        let settle = |before: &Value, changed: &mut Value| reform(expected, before, changed);
+        self.users_change_to(asked, part, settle, |_| Ok(())).await
     }
 
     async fn users_change_to(
@@ -97,10 +103,18 @@ impl<'a> Scope<'a> {
         asked: &Asked<'_>,
         value: &mut Value,
         settle: impl Fn(&Value, &mut Value) -> Result<(), ApiError>,
+        rules: impl FnOnce(&mut Value) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
+        if self.core.webhooks.is_empty() && self.core.admission_policies.is_empty() {
+            return Ok(());
+        }
+        let before = value.clone();
         let seen = policy::mutate(asked, value, &settle, None).await?;
         let mut round = webhook::mutate(asked, value, &settle).await?;
         self.warnings.add(std::mem::take(&mut round.warnings));
+        if *value != before {
+            rules(value)?;
+        }
         policy::mutate(asked, value, &settle, Some(&seen)).await?;
         self.warnings
             .add(webhook::mutate_again(asked, value, &settle, round).await?);

@@ -445,7 +445,11 @@ impl Scope<'_> {
         let asked = self.asked(Operation::Update, part.subresource(), name, Some(old), dry_run);
         // Of a scale they have been asked already: they see it, not what is scaled.
         if part != Part::Scale {
-            self.users_change(&asked, &mut new).await.map_err(Lost::Failed)?;
+            let rules = |new: &mut Value| match part {
+                Part::Main => admission::mutate(&self.request(&snapshot, name, Some(old)), new, warnings),
+                _ => Ok(()),
+            };
+            self.users_change(&asked, &mut new, rules).await.map_err(Lost::Failed)?;
         }
         let invalid = |faults| Lost::Failed(self.invalid(name, faults));
         let reservation = match self.is_service() && part == Part::Main {

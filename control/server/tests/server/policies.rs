@@ -479,6 +479,34 @@ async fn patches_change_and_later_policies_see_it() {
 }
 
 #[tokio::test]
+async fn what_a_mutation_asks_for_the_clusters_own_rules_see() {
+    let world = world().await;
+    let class = json!({
+        "metadata": {"name": "apart"}, "handler": "coracle",
+        "scheduling": {"nodeSelector": {"process": "apart"}, "tolerations": [{"key": "process", "operator": "Exists"}]},
+    });
+    world
+        .ok(Method::POST, "/apis/node.k8s.io/v1/runtimeclasses", class)
+        .await;
+    let spec = json!({
+        "matchConstraints": rules("", "pods", &["CREATE"]),
+        "mutations": [apply("Object{spec: Object.spec{runtimeClassName: 'apart'}}")],
+    });
+    mutating(&world, "apart", spec).await;
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "hello"}]}});
+    let made = world.ok(Method::POST, "/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(made["spec"]["nodeSelector"], json!({"process": "apart"}));
+    let tolerated: Vec<&Value> = made["spec"]["tolerations"].as_array().unwrap().iter().collect();
+    assert!(
+        tolerated.contains(&&json!({"key": "process", "operator": "Exists"})),
+        "{tolerated:?}"
+    );
+    // What the rules gave before is not given twice.
+    assert_eq!(tolerated.len(), 3, "{tolerated:?}");
+    assert_eq!(made["spec"]["volumes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_mutation_that_does_not_fit_is_refused() {
     let world = world().await;
     let spec = json!({"mutations": [apply("Object{boat: 1}")]});
