@@ -285,9 +285,12 @@ impl Addresses {
         };
         // A port of several protocols may use one node port for all of them.
         let mut by_port: HashMap<i64, u16> = HashMap::new();
-        for (index, port) in list.iter_mut().enumerate() {
+        let asked = |port: &Value| object::integer(port, "nodePort").unwrap_or_default();
+        // Those that are asked for come first, so that none is given to another port of the same service by chance.
+        let (named, unnamed): (Vec<_>, Vec<_>) = list.iter_mut().enumerate().partition(|(_, port)| asked(port) != 0);
+        for (index, port) in named.into_iter().chain(unnamed) {
             let number = object::integer(port, "port").unwrap_or_default();
-            let asked = object::integer(port, "nodePort").unwrap_or_default();
+            let asked = asked(port);
             if asked == 0 && !wants {
                 continue;
             }
@@ -339,7 +342,8 @@ impl Addresses {
         let count = self.ports.end().checked_sub(*self.ports.start())?.checked_add(1)?;
         let mut taken = reservation.taken.lock();
         let band = band(u32::from(count) / 32, STATIC_PORTS);
-        let port = sought(&reservation.owner, u32::from(count), band)
+        // By chance: the ports are those of the machine, and other clusters on it have services of the same names.
+        let port = sought(u32::from(count), band, |upper| rand::random_range(0..upper))
             .filter_map(|offset| u16::try_from(u32::from(*self.ports.start()) + offset).ok())
             .find(|port| !taken.ports.contains_key(port))?;
         taken.ports.insert(port, reservation.owner.clone());
@@ -354,9 +358,11 @@ fn free(range: Range, owner: &str, is_free: impl Fn(&Ipv4Addr) -> bool) -> Optio
     // The last is everybody's.
     let count = size.min(DYNAMIC_ADDRESSES).checked_sub(FIRST + 1)?;
     let band = band(size / 16, STATIC_ADDRESSES);
-    sought(owner, count, band.saturating_sub(FIRST))
-        .map(|offset| range.address(FIRST + offset))
-        .find(is_free)
+    sought(count, band.saturating_sub(FIRST), |upper| {
+        place(owner, u64::from(upper))
+    })
+    .map(|offset| range.address(FIRST + offset))
+    .find(is_free)
 }
 
 /// How many of the first are given out last.
@@ -364,11 +370,11 @@ fn band(part: u32, most: u32) -> u32 {
     if part < LEAST_BAND { 0 } else { part.min(most) }
 }
 
-/// All offsets below `count` in the order in which they are tried: those above the band from a place that the owner's name
-/// decides, then the band.
-fn sought(owner: &str, count: u32, band: u32) -> impl Iterator<Item = u32> {
+/// All offsets below `count` in the order in which they are tried: those above the band from a place that `start` chooses among
+/// so many, then the band.
+fn sought(count: u32, band: u32, start: impl FnOnce(u32) -> u32) -> impl Iterator<Item = u32> {
     let upper = count.saturating_sub(band);
-    let start = place(owner, u64::from(upper));
+    let start = if upper == 0 { 0 } else { start(upper) };
     let above = (0..upper).map(move |step| band + (start + step) % upper);
     above.chain(0..band.min(count))
 }
@@ -488,8 +494,8 @@ mod tests {
             (86, 256)
         );
         assert_eq!(band(3, STATIC_PORTS), 0);
-        let order: Vec<u32> = sought("a", 10, 4).collect();
-        assert_eq!(order[6..], [0, 1, 2, 3]);
+        let order: Vec<u32> = sought(10, 4, |upper| upper - 1).collect();
+        assert_eq!((order[0], &order[6..]), (9, &[0, 1, 2, 3][..]));
         let mut all = order.clone();
         all.sort_unstable();
         assert_eq!(all, (0..10).collect::<Vec<_>>());
@@ -530,12 +536,12 @@ mod tests {
         let pools = pools();
         let node_port = |ports: Value| service(json!({"type": "NodePort", "ports": ports}));
         let mut all = node_port(json!([{"port": 1}, {"port": 2}, {"port": 3, "nodePort": 30001}]));
-        let result = pools.assign("services/a/all", &mut all, None, &nothing());
-        // The first two may have taken 30001; then the third is told so. Either way nothing is given twice.
-        match result {
-            Ok(reservation) => reservation.keep(),
-            Err(_) => return,
-        }
+        pools
+            .assign("services/a/all", &mut all, None, &nothing())
+            .ok()
+            .unwrap()
+            .keep();
+        assert_eq!(ports(&all).len(), 3, "{all}");
         let mut more = node_port(json!([{"port": 1}]));
         assert!(pools.assign("services/a/more", &mut more, None, &nothing()).is_err());
         let mut far = node_port(json!([{"port": 1, "nodePort": 80}]));

@@ -2,7 +2,8 @@
 //! balancers.
 //!
 //! The only way from the host's network into pods that opens by itself, and only at the address that the operator chose.
-//! A port that something else holds is tried again when the snapshot changes; what is open and what failed can be watched.
+//! A port that something else holds is tried again when the snapshot changes, and now and then: nobody tells when it is free. What
+//! is open and what failed can be watched.
 
 mod datagrams;
 mod plan;
@@ -32,6 +33,9 @@ const COPY_BYTES: usize = 64 * 1024;
 /// Pause after a failed accept. It fails when the process is out of file descriptors, and at once again until something
 /// else closes one: long enough not to burn a core meanwhile, short enough not to be noticed afterwards.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two tries to have a port that something else on the machine holds.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What became of the ports that services ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +88,7 @@ impl ExposedPorts {
                 }
             }
             let mut failed = plan.refused;
+            let refused = failed.len();
             for port in plan.open {
                 match self.open(&port, &acceptor).await {
                     Ok(listening) => {
@@ -94,6 +99,7 @@ impl ExposedPorts {
                     }
                 }
             }
+            let again = failed.len() > refused;
             self.tell(Exposed {
                 open: open.values().map(|held| held.port.clone()).collect(),
                 failed,
@@ -101,6 +107,7 @@ impl ExposedPorts {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if again => {}
             }
         }
     }

@@ -151,9 +151,11 @@ async fn a_taken_port_is_told_and_tried_again() {
         message,
         &format!("127.0.0.1:{port} is in use by another program on this machine")
     );
+    // Nothing tells that it is free.
     drop(taken);
-    world.tell(port, &[]);
-    world.tell(port, &[3]);
+    soon(world.state.wait_for(|state| state.failed.is_empty()))
+        .await
+        .unwrap();
     let _client = connect(port).await;
     soon(world.binding.accept()).await.unwrap();
     let open = soon(world.state.wait_for(|state| state.failed.is_empty()))
