@@ -4,27 +4,56 @@
 //! A stream that ends without them is a broken connection, and the pod's end is reset. A pod that does not read fills its pipe,
 //! then the stream's window, and then its peer waits: nothing is kept in between.
 
-use bytes::BytesMut;
-use coracle_net::{Conn, TryRead};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use coracle_net::{Conn, NetError, TryRead};
+use futures::{AsyncWrite, Stream};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::wire::{LENGTH_BYTES, PIECE_BYTES, Piece, read_piece, write_piece};
+use crate::wire::{PIECE_BYTES, Piece, Pieces, write_piece};
+
+/// A stream of which each direction is used by a future of its own, both in one task: the lock is never waited for.
+struct Shared(Mutex<yamux::Stream>);
+
+impl Shared {
+    fn poll<T>(&self, poll: impl FnOnce(Pin<&mut yamux::Stream>) -> Poll<T>) -> Poll<T> {
+        poll(Pin::new(&mut *self.0.lock()))
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| self.poll(|stream| stream.poll_write(cx, bytes))).await?;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// What has come, as the multiplexer has it; none where the stream has ended.
+    async fn read(&self) -> std::io::Result<Option<Bytes>> {
+        let next = |cx: &mut Context<'_>| self.poll(|stream| stream.poll_next(cx));
+        Ok(poll_fn(next).await.transpose()?.map(Bytes::from_owner))
+    }
+
+    async fn close(&self) -> std::io::Result<()> {
+        poll_fn(|cx| self.poll(|stream| stream.poll_close(cx))).await
+    }
+}
 
 /// Carries until both directions have ended.
-pub(crate) async fn carry<S>(conn: &Conn, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+pub(crate) async fn carry(conn: &Conn, stream: yamux::Stream) {
     let mut unfinished = Unfinished(Some(conn));
-    let (reader, mut writer) = tokio::io::split(stream);
+    let stream = Shared(Mutex::new(stream));
     let unwanted = Notify::new();
     // Whoever breaks first ends both: what remains of a broken connection is of no use.
-    let both = tokio::try_join!(send(conn, &mut writer, &unwanted), take(conn, reader, &unwanted));
+    let both = tokio::try_join!(send(conn, &stream, &unwanted), take(conn, &stream, &unwanted));
     if both.is_ok() {
         unfinished.0 = None;
         // The other side has all; how the stream itself ends tells it nothing more.
-        drop(writer.shutdown().await);
+        drop(stream.close().await);
     }
 }
 
@@ -50,11 +79,8 @@ impl<E: std::error::Error> From<E> for Broken {
 }
 
 /// Sends what the pod sends, and that it takes no more once `unwanted` says so.
-async fn send<S>(conn: &Conn, writer: &mut WriteHalf<S>, unwanted: &Notify) -> Result<(), Broken>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    let mut buffer = BytesMut::with_capacity(LENGTH_BYTES + PIECE_BYTES);
+async fn send(conn: &Conn, stream: &Shared, unwanted: &Notify) -> Result<(), Broken> {
+    let mut head = BytesMut::new();
     let mut ended = false;
     let mut told = false;
     while !(ended && told) {
@@ -82,22 +108,20 @@ where
                 }
             },
         };
-        buffer.clear();
-        write_piece(&mut buffer, &piece);
-        writer.write_all(&buffer).await?;
+        head.clear();
+        let rest = write_piece(&mut head, piece);
+        stream.write(&head).await?;
+        stream.write(&rest).await?;
     }
     Ok(())
 }
 
 /// Gives the pod what the other side sends. Ends when that has sent all, and notes then, or before, that no more is taken.
-async fn take<S>(conn: &Conn, mut reader: ReadHalf<S>, unwanted: &Notify) -> Result<(), Broken>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    let mut came = BytesMut::new();
-    let (mut left, mut ended, mut stopped, mut gone) = (0, false, false, false);
+async fn take(conn: &Conn, stream: &Shared, unwanted: &Notify) -> Result<(), Broken> {
+    let mut pieces = Pieces::default();
+    let (mut ended, mut stopped, mut gone) = (false, false, false);
     while !(ended && stopped) {
-        match read_piece(&mut came, &mut left)? {
+        match pieces.next()? {
             // Once the pod has closed its end, what still comes is for nobody.
             Some(Piece::Data(_)) if gone => {}
             Some(Piece::Data(bytes)) => {
@@ -117,18 +141,13 @@ where
                 stopped = true;
                 conn.shutdown_read();
             }
-            None => {
-                came.reserve(LENGTH_BYTES + PIECE_BYTES);
-                if reader.read_buf(&mut came).await? == 0 {
-                    return Err(Broken);
-                }
-            }
+            None => pieces.add(stream.read().await?.ok_or(Broken)?),
         }
     }
     Ok(())
 }
 
-async fn give(conn: &Conn, mut bytes: bytes::Bytes) -> Result<(), coracle_net::NetError> {
+async fn give(conn: &Conn, mut bytes: Bytes) -> Result<(), NetError> {
     while !bytes.is_empty() {
         let taken = conn.try_write(bytes.clone())?;
         let _ = bytes.split_to(taken);

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::identity::{Keys, LINK, Peer};
 use crate::link::Link;
+use crate::session::ENCRYPTED_BYTES;
 
 /// Connections at a time. Each API call has one of its own, each other node has one: more than a thousand nodes and as many
 /// clients that follow logs. Further ones wait in the kernel's backlog.
@@ -81,7 +82,7 @@ impl Endpoint {
 
     async fn serve(&self, stream: TcpStream) {
         let acceptor = TlsAcceptor::from(self.keys.server());
-        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        let mut stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => return tracing::debug!("TLS handshake took too long"),
@@ -96,7 +97,10 @@ impl Endpoint {
             return;
         }
         match peer.as_ref().and_then(Peer::node) {
-            Some(node) => self.link.accept(node, stream).await,
+            Some(node) => {
+                stream.get_mut().1.set_buffer_limit(Some(ENCRYPTED_BYTES));
+                self.link.accept(node, stream).await;
+            }
             None => tracing::warn!(?peer, "somebody who is no node wanted to be linked"),
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::identity::{Keys, serving_name};
-use crate::session::{Far, Session};
+use crate::session::{ENCRYPTED_BYTES, Far, Session};
 use crate::wire::Datagram;
 
 /// The pause after a node could not be reached, doubled up to [`PAUSE_MOST`]: connects meanwhile fail at once, as they would
@@ -212,7 +212,8 @@ impl Inner {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(serving_name(node)).map_err(std::io::Error::other)?;
-        let stream = TlsConnector::from(self.keys.client()).connect(name, stream).await?;
+        let mut stream = TlsConnector::from(self.keys.client()).connect(name, stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(ENCRYPTED_BYTES));
         Ok(Session::start(stream, true, self.far(node)))
     }
 }

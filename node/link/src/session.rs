@@ -27,6 +27,8 @@ const WINDOW_BYTES: usize = STREAMS * 256 * 1024;
 const FRAME_BYTES: usize = 64 * 1024;
 /// What is gathered before it is encrypted and sent: a frame with its header goes out in one piece.
 const WRITE_BYTES: usize = FRAME_BYTES + 4096;
+/// What may wait encrypted for the socket: what is gathered goes into it whole, and out with one call of the system.
+pub(crate) const ENCRYPTED_BYTES: usize = 2 * WRITE_BYTES;
 /// Datagrams that wait for their turn; more are lost.
 const DATAGRAMS: usize = 256;
 /// Streams that wait to be opened. Each is somebody's connect that waits as well.
@@ -183,7 +185,7 @@ impl Session {
             Err(error) => (Err(error), None),
         };
         if let (Some(conn), Some(stream)) = (outgoing.answer(outcome), stream) {
-            carry(&conn, stream).await;
+            carry(&conn, stream.into_inner()).await;
         }
         drop(place);
         Ok(())
@@ -288,7 +290,7 @@ async fn connection(far: &Far, mut stream: Stream) {
         return;
     }
     match conn {
-        Some(conn) => carry(conn.conn(), stream).await,
+        Some(conn) => carry(conn.conn(), stream.into_inner()).await,
         None => drop(stream.shutdown().await),
     }
 }

@@ -22,6 +22,8 @@ const ADDRESS_BYTES: usize = 16 + 2;
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// What stands before each piece and each datagram.
 pub(crate) const LENGTH_BYTES: usize = 4;
+/// Shorter pieces are sent together with their length: a copy of so much costs less than a frame of its own.
+const COPIED_BYTES: usize = 4 * 1024;
 /// Instead of a length: the sender has sent all.
 const END: u32 = 0;
 /// Instead of a length: the sender takes no more.
@@ -102,40 +104,64 @@ pub(crate) enum Piece {
     Stop,
 }
 
-/// Writes a piece; its bytes are at most [`PIECE_BYTES`].
-pub(crate) fn write_piece(to: &mut BytesMut, piece: &Piece) {
+/// Writes a piece, whose bytes are at most [`PIECE_BYTES`]: what is to be sent first, and then the rest, which is not copied
+/// where it is long.
+pub(crate) fn write_piece(head: &mut BytesMut, piece: Piece) -> Bytes {
     match piece {
-        Piece::End => to.put_u32(END),
-        Piece::Stop => to.put_u32(STOP),
+        Piece::End => head.put_u32(END),
+        Piece::Stop => head.put_u32(STOP),
         Piece::Data(bytes) => {
-            to.put_u32(u32::try_from(bytes.len()).unwrap_or(STOP));
-            to.put_slice(bytes);
+            head.put_u32(u32::try_from(bytes.len()).unwrap_or(STOP));
+            if bytes.len() > COPIED_BYTES {
+                return bytes;
+            }
+            head.put_slice(&bytes);
         }
     }
+    Bytes::new()
 }
 
-/// Takes the next piece out of what has come; none while it has not come to its end. A long piece is given in parts as they
-/// come: `left` is what is still to come of the one that has begun.
-pub(crate) fn read_piece(from: &mut BytesMut, left: &mut usize) -> Result<Option<Piece>, Malformed> {
-    if *left == 0 {
-        if from.len() < LENGTH_BYTES {
+/// Takes pieces out of what comes, however it is cut. A long piece is given in parts as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    /// What has come and is not read yet.
+    came: Bytes,
+    /// The beginning of a length whose rest has not come.
+    head: BytesMut,
+    /// How much is still to come of the piece that has begun.
+    left: usize,
+}
+
+impl Pieces {
+    /// Adds what comes next. What came before has been read.
+    pub(crate) fn add(&mut self, came: Bytes) {
+        self.came = came;
+    }
+
+    /// The next piece; none while it has not come.
+    pub(crate) fn next(&mut self) -> Result<Option<Piece>, Malformed> {
+        if self.left == 0 {
+            let missing = (LENGTH_BYTES - self.head.len()).min(self.came.len());
+            self.head.extend_from_slice(&self.came.split_to(missing));
+            if self.head.len() < LENGTH_BYTES {
+                return Ok(None);
+            }
+            match self.head.get_u32() {
+                END => return Ok(Some(Piece::End)),
+                STOP => return Ok(Some(Piece::Stop)),
+                length => self.left = usize::try_from(length).unwrap_or(usize::MAX),
+            }
+            if self.left > PIECE_BYTES {
+                return Err(Malformed("a piece that is too long"));
+            }
+        }
+        let count = self.came.len().min(self.left);
+        if count == 0 {
             return Ok(None);
         }
-        match from.get_u32() {
-            END => return Ok(Some(Piece::End)),
-            STOP => return Ok(Some(Piece::Stop)),
-            length => *left = usize::try_from(length).unwrap_or(usize::MAX),
-        }
-        if *left > PIECE_BYTES {
-            return Err(Malformed("a piece that is too long"));
-        }
+        self.left -= count;
+        Ok(Some(Piece::Data(self.came.split_to(count))))
     }
-    let count = from.len().min(*left);
-    if count == 0 {
-        return Ok(None);
-    }
-    *left -= count;
-    Ok(Some(Piece::Data(from.split_to(count).freeze())))
 }
 
 /// A datagram on its way.
@@ -199,9 +225,10 @@ mod tests {
 
     #[test]
     fn lengths_that_nobody_sends_are_refused() {
-        let mut long = BytesMut::new();
-        long.put_u32(u32::try_from(PIECE_BYTES).unwrap() + 1);
-        assert!(read_piece(&mut long, &mut 0).is_err());
+        let mut pieces = Pieces::default();
+        let long = u32::try_from(PIECE_BYTES).unwrap() + 1;
+        pieces.add(Bytes::copy_from_slice(&long.to_be_bytes()));
+        assert!(pieces.next().is_err());
         assert!(datagram_bytes(5).is_err());
         assert!(datagram_bytes(70_000).is_err());
         assert_eq!(datagram_bytes(0), Ok(0));
@@ -218,17 +245,20 @@ mod tests {
 
         #[test]
         fn pieces_are_read_however_they_come(
-            data in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..6), cut in 1usize..40,
+            lengths in prop::collection::vec(prop_oneof![1..200usize, COPIED_BYTES - 1..COPIED_BYTES + 3], 0..6),
+            cut in prop_oneof![1usize..40, 1000..20_000usize],
         ) {
+            let data: Vec<Vec<u8>> = (1..).zip(&lengths).map(|(byte, length)| vec![byte; *length]).collect();
             let mut written = BytesMut::new();
             for bytes in &data {
-                write_piece(&mut written, &Piece::Data(Bytes::from(bytes.clone())));
+                let rest = write_piece(&mut written, Piece::Data(Bytes::from(bytes.clone())));
+                written.extend_from_slice(&rest);
             }
-            write_piece(&mut written, &Piece::End);
-            let (mut came, mut left, mut read, mut ended) = (BytesMut::new(), 0, Vec::new(), false);
+            prop_assert!(write_piece(&mut written, Piece::End).is_empty());
+            let (mut pieces, mut read, mut ended) = (Pieces::default(), Vec::new(), false);
             for part in written.chunks(cut) {
-                came.extend_from_slice(part);
-                while let Some(piece) = read_piece(&mut came, &mut left).unwrap() {
+                pieces.add(Bytes::copy_from_slice(part));
+                while let Some(piece) = pieces.next().unwrap() {
                     match piece {
                         Piece::Data(bytes) => read.extend_from_slice(&bytes),
                         other => { prop_assert_eq!(other, Piece::End); ended = true; }
@@ -236,14 +266,16 @@ mod tests {
                 }
             }
             prop_assert_eq!(read, data.concat());
-            prop_assert!(ended && came.is_empty());
+            prop_assert!(ended && pieces.came.is_empty());
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let mut pieces = BytesMut::from(bytes.as_slice());
-            let mut left = 0;
-            while let Ok(Some(_)) = read_piece(&mut pieces, &mut left) {}
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), cut in 1usize..40) {
+            let mut pieces = Pieces::default();
+            for part in bytes.chunks(cut) {
+                pieces.add(Bytes::copy_from_slice(part));
+                while let Ok(Some(_)) = pieces.next() {}
+            }
             let _ = read_datagram(Bytes::from(bytes));
         }
 
