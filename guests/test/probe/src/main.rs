@@ -1,5 +1,6 @@
 //! `probe`: what the tests of the sandbox need a guest to do, one verb each.
 
+mod churn;
 mod greedy;
 
 use std::io::{ErrorKind, Read, Write};
@@ -46,6 +47,10 @@ fn main() {
         ["echo", address] => echo(address),
         ["stream", address, mebibytes] => stream(address, mebibytes.parse().unwrap()),
         ["sink", address] => sink(address),
+        ["churn-serve", address] => churn::serve(address),
+        ["churn", name, services, per_second] => {
+            churn::churn(name, services.parse().unwrap(), per_second.parse().unwrap());
+        }
         ["ask", address, count] => ask(address, count.parse().unwrap()),
         ["grpc", address, state] => grpc(address, state.parse().unwrap()),
         ["udp-echo", address] => udp_echo(address),
