@@ -1,6 +1,7 @@
 //! Measures what docs/promises.md promises of the whole binary, with the binary as users start it, and prints the table's rows.
 //!
-//! `cargo bench -p coracle --bench promises`. Each cluster is a process of its own on a fresh directory, spoken to over TLS.
+//! `cargo bench -p coracle --bench promises`. Each cluster is a process of its own on a fresh directory, spoken to over TLS. With names
+//! after `--` only those parts: `starts`, `creates`, `memory`, `crowded`, `latency`, `api`.
 
 #![allow(missing_docs)] // What a benchmark has is not for others to call.
 
@@ -15,7 +16,7 @@ use futures::{AsyncBufReadExt as _, StreamExt, TryStreamExt};
 use http::Method;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Pod},
+    core::v1::{ConfigMap, Node, Pod},
 };
 use kube::{
     Api, Client, Config, ResourceExt,
@@ -32,6 +33,8 @@ use tokio::{
 const STARTS: usize = 11;
 const PODS: usize = 200;
 const MANY: usize = 1000;
+/// Idle pods on one node, where its limit on memory maps lets it have so many.
+const CROWD: usize = 10_000;
 const GETS: usize = 5_000;
 /// Config maps of the measurements of the API, and requests at once.
 const MAPS: usize = 10_000;
@@ -48,12 +51,29 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure() -> anyhow::Result<()> {
+    // cargo says `--bench` to every benchmark.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let part = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     println!("| what | promise | measured |\n|---|---|---|");
-    starts().await?;
-    creates().await?;
-    memory().await?;
-    latency().await?;
-    api().await
+    if part("starts") {
+        starts().await?;
+    }
+    if part("creates") {
+        creates().await?;
+    }
+    if part("memory") {
+        memory().await?;
+    }
+    if part("crowded") {
+        crowded().await?;
+    }
+    if part("latency") {
+        latency().await?;
+    }
+    if part("api") {
+        api().await?;
+    }
+    Ok(())
 }
 
 fn row(what: &str, promise: &str, measured: &str) {
@@ -115,6 +135,30 @@ impl Up {
         }))?;
         self.pods().create(&PostParams::default(), &pod).await?;
         Ok(())
+    }
+
+    /// A Deployment named `many` of so many pods, once all are available.
+    async fn deployment(&self, replicas: usize) -> anyhow::Result<Api<Deployment>> {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "many"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": "many"}},
+                "template": {
+                    "metadata": {"labels": {"app": "many"}},
+                    "spec": {"containers": [{"name": "hello", "image": "hello"}]},
+                },
+            },
+        }))?;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
+        deployments.create(&PostParams::default(), &deployment).await?;
+        let all = i32::try_from(replicas)?;
+        let available = |deployment: Option<&Deployment>| {
+            let status = deployment.and_then(|deployment| deployment.status.as_ref());
+            status.is_some_and(|status| status.available_replicas == Some(all))
+        };
+        await_condition(deployments.clone(), "many", available).await?;
+        Ok(deployments)
     }
 
     async fn running(&self, name: &str) -> anyhow::Result<()> {
@@ -254,26 +298,8 @@ async fn memory() -> anyhow::Result<()> {
     // What starts on the side has come to rest by then.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = up.resident()?;
-    let deployment: Deployment = serde_json::from_value(json!({
-        "metadata": {"name": "many"},
-        "spec": {
-            "replicas": MANY,
-            "selector": {"matchLabels": {"app": "many"}},
-            "template": {
-                "metadata": {"labels": {"app": "many"}},
-                "spec": {"containers": [{"name": "hello", "image": "hello"}]},
-            },
-        },
-    }))?;
     let began = Instant::now();
-    let deployments: Api<Deployment> = Api::namespaced(up.client.clone(), "default");
-    deployments.create(&PostParams::default(), &deployment).await?;
-    let all = i32::try_from(MANY)?;
-    let available = |deployment: Option<&Deployment>| {
-        let status = deployment.and_then(|deployment| deployment.status.as_ref());
-        status.is_some_and(|status| status.available_replicas == Some(all))
-    };
-    await_condition(deployments.clone(), "many", available).await?;
+    let deployments = up.deployment(MANY).await?;
     let took = began.elapsed();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let loaded = up.resident()?;
@@ -308,6 +334,49 @@ async fn memory() -> anyhow::Result<()> {
         &format!("{:.2} s", began.elapsed().as_secs_f64()),
     );
     up.stop().await
+}
+
+/// As many idle pods as one node takes, and how the API is then.
+#[cfg(target_os = "linux")]
+async fn crowded() -> anyhow::Result<()> {
+    let data = tempfile::tempdir()?;
+    let up = Up::start(data.path()).await?;
+    let nodes = Api::<Node>::all(up.client.clone()).list(&ListParams::default()).await?;
+    let allocatable = nodes
+        .items
+        .iter()
+        .filter_map(|node| node.status.as_ref()?.allocatable.as_ref()?.get("pods"));
+    let room: usize = allocatable.filter_map(|pods| pods.0.parse::<usize>().ok()).sum();
+    // Two more are created below, and what runs in every cluster has its place too.
+    let count = CROWD.min(room.saturating_sub(10));
+    let began = Instant::now();
+    up.deployment(count).await?;
+    let took = began.elapsed();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let what = |what: &str| format!("{what} {count} idle pods of `hello`");
+    row(
+        &what("resident memory with"),
+        "< 2,500 MB",
+        &format!("{:.0} MB", up.resident()?),
+    );
+    row(&what("a Deployment of"), "", &format!("{:.1} s", took.as_secs_f64()));
+    up.create("quiet", "hello", &[]).await?;
+    up.running("quiet").await?;
+    row(&what("GET of a pod beside"), "", &spread(&mut gets(&up).await?));
+    let began = Instant::now();
+    up.create("late", "hello", &[]).await?;
+    up.running("late").await?;
+    row(
+        &what("one more pod Ready beside"),
+        "",
+        &format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3),
+    );
+    up.stop().await
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn crowded() -> anyhow::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
