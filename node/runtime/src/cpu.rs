@@ -1,6 +1,6 @@
 //! How much CPU a container uses, and how a CPU limit is held.
 //!
-//! A guest runs inside a future. Around each poll the thread's CPU clock is read: what the guest used is exact, host calls
+//! A guest runs inside a future, and so does what the host does in its place, such as reading requests for it. Around each poll the thread's CPU clock is read: what the guest used is exact, host calls
 //! included, and time in which the machine ran somebody else is not charged. A container over its quota of a period sleeps
 //! until the period ends, and debt is carried on, so that the limit is exact in the long run. A running guest comes back to
 //! this place at every tick, see [`crate::ticker`]. The quota may change while the guest runs. Where more guests want to run than
@@ -11,10 +11,11 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
@@ -227,6 +228,11 @@ impl CpuMeter {
         self.total_nanos.load(Ordering::Relaxed)
     }
 
+    /// The container's time in the crowd.
+    fn time(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
+
     fn admit(&self) -> Option<Instant> {
         let now = self.start.elapsed().as_nanos() as u64;
         let until = self.bucket.lock().as_mut()?.admit(now)?;
@@ -263,11 +269,12 @@ impl CpuMeter {
     }
 }
 
-/// A guest's call under its container's meter.
+/// Work of a container under its meter: a guest's call, or what the host does in its place.
 pub(crate) struct Governed<F> {
-    call: Pin<Box<F>>,
-    meter: Arc<CpuMeter>,
-    member: Member,
+    work: Pin<Box<F>>,
+    door: Arc<Door>,
+    /// Leads to the door.
+    waker: Waker,
     ticker: Ticker,
     /// Its limit counts instructions, see [`CpuMeter::charge_fuel`].
     by_fuel: bool,
@@ -275,11 +282,18 @@ pub(crate) struct Governed<F> {
 }
 
 impl<F: Future> Governed<F> {
-    pub(crate) fn new(call: F, meter: Arc<CpuMeter>, ticker: Ticker) -> Self {
-        Self {
-            call: Box::pin(call),
+    pub(crate) fn new(work: F, meter: Arc<CpuMeter>, ticker: Ticker) -> Self {
+        let door = Arc::new(Door {
             member: meter.crowd.join(),
             meter,
+            task: AtomicWaker::new(),
+            state: AtomicU8::new(RESTS),
+        });
+        door.arrives();
+        Self {
+            work: Box::pin(work),
+            waker: door.clone().into(),
+            door,
             ticker,
             by_fuel: false,
             throttled: None,
@@ -298,38 +312,79 @@ impl<F: Future> Future for Governed<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
+        let door = &*this.door;
+        let (meter, crowd) = (&door.meter, &door.meter.crowd);
+        door.task.register(cx.waker());
         loop {
             if let Some(sleep) = &mut this.throttled {
-                ready!(sleep.as_mut().poll(cx));
+                if sleep.as_mut().poll(cx).is_pending() {
+                    // Others need not wait for one who may not run.
+                    crowd.quit(&door.member);
+                    return Poll::Pending;
+                }
                 this.throttled = None;
             }
-            let Some(until) = this.meter.admit() else { break };
-            // Others need not wait for one who may not run.
-            this.meter.crowd.quit(&mut this.member);
+            let Some(until) = meter.admit() else { break };
             this.throttled = Some(Box::pin(tokio::time::sleep_until(until.into())));
         }
-        let time = this.meter.time.load(Ordering::Relaxed);
-        match this.meter.crowd.turn(&mut this.member, time, cx.waker()) {
+        match crowd.turn(&door.member, meter.time(), cx.waker()) {
             Turn::Aside => return Poll::Pending,
-            Turn::Run(from) => drop(this.meter.time.fetch_max(from, Ordering::Relaxed)),
+            Turn::Run(from) => drop(meter.time.fetch_max(from, Ordering::Relaxed)),
         }
-        let (runs, running) = (this.meter.crowd.runs(), this.ticker.running());
+        let (runs, running) = (crowd.runs(), this.ticker.running());
         INTERRUPTED.set(false);
+        door.state.store(RUNS, Ordering::Release);
         let before = thread_cpu_nanos();
-        let result = this.call.as_mut().poll(cx);
-        this.meter
-            .charge(thread_cpu_nanos().saturating_sub(before), this.by_fuel);
+        let result = this.work.as_mut().poll(&mut Context::from_waker(&this.waker));
+        meter.charge(thread_cpu_nanos().saturating_sub(before), this.by_fuel);
         drop((runs, running));
-        let wants_more = INTERRUPTED.replace(false) && result.is_pending();
-        let time = this.meter.time.load(Ordering::Relaxed);
-        this.meter.crowd.ran(&mut this.member, time, wants_more);
+        let woken = door.state.swap(RESTS, Ordering::AcqRel) == WOKEN;
+        let wants_more = (INTERRUPTED.replace(false) || woken) && result.is_pending();
+        crowd.ran(&door.member, meter.time(), wants_more);
         result
     }
 }
 
 impl<F> Drop for Governed<F> {
     fn drop(&mut self) {
-        self.meter.crowd.quit(&mut self.member);
+        self.door.meter.crowd.part(&self.door.member);
+    }
+}
+
+/// It waits for something, or for its turn.
+const RESTS: u8 = 0;
+/// It is polled.
+const RUNS: u8 = 1;
+/// It is polled, and has been woken since that began.
+const WOKEN: u8 = 2;
+
+/// Where governed work is woken: its place in the crowd is taken before its task is scheduled.
+struct Door {
+    meter: Arc<CpuMeter>,
+    member: Member,
+    task: AtomicWaker,
+    state: AtomicU8,
+}
+
+impl Door {
+    fn arrives(&self) {
+        self.meter.crowd.arrives(&self.member, self.meter.time());
+    }
+}
+
+impl Wake for Door {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let runs = self
+            .state
+            .compare_exchange(RUNS, WOKEN, Ordering::AcqRel, Ordering::Acquire);
+        if runs == Err(RESTS) {
+            self.arrives();
+        }
+        self.task.wake();
     }
 }
 
@@ -375,6 +430,55 @@ mod tests {
         assert_eq!(bucket.admit(100 * PERIOD), None);
         bucket.charge(PERIOD / 2);
         assert_eq!(bucket.admit(100 * PERIOD + 1), Some(101 * PERIOD));
+    }
+
+    /// Waits until it is woken, and keeps its waker for whoever wakes it.
+    #[derive(Clone, Default)]
+    struct Waits(Arc<Mutex<Option<Waker>>>);
+
+    impl Future for Waits {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            match self.0.lock().replace(cx.waker().clone()) {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_woken_is_awaited_until_it_has_come() {
+        let crowd = Arc::new(Crowd::new(1));
+        let engine = wasmtime::Engine::default();
+        let ticker = Ticker::start(engine.weak()).unwrap();
+        let meter = || CpuMeter::new(crowd.clone(), None, None);
+        let waits = Waits::default();
+        let mut rested = Box::pin(Governed::new(waits.clone(), meter(), ticker.clone()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(rested.as_mut().poll(&mut cx), Poll::Pending);
+
+        // Somebody else has run for long, and runs.
+        let (busy, long) = (crowd.join(), 1000 * SECOND);
+        assert_eq!(crowd.turn(&busy, 0, Waker::noop()), Turn::Run(0));
+        let running = crowd.runs();
+        let woken = waits.0.lock().clone().unwrap();
+        woken.wake_by_ref();
+        drop(running);
+        crowd.ran(&busy, long, true);
+        assert_eq!(crowd.turn(&busy, long, Waker::noop()), Turn::Aside);
+        assert_eq!(rested.as_mut().poll(&mut cx), Poll::Ready(()));
+        assert!(matches!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(_)));
+        drop(crowd.runs());
+
+        // Who has ended is not awaited, whoever wakes it.
+        drop(rested);
+        assert_eq!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(0));
+        let running = crowd.runs();
+        woken.wake();
+        drop(running);
+        crowd.ran(&busy, long, true);
+        assert!(matches!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(_)));
     }
 
     const SECOND: u64 = 1_000_000_000;

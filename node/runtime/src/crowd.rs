@@ -5,14 +5,19 @@
 //! of one that stands and waits steps aside, and is called when the others have caught up. One that is alone, or waits for
 //! something else, meets a counter that is zero and no lock. No thread ever idles while somebody stands: a guest steps aside
 //! only for one that is about to run.
+//!
+//! A guest that is woken stands in the crowd from that moment, not only when the executor has come to it: whoever the executor
+//! takes first steps aside, and those who run are interrupted, if they are ahead of it. So what answers a request after a rest
+//! need not wait for a slice of each guest that is busy.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
 use crate::limits::SHARE_SLACK;
+use crate::ticker::Ticker;
 
 /// The weight of a container that requests nothing: what the kernel gives one.
 const LEAST_WEIGHT: u64 = 2;
@@ -45,6 +50,8 @@ pub(crate) struct Crowd {
     /// How many stand here, to be asked without the lock.
     standing: AtomicUsize,
     next: AtomicU64,
+    /// Whom to tell that guests should be interrupted.
+    tickers: Mutex<Vec<Ticker>>,
 }
 
 /// Guests by their container's time, then by number.
@@ -52,7 +59,7 @@ type Place = (u64, u64);
 
 #[derive(Debug, Default)]
 struct Places {
-    /// Interrupted, and about to run.
+    /// Interrupted, called or woken, and about to run.
     ready: BTreeMap<Place, ()>,
     /// Stepped aside; called by their waker.
     aside: BTreeMap<Place, Waker>,
@@ -93,12 +100,22 @@ pub(crate) enum Turn {
     Aside,
 }
 
-/// One guest's place in the crowd, which it leaves when it is dropped.
+/// One guest in the crowd.
 #[derive(Debug)]
 pub(crate) struct Member {
     number: u64,
-    /// Where it stands, if it does.
-    place: Option<Place>,
+    /// Where it stands, if it does. Changes only under the lock on the places.
+    place: Mutex<Option<Place>>,
+    /// Whether it stands, to be asked without a lock.
+    stands: AtomicBool,
+    /// It will not come again. Changes only under the lock on the places.
+    gone: AtomicBool,
+}
+
+impl Member {
+    fn stands(&self) -> bool {
+        self.stands.load(Ordering::Acquire)
+    }
 }
 
 /// Counts a guest among those who run, until it drops.
@@ -124,27 +141,60 @@ impl Crowd {
             running: AtomicUsize::new(0),
             standing: AtomicUsize::new(0),
             next: AtomicU64::new(0),
+            tickers: Mutex::default(),
         }
+    }
+
+    /// The guests whom this ticker interrupts are of this crowd.
+    pub(crate) fn interrupts_by(&self, ticker: Ticker) {
+        self.tickers.lock().push(ticker);
     }
 
     /// A place for a guest; it does not stand there yet.
     pub(crate) fn join(&self) -> Member {
         Member {
             number: self.next.fetch_add(1, Ordering::Relaxed),
-            place: None,
+            place: Mutex::default(),
+            stands: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// A guest is new or woken, and will come to run; its container's time is `time`.
+    pub(crate) fn arrives(&self, member: &Member, time: u64) {
+        let free = self.running.load(Ordering::Acquire) < self.threads;
+        if free && self.standing.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let rested = {
+            let mut places = self.places.lock();
+            if member.stands() || member.gone.load(Ordering::Relaxed) {
+                return;
+            }
+            let place = (time.max(places.floor), member.number);
+            places.ready.insert(place, ());
+            self.stand(member, place);
+            time < places.floor
+        };
+        // Who used as much as the others waits for the next tick: two guests that wake each other all the time would otherwise
+        // keep everybody from work.
+        if rested && !free {
+            self.tickers.lock().iter().for_each(Ticker::interrupt);
         }
     }
 
     /// A guest comes to run, whose container's time is `time`.
-    pub(crate) fn turn(&self, member: &mut Member, time: u64, waker: &Waker) -> Turn {
-        if member.place.is_none() && self.standing.load(Ordering::Acquire) == 0 {
+    pub(crate) fn turn(&self, member: &Member, time: u64, waker: &Waker) -> Turn {
+        if !member.stands() && self.standing.load(Ordering::Acquire) == 0 {
             self.running.fetch_add(1, Ordering::AcqRel);
             return Turn::Run(0);
         }
         let mut places = self.places.lock();
-        let rested = member.place.is_none();
-        self.leave(&mut places, member);
-        let time = if rested { time.max(places.floor) } else { time };
+        let from = match self.leave(&mut places, member) {
+            Some((from, _)) => from,
+            None => places.floor,
+        };
+        let time = time.max(from);
         let before = places
             .ready
             .range(..(time.saturating_sub(SLACK), 0))
@@ -166,13 +216,14 @@ impl Crowd {
     }
 
     /// A guest has run, and its container's time is `time` now. It stands in the crowd when it wants to go on at once.
-    pub(crate) fn ran(&self, member: &mut Member, time: u64, wants_more: bool) {
+    pub(crate) fn ran(&self, member: &Member, time: u64, wants_more: bool) {
         if !wants_more && self.standing.load(Ordering::Acquire) == 0 {
             return;
         }
         let called = {
             let mut places = self.places.lock();
             if wants_more {
+                self.leave(&mut places, member);
                 let place = (time, member.number);
                 places.ready.insert(place, ());
                 self.stand(member, place);
@@ -185,14 +236,27 @@ impl Crowd {
         called.into_iter().for_each(Waker::wake);
     }
 
-    /// A guest will not run any more, or not before it is woken by something else.
-    pub(crate) fn quit(&self, member: &mut Member) {
-        if member.place.is_none() {
-            return;
+    /// A guest will not run before it is woken by something else.
+    pub(crate) fn quit(&self, member: &Member) {
+        if member.stands() {
+            self.remove(member, false);
         }
+    }
+
+    /// A guest will not run any more, whoever wakes it.
+    pub(crate) fn part(&self, member: &Member) {
+        self.remove(member, true);
+    }
+
+    fn remove(&self, member: &Member, gone: bool) {
         let called = {
             let mut places = self.places.lock();
-            self.leave(&mut places, member);
+            if gone {
+                member.gone.store(true, Ordering::Relaxed);
+            }
+            if self.leave(&mut places, member).is_none() {
+                return;
+            }
             self.call(&mut places)
         };
         called.into_iter().for_each(Waker::wake);
@@ -202,17 +266,20 @@ impl Crowd {
         places.call(self.running.load(Ordering::Acquire), self.threads)
     }
 
-    fn stand(&self, member: &mut Member, place: Place) {
-        member.place = Some(place);
+    fn stand(&self, member: &Member, place: Place) {
+        *member.place.lock() = Some(place);
+        member.stands.store(true, Ordering::Release);
         self.standing.fetch_add(1, Ordering::Release);
     }
 
-    fn leave(&self, places: &mut Places, member: &mut Member) {
-        if let Some(place) = member.place.take() {
-            places.ready.remove(&place);
-            places.aside.remove(&place);
-            self.standing.fetch_sub(1, Ordering::Release);
-        }
+    /// Says where it stood.
+    fn leave(&self, places: &mut Places, member: &Member) -> Option<Place> {
+        let place = member.place.lock().take()?;
+        member.stands.store(false, Ordering::Release);
+        places.ready.remove(&place);
+        places.aside.remove(&place);
+        self.standing.fetch_sub(1, Ordering::Release);
+        Some(place)
     }
 }
 
@@ -317,16 +384,56 @@ mod tests {
     #[test]
     fn rest_is_not_saved_up() {
         let crowd = Crowd::new(1);
-        let (mut busy, mut other, mut late) = (crowd.join(), crowd.join(), crowd.join());
-        for member in [&mut busy, &mut other] {
+        let (busy, other, late) = (crowd.join(), crowd.join(), crowd.join());
+        for member in [&busy, &other] {
             crowd.turn(member, 0, Waker::noop());
             drop(crowd.runs());
             crowd.ran(member, 900 * TICK, true);
         }
-        assert_eq!(crowd.turn(&mut late, 0, Waker::noop()), Turn::Run(900 * TICK));
-        crowd.quit(&mut busy);
-        crowd.quit(&mut other);
+        assert_eq!(crowd.turn(&late, 0, Waker::noop()), Turn::Run(900 * TICK));
+        crowd.quit(&busy);
+        crowd.quit(&other);
         assert_eq!(crowd.standing.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_is_woken_goes_before_all_that_are_ahead() {
+        let crowd = Crowd::new(1);
+        let busy: Vec<Member> = (0..50).map(|_| crowd.join()).collect();
+        for (member, time) in busy.iter().zip(1..) {
+            crowd.turn(member, 0, Waker::noop());
+            drop(crowd.runs());
+            crowd.ran(member, time * 100 * TICK, true);
+        }
+        let late = crowd.join();
+        // One of them runs when it is woken. The executor takes the others first.
+        assert!(matches!(crowd.turn(&busy[0], 100 * TICK, Waker::noop()), Turn::Run(_)));
+        let running = crowd.runs();
+        crowd.arrives(&late, 0);
+        drop(running);
+        crowd.ran(&busy[0], 101 * TICK + SLACK, true);
+        for (member, time) in busy.iter().zip(1..).skip(1) {
+            assert_eq!(crowd.turn(member, time * 100 * TICK, Waker::noop()), Turn::Aside);
+        }
+        let floor = crowd.places.lock().floor;
+        assert_eq!(crowd.turn(&late, 0, Waker::noop()), Turn::Run(100 * TICK), "{floor}");
+        drop(crowd.runs());
+        crowd.ran(&late, 100 * TICK, false);
+        assert!(crowd.places.lock().ready.contains_key(&(101 * TICK + SLACK, 0)));
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_has_gone() {
+        let crowd = Crowd::new(1);
+        let (busy, ended) = (crowd.join(), crowd.join());
+        crowd.turn(&busy, 0, Waker::noop());
+        let running = crowd.runs();
+        crowd.arrives(&ended, 0);
+        assert_eq!(crowd.standing.load(Ordering::Relaxed), 1);
+        crowd.part(&ended);
+        crowd.arrives(&ended, 0);
+        assert_eq!(crowd.standing.load(Ordering::Relaxed), 0);
+        drop(running);
     }
 
     proptest! {

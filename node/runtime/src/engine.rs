@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine};
 
+use crate::crowd::Crowd;
 use crate::host::{self, Host};
 use crate::limits;
 use crate::ticker::Ticker;
@@ -96,13 +97,18 @@ fn config(metering: Metering) -> Config {
 pub(crate) struct Engines {
     time: Arc<GuestEngine>,
     fuel: Mutex<Option<Arc<GuestEngine>>>,
+    crowd: Arc<Crowd>,
 }
 
 impl Engines {
-    pub(crate) fn new() -> Result<Self, EngineError> {
+    /// Engines for the guests of a crowd.
+    pub(crate) fn new(crowd: Arc<Crowd>) -> Result<Self, EngineError> {
+        let time = GuestEngine::new(Metering::Time)?;
+        crowd.interrupts_by(time.ticker.clone());
         Ok(Self {
-            time: GuestEngine::new(Metering::Time)?,
+            time,
             fuel: Mutex::new(None),
+            crowd,
         })
     }
 
@@ -113,7 +119,11 @@ impl Engines {
         let mut fuel = self.fuel.lock();
         match &*fuel {
             Some(engine) => Ok(engine.clone()),
-            None => Ok(fuel.insert(GuestEngine::new(Metering::Fuel)?).clone()),
+            None => {
+                let engine = fuel.insert(GuestEngine::new(Metering::Fuel)?);
+                self.crowd.interrupts_by(engine.ticker.clone());
+                Ok(engine.clone())
+            }
         }
     }
 }

@@ -66,12 +66,17 @@ pub const DATAGRAMS: usize = 16;
 /// costs the guest some percent.
 pub const TICK: Duration = Duration::from_millis(1);
 
+/// The least time between two interruptions beside the ticks, for guests that were woken after a rest. A yield of each thread
+/// and the way back cost some microseconds.
+pub const INTERRUPTS: Duration = Duration::from_micros(100);
+
 /// Instructions between two yields of a guest that is metered by fuel: about a millisecond of ordinary code. A yield costs
 /// under a microsecond.
 pub const FUEL_PER_YIELD: u64 = 1_000_000;
 
 /// The period over which a CPU limit holds, as the kernel's bandwidth control has it.
 pub const CPU_PERIOD: Duration = Duration::from_millis(100);
+
 /// How far a container may be ahead of its share before others that wait go first, in time of one core. Two ticks: less would
 /// make equal guests change places more often than they are interrupted, more would be felt by a neighbour.
 pub const SHARE_SLACK: Duration = Duration::from_millis(2);

@@ -109,7 +109,6 @@ impl Drop for Inner {
 impl Runtime {
     /// Sets up the sandbox and starts the threads.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let engines = Engines::new()?;
         let trust = config.trusted_pem.as_deref().map(Trust::new).transpose()?;
         let cache =
             CodeCache::open(config.cache_dir.clone(), config.compiler).map_err(|reason| RuntimeError::Cache {
@@ -117,6 +116,8 @@ impl Runtime {
                 reason,
             })?;
         let workers = config.worker_threads.max(1);
+        let crowd = Arc::new(Crowd::new(workers));
+        let engines = Engines::new(crowd.clone())?;
         let threads = Builder::new_multi_thread()
             .worker_threads(workers)
             .event_interval(EVENT_INTERVAL)
@@ -133,7 +134,7 @@ impl Runtime {
             loaded: Loaded::default(),
             compiling: Arc::new(tokio::sync::Semaphore::new(1)),
             trust,
-            crowd: Arc::new(Crowd::new(workers)),
+            crowd,
             accounts: Accounts::default(),
             holders,
             handle: threads.handle().clone(),

@@ -4,8 +4,9 @@
 //! This thread moves it once a [`limits::TICK`]. While no guest runs it is parked: an idle node wakes nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use wasmtime::EngineWeak;
 
@@ -19,11 +20,20 @@ const IDLE_TICKS: u32 = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Ticker(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
+    engine: EngineWeak,
     running: AtomicUsize,
     parked: AtomicBool,
     thread: Thread,
+    start: Instant,
+    /// When guests were last interrupted between two ticks, in nanoseconds since the start.
+    interrupted_at: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticker").finish_non_exhaustive()
+    }
 }
 
 /// Says that a guest runs on this thread, until it drops.
@@ -35,13 +45,16 @@ impl Ticker {
         let (send, receive) = std::sync::mpsc::sync_channel::<std::sync::Weak<Shared>>(1);
         let handle = thread::Builder::new().name("coracle-ticker".into()).spawn(move || {
             if let Ok(shared) = receive.recv() {
-                tick(&engine, &shared);
+                tick(&shared);
             }
         })?;
         let shared = Arc::new(Shared {
+            engine,
             running: AtomicUsize::new(0),
             parked: AtomicBool::new(false),
             thread: handle.thread().clone(),
+            start: Instant::now(),
+            interrupted_at: AtomicU64::new(0),
         });
         // The receiver lives until it has got this.
         let _ = send.send(Arc::downgrade(&shared));
@@ -55,6 +68,21 @@ impl Ticker {
             self.0.thread.unpark();
         }
         Running(&self.0)
+    }
+
+    /// Makes those who run yield before the next tick, unless that was done just now: somebody came who goes before them.
+    pub(crate) fn interrupt(&self) {
+        let now = self.0.start.elapsed().as_nanos() as u64;
+        let last = self.0.interrupted_at.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < limits::INTERRUPTS.as_nanos() as u64
+            || self.0.running.load(Ordering::Relaxed) == 0
+            || self.0.interrupted_at.swap(now, Ordering::Relaxed) != last
+        {
+            return;
+        }
+        if let Some(engine) = self.0.engine.upgrade() {
+            engine.increment_epoch();
+        }
     }
 }
 
@@ -71,12 +99,12 @@ impl Drop for Shared {
 }
 
 /// The body of the thread.
-fn tick(engine: &EngineWeak, shared: &std::sync::Weak<Shared>) {
+fn tick(shared: &std::sync::Weak<Shared>) {
     let mut idle = 0;
     loop {
         // Held only for this turn: the thread must not keep alive what it serves.
-        let Some(engine) = engine.upgrade() else { return };
         let Some(state) = shared.upgrade() else { return };
+        let Some(engine) = state.engine.upgrade() else { return };
         if state.running.load(Ordering::SeqCst) > 0 {
             idle = 0;
             engine.increment_epoch();

@@ -20,7 +20,7 @@ use crate::neighbour::Neighbour;
 const NAME_SERVER: &str = "10.96.0.10:53";
 
 /// How long a pod that attacks by its end may take to reach it, and handles to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Handles that come and go by themselves: files of logs and of the store, connections that are kept for the next request.
 const LOOSE_HANDLES: usize = 24;

@@ -71,10 +71,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, pre: ProxyPre<Host>, binding: Bin
         end,
         stop,
     });
+    let accept = governed(&pool.shared, accept(&pool, &binding));
     tokio::select! {
         exit = ended.recv() => exit.unwrap_or_else(|| Exit::host("the server has no instance left".into())),
-        error = accept(&pool, &binding) => Exit::host(format!("the pod's network is gone: {error}")),
+        error = accept => Exit::host(format!("the pod's network is gone: {error}")),
     }
+}
+
+/// Work for the container, the guest's or the host's, which uses its CPU and waits for its turn among others.
+fn governed<F: Future>(shared: &Shared, work: F) -> Governed<F> {
+    let (meter, ticker) = (shared.meter.clone(), shared.module.engine.ticker.clone());
+    Governed::new(work, meter, ticker).by_fuel(shared.spec.cpu_by_fuel)
 }
 
 /// Takes connections until the pod's network ends.
@@ -99,7 +106,9 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
                 let connection = Connection::new(&idle, conn.peer_addr().ip());
                 tokio::spawn(async move {
                     let closed = connection.closed.clone();
-                    let serve = closed.run_until_cancelled(serve_connection(pool, conn.into(), connection));
+                    let shared = pool.shared.clone();
+                    let serve = governed(&shared, serve_connection(pool, conn.into(), connection));
+                    let serve = closed.run_until_cancelled(serve);
                     stop.run_until_cancelled(serve).await;
                     drop(place);
                 });
@@ -197,10 +206,8 @@ impl Pool {
         };
         let (send, receive) = oneshot::channel();
         let stop = self.stop.clone();
-        let (meter, ticker) = (self.shared.meter.clone(), self.shared.module.engine.ticker.clone());
-        let by_fuel = self.shared.spec.cpu_by_fuel;
         // A task of its own: the guest may go on after its answer, or after the client has left.
-        let call = Governed::new(self.clone().call(request, send, turn), meter, ticker).by_fuel(by_fuel);
+        let call = governed(&self.shared, self.clone().call(request, send, turn));
         tokio::spawn(async move { stop.run_until_cancelled(call).await });
         match receive.await {
             Ok(Ok(response)) => Ok(response),
