@@ -146,6 +146,10 @@ pub struct ClusterArgs {
     /// 10250 of the address of --listen, unless that is a loopback address].
     #[arg(long, value_name = "ADDR:PORT")]
     pub node_listen: Option<SocketAddr>,
+    /// Run a further node in a process of its own, for the pods of the RuntimeClass NAME, which is made with it; see
+    /// docs/isolation.md.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = crate::processes::name)]
+    pub node_process: Vec<String>,
     /// Do not add the context `coracle` to your kubeconfig.
     #[arg(long)]
     pub no_merge: bool,
@@ -212,6 +216,18 @@ pub struct NodeRun {
     /// Labels of the node, as KEY=VALUE.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub node_labels: Vec<String>,
+    /// Open no ports of services on this machine: another node of it has them.
+    #[arg(long)]
+    pub no_node_ports: bool,
+    /// Where images are kept [default: in the data directory]; nodes of one machine may share it.
+    #[arg(long, value_name = "DIR")]
+    pub images_dir: Option<PathBuf>,
+    /// Where compiled guests are kept [default: in the data directory]; nodes of one machine may share it.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// End when the standard input ends: with whoever has started it.
+    #[arg(long, hide = true)]
+    pub until_input_ends: bool,
     /// Let pods mount directories of this machine (hostPath). Whoever may create a pod can then read and write them.
     #[arg(long)]
     pub allow_host_paths: bool,

@@ -1,6 +1,6 @@
 //! The data directory: where a cluster keeps its state, and the lock that keeps a second process out.
 //!
-//! Layout: `pki/ store/ images/ cache/ pods/ logs/ kubeconfig lock`. The directory is private to the user, for it holds keys and Secrets.
+//! Layout: `pki/ store/ images/ cache/ pods/ logs/ processes/ kubeconfig lock`. The directory is private to the user, for it holds keys and Secrets.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -124,13 +124,13 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
 }
 
 #[cfg(unix)]
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(not(unix))]
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     fs::create_dir_all(path)
 }
 

@@ -22,6 +22,7 @@ pub mod manifest;
 mod membership;
 pub mod net;
 pub mod node;
+pub mod processes;
 pub mod say;
 pub mod server;
 pub mod static_pods;

@@ -62,8 +62,29 @@ async fn serve(args: NodeRun) -> anyhow::Result<()> {
     let running = Running::start(&data, membership, &args).await?;
     say(format_args!("ready in {} ms", started.elapsed().as_millis()));
     running.describe(&data);
-    end::asked().await?;
+    if args.until_input_ends {
+        tokio::select! {
+            ended = input_ended() => ended?,
+            asked = end::asked() => asked?,
+        }
+    } else {
+        end::asked().await?;
+    }
     end::stop(running.stop()).await
+}
+
+/// Waits for the end of the standard input.
+async fn input_ended() -> std::io::Result<()> {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own, which nobody waits for at the end: reading cannot be given up.
+    std::thread::Builder::new()
+        .name("coracle-input".into())
+        .spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        })?;
+    let _ = end.await;
+    Ok(())
 }
 
 /// A node at work.
@@ -128,8 +149,10 @@ impl Running {
         running
             .tasks
             .spawn(membership::renew(membership, current, keys, stop()));
-        let ports = ExposedPorts::new(fabric.clone(), address.ip());
-        running.tasks.spawn(ports.run(stop()));
+        if !args.no_node_ports {
+            let ports = ExposedPorts::new(fabric.clone(), address.ip());
+            running.tasks.spawn(ports.run(stop()));
+        }
         let (udp, tcp) = listen_dns(args.dns_listen)?;
         let dns = udp.local_addr()?;
         running.spawn("the DNS server", Dns::bind(fabric, vec![udp], vec![tcp]).run(stop()));
@@ -254,9 +277,9 @@ fn agent_config(
     let runtime = Runtime::new(RuntimeConfig {
         compiler: std::env::current_exe().ok(),
         trusted_pem: Some(authority.to_owned()),
-        ..RuntimeConfig::new(data.join("cache"))
+        ..RuntimeConfig::new(args.cache_dir.clone().unwrap_or_else(|| data.join("cache")))
     })?;
-    let images = ImageStore::open(data.join("images"))?
+    let images = ImageStore::open(args.images_dir.clone().unwrap_or_else(|| data.join("images")))?
         .with_files_allowed(args.allow_file_images)
         .with_registry_authority(image::registry_authority(&args.registry)?);
     let images = Arc::new(images);

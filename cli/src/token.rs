@@ -6,7 +6,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client, Config, ResourceExt,
@@ -129,29 +129,44 @@ async fn create(args: TokenCreate) -> anyhow::Result<()> {
         );
     }
     let server = args.server.unwrap_or_else(|| reached.server.clone());
-    let info = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster-info", "namespace": "kube-public"},
-        "data": {"kubeconfig": kubeconfig(&server, &reached.authority)?},
-    });
-    let mut objects = manifest::parse(JOINING)?;
-    objects.push(serde_json::from_value(info)?);
-    manifest::apply(&reached.client, &objects).await?;
-    let (id, secret) = (random(ID_CHARACTERS), random(SECRET_CHARACTERS));
-    let ends = match args.ttl {
-        ttl if ttl.is_zero() => None,
-        ttl => Some(Timestamp::now().checked_add(ttl).context("--ttl is too long")?),
-    };
-    store(&reached.client, &id, &secret, ends, args.description).await?;
-    signed(&reached.client, &id).await?;
+    let token = issue(&reached.client, &server, &reached.authority, args.ttl, args.description).await?;
     if args.print_join_command {
         let pin = coracle_link::authority_pin(&reached.authority).context("the kubeconfig names no authority")?;
         say(format_args!(
-            "coracle node --join {server} --token {id}.{secret} --ca-hash {pin}"
+            "coracle node --join {server} --token {token} --ca-hash {pin}"
         ));
     } else {
-        say(format_args!("{id}.{secret}"));
+        say(token);
     }
     Ok(())
+}
+
+/// Makes a token, and what joining with it needs; gives it once it can be used. It does not end where `ttl` is zero.
+///
+/// # Errors
+/// When the cluster cannot be reached or refuses.
+pub(crate) async fn issue(
+    client: &Client,
+    server: &str,
+    authority: &str,
+    ttl: SignedDuration,
+    description: Option<String>,
+) -> anyhow::Result<String> {
+    let info = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster-info", "namespace": "kube-public"},
+        "data": {"kubeconfig": kubeconfig(server, authority)?},
+    });
+    let mut objects = manifest::parse(JOINING)?;
+    objects.push(serde_json::from_value(info)?);
+    manifest::apply(client, &objects).await?;
+    let (id, secret) = (random(ID_CHARACTERS), random(SECRET_CHARACTERS));
+    let ends = match ttl {
+        ttl if ttl.is_zero() => None,
+        ttl => Some(Timestamp::now().checked_add(ttl).context("--ttl is too long")?),
+    };
+    store(client, &id, &secret, ends, description).await?;
+    signed(client, &id).await?;
+    Ok(format!("{id}.{secret}"))
 }
 
 /// What strangers are told: where the API is and whom to trust, as a kubeconfig without a user.

@@ -1,6 +1,9 @@
 //! `coracle up`: a cluster in this process until Ctrl-C.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use anyhow::Context;
 use coracle_images::Thresholds;
@@ -11,6 +14,7 @@ use crate::{
     cluster::{Cluster, ClusterConfig},
     data_dir::DataDir,
     end, image, kubeconfig,
+    processes::Processes,
     say::say,
 };
 
@@ -24,11 +28,16 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let cluster = start(&args).await?;
     say(format_args!("ready in {} ms", started.elapsed().as_millis()));
     describe(&cluster, &args)?;
+    let processes = Processes::start(&cluster, &args).await?;
     say(format_args!(
         "\nTry:  kubectl create deployment hello --image=hello\n      kubectl get pods -o wide\n\nCtrl-C stops the cluster; `coracle up` brings it back as it was."
     ));
     end::asked().await?;
-    end::stop(cluster.shutdown()).await
+    end::stop(async {
+        processes.stop().await;
+        cluster.shutdown().await;
+    })
+    .await
 }
 
 /// Lets the process have as many open files as the system allows it: the usual thousand is for one program, and here are all
@@ -80,11 +89,12 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
     Cluster::start(config).await
 }
 
-/// Where nodes on other machines reach this one: nowhere where nobody else reaches the API either.
+/// Where nodes in other processes reach this one: nowhere where there are none and nobody else reaches the API either.
 fn node_listen(args: &ClusterArgs) -> Option<SocketAddr> {
     let ip = args.listen.ip();
     let usual = (!ip.is_loopback() && !ip.is_unspecified()).then(|| SocketAddr::new(ip, NODE_PORT));
-    args.node_listen.or(usual)
+    let own = (!args.node_process.is_empty()).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    args.node_listen.or(usual).or(own)
 }
 
 fn delays(args: &ClusterArgs) -> anyhow::Result<Delays> {

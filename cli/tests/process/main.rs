@@ -19,6 +19,8 @@ mod kills;
 mod machines;
 #[cfg(unix)]
 mod nodes;
+#[cfg(target_os = "linux")]
+mod processes;
 #[cfg(unix)]
 mod traffic;
 
