@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coracle_net::NetError;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, debug, info_span, warn};
 use wasmtime::{Store, UpdateDeadline};
@@ -17,6 +16,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::cpu::{self, CpuMeter, Governed, Throttling};
 use crate::crowd::Crowd;
 use crate::engine::Metering;
+use crate::executor::Executor;
 use crate::exit::{self, Exit};
 use crate::files::{MountError, Mounts};
 use crate::host::{self, Host, Streams};
@@ -173,7 +173,7 @@ pub(crate) struct Shared {
     pub(crate) spec: ContainerSpec,
     pub(crate) module: Arc<Module>,
     pub(crate) meter: Arc<CpuMeter>,
-    pub(crate) guests: Handle,
+    pub(crate) guests: Executor,
     pub(crate) account: Arc<MemoryAccount>,
     outgoing: Outgoing,
     mounts: Arc<Mounts>,
@@ -294,7 +294,7 @@ impl Shared {
 
 /// Starts a container on the guests' threads.
 pub(crate) fn start(
-    guests: &Handle,
+    guests: &Executor,
     trust: Option<Trust>,
     crowd: Arc<Crowd>,
     holders: &Holders,

@@ -10,6 +10,7 @@ mod container;
 mod cpu;
 mod crowd;
 mod engine;
+mod executor;
 mod exit;
 mod files;
 mod host;

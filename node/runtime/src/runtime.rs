@@ -7,21 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 
 use crate::cache::{CodeCache, Loaded};
 use crate::container::{self, Container, StartError};
 use crate::crowd::Crowd;
 use crate::engine::{EngineError, Engines, Metering};
+use crate::executor::{Executor, Tokio};
 use crate::files::Accounts;
 use crate::http::tls::{Trust, TrustError};
 use crate::limits;
 use crate::module::{self, LoadError, Module, ModuleInfo};
 use crate::shortage::{self, Holders};
 use crate::spec::ContainerSpec;
-
-/// Tasks polled between two looks at timers and wake-ups. The usual 61 would let 61 busy guests go first, each for a tick.
-const EVENT_INTERVAL: u32 = 2;
 
 /// How a runtime is set up.
 #[derive(Debug, Clone)]
@@ -93,16 +91,13 @@ struct Inner {
     crowd: Arc<Crowd>,
     accounts: Accounts,
     holders: Arc<Holders>,
-    handle: Handle,
-    /// Taken on drop, because dropping it where it stands would block.
-    threads: Option<tokio::runtime::Runtime>,
+    executor: Executor,
+    tokio: Arc<Tokio>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
-            threads.shutdown_background();
-        }
+        self.executor.stop();
     }
 }
 
@@ -118,14 +113,15 @@ impl Runtime {
         let workers = config.worker_threads.max(1);
         let crowd = Arc::new(Crowd::new(workers));
         let engines = Engines::new(crowd.clone())?;
-        let threads = Builder::new_multi_thread()
-            .worker_threads(workers)
-            .event_interval(EVENT_INTERVAL)
+        let tokio = Builder::new_multi_thread()
+            .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
-            .thread_name("coracle-guest")
+            .thread_name("coracle-guest-io")
             .enable_time()
             .build()
             .map_err(RuntimeError::Threads)?;
+        let tokio = Arc::new(Tokio::new(tokio));
+        let executor = Executor::start(workers, &tokio).map_err(RuntimeError::Threads)?;
         let holders = Arc::new(Holders::default());
         shortage::watch(&holders, config.free_memory_bytes).map_err(RuntimeError::Threads)?;
         Ok(Self(Arc::new(Inner {
@@ -137,8 +133,8 @@ impl Runtime {
             crowd,
             accounts: Accounts::default(),
             holders,
-            handle: threads.handle().clone(),
-            threads: Some(threads),
+            executor,
+            tokio,
         })))
     }
 
@@ -174,7 +170,7 @@ impl Runtime {
             .await
             .map_err(|_| LoadError::Closed)?;
         let cache = self.0.cache.clone();
-        let made = self.0.handle.spawn_blocking(move || {
+        let made = self.0.tokio.handle().spawn_blocking(move || {
             let _turn = turn;
             let component = cache.component(&engine, &info, &wasm)?;
             module::link(engine, info, &component)
@@ -192,7 +188,7 @@ impl Runtime {
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
     pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
         let (trust, crowd) = (self.0.trust.clone(), self.0.crowd.clone());
-        container::start(&self.0.handle, trust, crowd, &self.0.holders, module, spec)
+        container::start(&self.0.executor, trust, crowd, &self.0.holders, module, spec)
     }
 }
 

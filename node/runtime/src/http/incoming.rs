@@ -38,6 +38,7 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
 
 use crate::container::Shared;
 use crate::cpu::Governed;
+use crate::executor;
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::http::connections::{Connection, Idle};
@@ -104,7 +105,7 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
             Ok(conn) => {
                 let (pool, stop) = (pool.clone(), pool.stop.clone());
                 let connection = Connection::new(&idle, conn.peer_addr().ip());
-                tokio::spawn(async move {
+                executor::spawn(async move {
                     let closed = connection.closed.clone();
                     let shared = pool.shared.clone();
                     let serve = governed(&shared, serve_connection(pool, conn.into(), connection));
@@ -208,7 +209,9 @@ impl Pool {
         let stop = self.stop.clone();
         // A task of its own: the guest may go on after its answer, or after the client has left.
         let call = governed(&self.shared, self.clone().call(request, send, turn));
-        tokio::spawn(async move { stop.run_until_cancelled(call).await });
+        executor::spawn(async move {
+            stop.run_until_cancelled(call).await;
+        });
         match receive.await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Ok(plain(

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_net::{Conn, NetError, PodNet, Stream};
+use futures::FutureExt as _;
 use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -24,6 +25,7 @@ use tokio::time::{Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::tls::Trust;
+use crate::executor;
 use crate::limits::{self, HTTP_OUTGOING, HTTP_OUTGOING_TIMEOUT};
 
 /// What is left to do for a response: to drive its connection.
@@ -112,29 +114,18 @@ async fn send(
 
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // The connection moves bytes for the request while we wait for the answer, and for its body afterwards.
-    let driver = tokio::spawn(connection);
-    let rest = AbortOnDrop(driver.abort_handle());
+    // It ends with the handle: with the request that it serves.
+    let (driver, ended) = connection.remote_handle();
+    executor::spawn(driver);
     let response = timeout(patience.first_byte, sender.send_request(request))
         .await
         .map_err(|_| Error::ConnectionReadTimeout)??;
     let response = response.map(|body| Patient::new(body, patience.between_bytes).boxed_unsync());
     let rest = Box::new(async move {
-        let (_slot, _abort) = (slot, rest);
-        match driver.await {
-            Ok(outcome) => outcome.map_err(Error::from),
-            Err(_) => Ok(()), // aborted: the guest let go of the response
-        }
+        let _slot = slot;
+        ended.await.map_err(Error::from)
     });
     Ok((response, rest))
-}
-
-/// Ends the connection's task with the request that it serves.
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A way for bytes, in the clear or not.

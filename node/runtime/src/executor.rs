@@ -1,0 +1,410 @@
+//! The threads that run guests, and the queue before them.
+//!
+//! A small executor in place of tokio's, for one thing: who answers whom. A guest that wakes another one and then waits for its answer
+//! hands it the thread. tokio does so too, but wakes a thread besides every few turns, which costs two guests that talk to each
+//! other more than all else that they do. Who should go first is decided by the [crowd](crate::crowd), not here: the
+//! queue is in order of arrival.
+//!
+//! Timers, blocking calls and what the WASI library spawns are tokio's still: each thread here has its runtime at hand.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::{io, thread};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::runtime::{Handle, Runtime};
+
+/// How many times in a row a thread goes on with who was woken on it, before it looks at the queue. Two guests that talk to
+/// each other must not keep the others out.
+const HANDED_ON: u32 = 32;
+
+/// It waits for something.
+const RESTS: u8 = 0;
+/// It is in a queue.
+const QUEUED: u8 = 1;
+/// A thread polls it.
+const RUNS: u8 = 2;
+/// A thread polls it, and it has been woken since that began.
+const WOKEN: u8 = 3;
+/// It has ended.
+const ENDED: u8 = 4;
+
+thread_local! {
+    /// The executor of this thread.
+    static OWN: RefCell<Option<Executor>> = const { RefCell::new(None) };
+    /// Who was woken by the task that runs on this thread.
+    static NEXT: Cell<Option<Arc<Task>>> = const { Cell::new(None) };
+}
+
+/// Timers and threads for blocking calls. They end with the last who has them, and do not wait for what still blocks.
+pub(crate) struct Tokio(Option<Runtime>, Handle);
+
+impl Tokio {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        let handle = runtime.handle().clone();
+        Self(Some(runtime), handle)
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.1
+    }
+}
+
+impl Drop for Tokio {
+    fn drop(&mut self) {
+        // Dropping it where it stands would block.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Spawns tasks; clones share the threads, which end with [`Executor::stop`].
+#[derive(Clone)]
+pub(crate) struct Executor(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Told when something is in the queue while a thread waits.
+    filled: Condvar,
+    /// All tasks that have not ended, for the end of the runtime.
+    tasks: Mutex<HashMap<u64, Weak<Task>>>,
+    next: AtomicU64,
+    stopped: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    ready: VecDeque<Arc<Task>>,
+    /// Threads that wait.
+    waiting: usize,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Task {
+    number: u64,
+    executor: Executor,
+    state: AtomicU8,
+    work: Mutex<Option<Work>>,
+}
+
+impl Executor {
+    /// Starts so many threads.
+    pub(crate) fn start(threads: usize, tokio: &Arc<Tokio>) -> io::Result<Self> {
+        let executor = Self(Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            tasks: Mutex::default(),
+            next: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        }));
+        for _ in 0..threads {
+            let (own, tokio) = (executor.clone(), tokio.clone());
+            let started = thread::Builder::new().name("coracle-guest".into()).spawn(move || {
+                let _timers = tokio.handle().enter();
+                OWN.set(Some(own.clone()));
+                own.work();
+                OWN.set(None);
+            });
+            if let Err(error) = started {
+                executor.stop();
+                return Err(error);
+            }
+        }
+        Ok(executor)
+    }
+
+    /// Runs a task to its end, or until the executor is stopped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let task = Arc::new(Task {
+            number: self.0.next.fetch_add(1, Ordering::Relaxed),
+            executor: self.clone(),
+            state: AtomicU8::new(QUEUED),
+            work: Mutex::new(Some(Box::pin(work))),
+        });
+        self.0.tasks.lock().insert(task.number, Arc::downgrade(&task));
+        self.queue(task);
+    }
+
+    /// Ends the threads and drops all tasks. Tasks that run just now go at their next pause.
+    pub(crate) fn stop(&self) {
+        let ready = {
+            let mut queue = self.0.queue.lock();
+            self.0.stopped.store(true, Ordering::Release);
+            std::mem::take(&mut queue.ready)
+        };
+        self.0.filled.notify_all();
+        drop(ready);
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        for task in tasks.into_values().filter_map(|task| task.upgrade()) {
+            // One that runs is dropped by its thread.
+            let work = task.work.try_lock().and_then(|mut work| work.take());
+            drop(work);
+        }
+    }
+
+    /// Puts a task where a thread will find it.
+    fn queue(&self, task: Arc<Task>) {
+        let wake = {
+            let mut queue = self.0.queue.lock();
+            if self.is_stopped() {
+                return;
+            }
+            queue.ready.push_back(task);
+            queue.waiting > 0
+        };
+        if wake {
+            self.0.filled.notify_one();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
+    }
+
+    /// What each thread does.
+    fn work(&self) {
+        let (mut handed_on, mut again) = (0, None);
+        loop {
+            let task = match NEXT.take() {
+                Some(task) if handed_on < HANDED_ON && !self.is_stopped() => {
+                    handed_on += 1;
+                    if let Some(again) = again {
+                        self.queue(again);
+                    }
+                    task
+                }
+                next => {
+                    handed_on = 0;
+                    let Some(task) = self.take(next.into_iter().chain(again)) else {
+                        return;
+                    };
+                    task
+                }
+            };
+            again = task.run();
+        }
+    }
+
+    /// The next of the queue, at whose end these take their places; none once the executor is stopped.
+    fn take(&self, last: impl Iterator<Item = Arc<Task>>) -> Option<Arc<Task>> {
+        let mut queue = self.0.queue.lock();
+        queue.ready.extend(last);
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(task) = queue.ready.pop_front() {
+                return Some(task);
+            }
+            queue.waiting += 1;
+            self.0.filled.wait(&mut queue);
+            queue.waiting -= 1;
+        }
+    }
+}
+
+/// Runs a task on the threads of the guest that calls.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    let own = OWN.with_borrow(Clone::clone);
+    match own {
+        Some(executor) => executor.spawn(work),
+        // Not on such a thread: in a test.
+        None => drop(tokio::spawn(work)),
+    }
+}
+
+impl Task {
+    /// Polls it. Gives it back if it wants to go on at once.
+    fn run(self: Arc<Self>) -> Option<Arc<Self>> {
+        self.state.store(RUNS, Ordering::Release);
+        let waker = Waker::from(self.clone());
+        let mut work = self.work.lock();
+        let ended = match work.as_mut() {
+            // What a task leaves behind is dropped with it; locks here do not poison.
+            Some(work) => catch_unwind(AssertUnwindSafe(|| {
+                work.as_mut().poll(&mut Context::from_waker(&waker))
+            })),
+            None => Ok(Poll::Ready(())),
+        };
+        if !matches!(ended, Ok(Poll::Pending)) || self.executor.is_stopped() {
+            self.state.store(ENDED, Ordering::Release);
+            self.executor.0.tasks.lock().remove(&self.number);
+            // A panic in a drop must not end the thread either.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(work.take())));
+            return None;
+        }
+        drop(work);
+        let rests = self
+            .state
+            .compare_exchange(RUNS, RESTS, Ordering::AcqRel, Ordering::Acquire);
+        rests.is_err().then(|| {
+            self.state.store(QUEUED, Ordering::Release);
+            self
+        })
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let woken = |state| match state {
+            RESTS => Some(QUEUED),
+            RUNS => Some(WOKEN),
+            _ => None,
+        };
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, woken);
+        if before != Ok(RESTS) {
+            return;
+        }
+        let here = OWN.with_borrow(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.0, &self.executor.0)));
+        let left = match here {
+            // Only one is handed the thread: the one that was woken last, who is most likely what the others wait for.
+            true => NEXT.replace(Some(self.clone())),
+            false => Some(self.clone()),
+        };
+        if let Some(task) = left {
+            self.executor.queue(task);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+    use tokio::sync::{Notify, oneshot};
+
+    /// How long a thing may take on a loaded machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn executor(threads: usize) -> Executor {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        Executor::start(threads, &Arc::new(Tokio::new(runtime))).unwrap()
+    }
+
+    /// Runs a future on the executor and waits for what it gives.
+    fn outcome<T: Send + 'static>(executor: &Executor, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (sender, receiver) = mpsc::channel();
+        executor.spawn(async move { sender.send(work.await).unwrap() });
+        receiver.recv_timeout(PATIENCE).unwrap()
+    }
+
+    #[test]
+    fn tasks_wake_each_other_on_one_thread_and_on_several() {
+        for threads in [1, 3] {
+            let executor = executor(threads);
+            let rounds = outcome(&executor, async {
+                let (ping, pong) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+                let (asked, answers) = (ping.clone(), pong.clone());
+                spawn(async move {
+                    loop {
+                        asked.notified().await;
+                        answers.notify_one();
+                    }
+                });
+                for _ in 0..10_000 {
+                    ping.notify_one();
+                    pong.notified().await;
+                }
+                10_000
+            });
+            assert_eq!(rounds, 10_000);
+            executor.stop();
+        }
+    }
+
+    #[test]
+    fn timers_and_blocking_calls_are_at_hand() {
+        let executor = executor(1);
+        let sum = outcome(&executor, async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::spawn_blocking(|| 40).await.unwrap() + 2
+        });
+        assert_eq!(sum, 42);
+        executor.stop();
+    }
+
+    #[test]
+    fn who_never_waits_lets_the_others_run() {
+        let executor = executor(1);
+        executor.spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        // Nor do two who hand the thread to each other.
+        let turns = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        for at in 0..2 {
+            let (own, other) = (turns[at].clone(), turns[1 - at].clone());
+            executor.spawn(async move {
+                loop {
+                    other.notify_one();
+                    own.notified().await;
+                }
+            });
+        }
+        assert_eq!(outcome(&executor, async { 1 }), 1);
+        executor.stop();
+    }
+
+    #[test]
+    fn a_panic_ends_its_task_alone() {
+        let executor = executor(1);
+        let (sender, receiver) = oneshot::channel::<()>();
+        executor.spawn(async move {
+            let _held = sender;
+            panic!("as told");
+        });
+        assert!(outcome(&executor, receiver).is_err(), "what it held is dropped");
+        assert_eq!(outcome(&executor, async { 1 }), 1);
+        executor.stop();
+        assert_eq!(executor.0.tasks.lock().len(), 0);
+    }
+
+    #[test]
+    fn the_end_drops_all_tasks() {
+        let executor = executor(2);
+        let held = Arc::new(());
+        for _ in 0..100 {
+            let held = held.clone();
+            executor.spawn(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+        }
+        // One that runs goes at its next pause.
+        let (running, runs) = mpsc::channel();
+        let (go_on, told) = mpsc::channel::<()>();
+        let (last, gone) = (held.clone(), mpsc::channel::<()>());
+        executor.spawn(async move {
+            let _last = (last, gone.0);
+            running.send(()).unwrap();
+            told.recv_timeout(PATIENCE).unwrap();
+            std::future::pending::<()>().await;
+        });
+        runs.recv_timeout(PATIENCE).unwrap();
+        executor.stop();
+        go_on.send(()).unwrap();
+        assert!(gone.1.recv_timeout(PATIENCE).is_err(), "its sender is dropped");
+        // The others may be in the hands of a thread that looks at them for the first time.
+        while Arc::strong_count(&held) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
