@@ -10,7 +10,8 @@ mod paths;
 mod processes;
 mod streams;
 
-use std::{env, hint};
+use std::time::Duration;
+use std::{env, hint, thread};
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -57,6 +58,10 @@ fn main() {
         ["spawns"] => processes::spawns(),
         ["buffers"] => processes::buffers(),
         ["names-on-disk"] => files::names(),
+        ["crumbs"] => processes::crumbs(),
+        ["remains"] => processes::remains(),
+        ["wordy"] => processes::wordy(),
+        ["sleep", ..] => thread::sleep(Duration::from_secs(3600)),
         ["fill"] => files::fill(),
         ["open"] => files::open(),
         ["churn"] => files::churn(),
