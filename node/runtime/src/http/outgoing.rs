@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_net::{Conn, NetError, PodNet, Stream};
 use http::uri::{Authority, Scheme, Uri};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -114,9 +114,10 @@ async fn send(
     // The connection moves bytes for the request while we wait for the answer, and for its body afterwards.
     let driver = tokio::spawn(connection);
     let rest = AbortOnDrop(driver.abort_handle());
-    let response = timeout(patience.first_byte, sender.send_request(request))
+    let mut response = timeout(patience.first_byte, sender.send_request(request))
         .await
         .map_err(|_| Error::ConnectionReadTimeout)??;
+    take_apart(response.headers_mut());
     let response = response.map(|body| Patient::new(body, patience.between_bytes).boxed_unsync());
     let rest = Box::new(async move {
         let (_slot, _abort) = (slot, rest);
@@ -126,6 +127,16 @@ async fn send(
         }
     });
     Ok((response, rest))
+}
+
+/// Puts values of headers into allocations of their own. They come as parts of what was read from the connection, and a guest that
+/// keeps one of them would keep all of that, for the price of the header.
+fn take_apart(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
+    }
 }
 
 /// Ends the connection's task with the request that it serves.
