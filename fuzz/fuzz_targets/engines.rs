@@ -3,23 +3,13 @@
 
 use std::cell::RefCell;
 
-use coracle_generators::{Sandbox, engines};
+use coracle_generators::targets::Targets;
 use libfuzzer_sys::fuzz_target;
 
-/// Runs after which the sandbox and its directory of compiled code are made anew.
-const RUNS: u32 = 250;
-
 thread_local! {
-    static STATE: RefCell<(u32, Sandbox)> = RefCell::new((0, Sandbox::new().expect("the machine runs guests")));
+    static TARGETS: RefCell<Targets> = RefCell::new(Targets::new().expect("the machine runs guests"));
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(program) = engines::program(bytes) else { return };
-    STATE.with_borrow_mut(|(runs, sandbox)| {
-        *runs += 1;
-        if *runs % RUNS == 0 {
-            *sandbox = Sandbox::new().expect("the machine runs guests");
-        }
-        engines::compare(sandbox, &program).expect("what must hold does");
-    });
+    TARGETS.with_borrow_mut(|targets| targets.run("engines", bytes).expect("what must hold does"));
 });

@@ -3,17 +3,18 @@
 
 use std::cell::RefCell;
 
-use coracle_generators::{FAMILIES, Sandbox};
-use libfuzzer_sys::fuzz_target;
+use coracle_generators::steps;
+use coracle_generators::targets::Targets;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 thread_local! {
-    static SANDBOX: RefCell<Sandbox> = RefCell::new(Sandbox::new().expect("the machine runs guests"));
+    static TARGETS: RefCell<Targets> = RefCell::new(Targets::new().expect("the machine runs guests"));
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((family, program)) = bytes.split_first() else {
-        return;
-    };
-    let family = FAMILIES[usize::from(*family) % FAMILIES.len()];
-    SANDBOX.with_borrow_mut(|sandbox| sandbox.drive(family, program).expect("what must hold does"));
+    TARGETS.with_borrow_mut(|targets| targets.run("hostcalls", bytes).expect("what must hold does"));
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    steps::mutate(data, size, max_size, seed, fuzzer_mutate)
 });

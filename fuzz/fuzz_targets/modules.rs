@@ -3,37 +3,13 @@
 
 use std::cell::RefCell;
 
-use coracle_generators::{Sandbox, modules::Modules};
-use coracle_runtime::Metering;
+use coracle_generators::targets::Targets;
 use libfuzzer_sys::fuzz_target;
 
-/// Runs after which the sandbox and its directory of compiled code are made anew.
-const RUNS: u32 = 500;
-
 thread_local! {
-    static STATE: RefCell<(u32, Sandbox, Modules)> = RefCell::new((
-        0,
-        Sandbox::new().expect("the machine runs guests"),
-        Modules::new().expect("the driver is a component"),
-    ));
+    static TARGETS: RefCell<Targets> = RefCell::new(Targets::new().expect("the machine runs guests"));
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((kind, bytes)) = bytes.split_first() else {
-        return;
-    };
-    STATE.with_borrow_mut(|(runs, sandbox, modules)| {
-        *runs += 1;
-        if *runs % RUNS == 0 {
-            *sandbox = Sandbox::new().expect("the machine runs guests");
-        }
-        let wasm = match kind % 2 {
-            0 => modules.component(bytes),
-            _ => modules.preview1(bytes),
-        };
-        let Ok(wasm) = wasm else { return };
-        if let Ok(module) = sandbox.load(&wasm, Metering::Fuel) {
-            sandbox.run(module, &["guest"]).expect("what must hold does");
-        }
-    });
+    TARGETS.with_borrow_mut(|targets| targets.run("modules", bytes).expect("what must hold does"));
 });

@@ -20,6 +20,8 @@ use std::{io, thread};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Handle, Runtime};
 
+use crate::cpu;
+
 /// How many times in a row a thread goes on with who was woken on it, before it looks at the queue. Two guests that talk to
 /// each other must not keep the others out.
 const HANDED_ON: u32 = 32;
@@ -207,6 +209,7 @@ impl Executor {
             queue.waiting += 1;
             self.0.filled.wait(&mut queue);
             queue.waiting -= 1;
+            cpu::unread();
         }
     }
 }
@@ -239,6 +242,7 @@ impl Task {
             self.executor.0.tasks.lock().remove(&self.number);
             // A panic in a drop must not end the thread either.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(work.take())));
+            cpu::unread();
             return None;
         }
         drop(work);

@@ -328,7 +328,8 @@ impl HostDescriptor for FilesView<'_> {
             Descriptor::Dir(dir) => dir.dir.clone(),
             Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
         };
-        let listing = listing::Listing::open(directory, self.files.pod.clone()).await?;
+        let (pod, memory) = (self.files.pod.clone(), self.files.memory.clone());
+        let listing = listing::Listing::open(directory, pod, memory).await?;
         Ok(Resource::new_own(self.table.push(listing)?.rep()))
     }
 

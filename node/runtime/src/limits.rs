@@ -15,6 +15,10 @@ pub const ASYNC_STACK_BYTES: usize = 1024 * 1024;
 /// Frames in the backtrace of a trap. Enough to see where, and too few to flood a log.
 pub const BACKTRACE_FRAMES: usize = 20;
 
+/// Names that a module imports from, or a component imports or exports, before it is looked at any further. Ours are some thirty
+/// interfaces, of which a component may name each in several versions.
+pub const MODULE_NAMES: usize = 1000;
+
 /// Characters of a function's name in a backtrace. Those of generic functions are long, and a module's may have megabytes; twenty
 /// of these are what the API keeps of a message.
 pub const FRAME_NAME_CHARS: usize = 180;

@@ -1,8 +1,8 @@
 //! What a container's memory limit counts, and what happens at the limit.
 //!
-//! One account per container: linear memories, tables and the buffers of its sockets are charged to it. A guest that grows past
-//! the limit is ended on the spot, as the kernel would do; a socket that cannot be paid gets an error instead, because another
-//! pod fills it.
+//! One account per container: linear memories, tables, the buffers of its sockets and whatever else the host holds for it are charged
+//! to it. A guest that grows past the limit is ended on the spot, as the kernel would do; a socket that cannot be paid gets an error
+//! instead, because another pod fills it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 //! Looking is cheap and compiles nothing. A refusal names the thing that is wrong, in the words of the person who has to mend
 //! it. Machine code is never accepted from an image: it would run outside the sandbox.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload};
@@ -11,8 +12,12 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engine::{EngineError, GuestEngine, Metering};
+use crate::exit::plain;
 use crate::host::{self, Host};
 use crate::{limits, preview1, unroll};
+
+/// The function that a WASI 0.1 program begins with.
+const START: &str = "_start";
 
 /// How a module is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +139,7 @@ pub(crate) fn inspect(wasm: &[u8]) -> Result<ModuleInfo, LoadError> {
     if !wasm.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm(foreign(wasm)));
     }
-    let outline = Outline::read(wasm).map_err(|e| LoadError::Invalid(e.to_string()))?;
+    let outline = Outline::read(wasm)?;
     match outline.component {
         true => component(outline),
         false => core_module(outline),
@@ -156,7 +161,7 @@ pub struct Interfaces {
 /// When it is nothing that a container can run.
 pub fn interfaces(wasm: &[u8]) -> Result<Option<Interfaces>, LoadError> {
     inspect(wasm)?;
-    let outline = Outline::read(wasm).map_err(|e| LoadError::Invalid(e.to_string()))?;
+    let outline = Outline::read(wasm)?;
     Ok(outline.component.then_some(Interfaces {
         imports: outline.imports,
         exports: outline.exports,
@@ -193,38 +198,41 @@ struct Outline {
 }
 
 impl Outline {
-    fn read(wasm: &[u8]) -> wasmparser::Result<Self> {
+    fn read(wasm: &[u8]) -> Result<Self, LoadError> {
+        let invalid = |e: wasmparser::BinaryReaderError| LoadError::Invalid(e.to_string());
         let mut outline = Self::default();
+        let mut seen = HashSet::new();
         let mut depth = 0usize;
         for payload in Parser::new(0).parse_all(wasm) {
-            match payload? {
+            match payload.map_err(invalid)? {
                 Payload::Version { encoding, .. } if depth == 0 => outline.component = encoding == Encoding::Component,
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 _ if depth > 0 => {}
                 Payload::ComponentImportSection(section) => {
                     for import in section {
-                        outline.imports.push(import?.name.name.to_owned());
+                        add(&mut outline.imports, import.map_err(invalid)?.name.name)?;
                     }
                 }
                 Payload::ComponentExportSection(section) => {
                     for export in section {
-                        outline.exports.push(export?.name.name.to_owned());
+                        add(&mut outline.exports, export.map_err(invalid)?.name.name)?;
                     }
                 }
                 Payload::ImportSection(section) => {
                     for import in section.into_imports() {
-                        let module = import?.module.to_owned();
-                        if !outline.imports.contains(&module) {
-                            outline.imports.push(module);
+                        let module = import.map_err(invalid)?.module;
+                        if seen.insert(module) {
+                            add(&mut outline.imports, module)?;
                         }
                     }
                 }
                 Payload::ExportSection(section) => {
                     for export in section {
-                        let export = export?;
-                        if export.kind == ExternalKind::Func {
-                            outline.exports.push(export.name.to_owned());
+                        let export = export.map_err(invalid)?;
+                        // Some modules export every function they have; no other says what one is.
+                        if export.kind == ExternalKind::Func && export.name == START {
+                            add(&mut outline.exports, export.name)?;
                         }
                     }
                 }
@@ -243,6 +251,17 @@ impl Outline {
     }
 }
 
+/// Takes a name into an outline. A file of 128 MB has room for sixteen million of them, which are read before anybody knows
+/// whether the file is worth it.
+fn add(names: &mut Vec<String>, name: &str) -> Result<(), LoadError> {
+    if names.len() >= limits::MODULE_NAMES {
+        let what = format!("it imports or exports more than {} names", limits::MODULE_NAMES);
+        return Err(LoadError::Invalid(what));
+    }
+    names.push(name.to_owned());
+    Ok(())
+}
+
 /// What to do about an import that nobody has.
 const PROVIDED: &str = "; it provides the worlds wasi:cli/command and wasi:http/proxy in version 0.2, and coracle:process: build the program for one of these";
 
@@ -253,7 +272,7 @@ fn component(outline: Outline) -> Result<ModuleInfo, LoadError> {
     };
     if let Some(name) = outline.imports.iter().chain(&outline.exports).find(newer) {
         return Err(LoadError::Newer {
-            name: name.clone(),
+            name: plain(name),
             class: host::NEWER_CLASS,
         });
     }
@@ -267,7 +286,7 @@ fn component(outline: Outline) -> Result<ModuleInfo, LoadError> {
         };
         return Err(LoadError::MissingImport {
             what: "component",
-            import: import.clone(),
+            import: plain(import),
             hint,
         });
     }
@@ -296,11 +315,11 @@ fn core_module(outline: Outline) -> Result<ModuleInfo, LoadError> {
         };
         return Err(LoadError::MissingImport {
             what: "module",
-            import: import.clone(),
+            import: plain(import),
             hint: hint.into(),
         });
     }
-    if !outline.exports.iter().any(|export| export == "_start") {
+    if outline.exports.is_empty() {
         return Err(LoadError::Unsupported(
             "the module has no `_start`: it is a library, not a program".into(),
         ));
@@ -400,6 +419,34 @@ mod tests {
         assert!(error.to_string().contains("provides version 0.2"), "{error}");
         let error = of(r#"(module (import "env" "abort" (func)) (func (export "_start")))"#).unwrap_err();
         assert!(error.to_string().contains("not built for WASI"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_names_is_not_read_to_its_end() {
+        // Each name is another one; comparing each with all others would take minutes.
+        let imports: String = (0..300_000)
+            .map(|number| format!("(import \"{number}\" \"\" (func))"))
+            .collect();
+        let error = of(&format!("(module {imports} (func (export \"_start\")))")).unwrap_err();
+        assert!(error.to_string().contains("more than 1000 names"), "{error}");
+        let instances: String = (0..1001)
+            .map(|number| format!("(import \"i{number}\" (instance))"))
+            .collect();
+        assert!(matches!(
+            of(&format!("(component {instances})")),
+            Err(LoadError::Invalid(_))
+        ));
+        // What is offered to nobody does not count.
+        let exports: String = (0..2000)
+            .map(|number| format!("(export \"f{number}\" (func 0))"))
+            .collect();
+        of(&format!("(module (func) {exports} (export \"_start\" (func 0)))")).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_missing_is_obeyed_by_nobody() {
+        let error = of("(module (import \"\\1b[2Jname\" \"\" (func)) (func (export \"_start\")))").unwrap_err();
+        assert!(error.to_string().contains("imports \u{fffd}[2Jname,"), "{error}");
     }
 
     #[test]

@@ -51,6 +51,18 @@ struct Shared {
     account: Option<Arc<MemoryAccount>>,
 }
 
+/// What a piece costs beside its bytes: a place in the queue and an allocation. Without it a buffer of single bytes would be forty
+/// times what its guest pays.
+const PIECE_BYTES: usize = 64;
+
+/// What was written at once.
+#[derive(Default)]
+struct Piece {
+    bytes: Bytes,
+    /// What is paid for it. A part of an allocation keeps all of it alive, so all is paid for until the last byte was read.
+    paid_bytes: usize,
+}
+
 /// What became of bytes that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -64,8 +76,10 @@ pub(crate) enum Pushed {
 
 #[derive(Default)]
 struct State {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     held_bytes: usize,
+    /// What is paid for all pieces.
+    paid_bytes: usize,
     /// Nobody will write any more.
     ended: bool,
     /// Nobody will read any more.
@@ -107,20 +121,19 @@ impl Shared {
             if state.abandoned || state.ended {
                 return Pushed::Abandoned;
             }
-            if self
-                .account
-                .as_ref()
-                .is_some_and(|account| !account.charge(bytes.len()))
-            {
+            let paid_bytes = bytes.len() + PIECE_BYTES;
+            if self.account.as_ref().is_some_and(|account| !account.charge(paid_bytes)) {
                 return Pushed::Unpaid;
             }
             state.held_bytes += bytes.len();
-            state.pieces.push_back(bytes);
+            state.paid_bytes += paid_bytes;
+            state.pieces.push_back(Piece { bytes, paid_bytes });
             Pushed::Held
         })
     }
 
-    fn pay_back(&self, bytes: usize) {
+    fn pay_back(&self, state: &mut State, bytes: usize) {
+        state.paid_bytes -= bytes;
         if let Some(account) = &self.account {
             account.release(bytes);
         }
@@ -132,17 +145,19 @@ impl Shared {
             let Some(mut piece) = state.pieces.pop_front() else {
                 return if state.ended { Pulled::End } else { Pulled::Nothing };
             };
-            if piece.is_empty() {
+            if piece.bytes.is_empty() {
                 return Pulled::End;
             }
-            let end = delimiter.and_then(|delimiter| piece.iter().position(|byte| *byte == delimiter));
+            let end = delimiter.and_then(|delimiter| piece.bytes.iter().position(|byte| *byte == delimiter));
             let limit = end.map_or(limit, |end| limit.min(end + 1));
-            if piece.len() > limit {
-                state.pieces.push_front(piece.split_off(limit));
+            if piece.bytes.len() > limit {
+                let bytes = piece.bytes.split_off(limit);
+                let paid_bytes = std::mem::take(&mut piece.paid_bytes);
+                state.pieces.push_front(Piece { bytes, paid_bytes });
             }
-            state.held_bytes -= piece.len();
-            self.pay_back(piece.len());
-            Pulled::Bytes(piece)
+            state.held_bytes -= piece.bytes.len();
+            self.pay_back(state, piece.paid_bytes);
+            Pulled::Bytes(piece.bytes)
         })
     }
 }
@@ -177,7 +192,9 @@ impl Drop for ReaderEnd {
         self.0.change(|state| {
             state.abandoned = true;
             state.pieces.clear();
-            self.0.pay_back(std::mem::take(&mut state.held_bytes));
+            state.held_bytes = 0;
+            let paid_bytes = state.paid_bytes;
+            self.0.pay_back(state, paid_bytes);
         });
     }
 }
@@ -219,7 +236,7 @@ impl PipeWriter {
 
     /// Lets the reader find an end once, as the end-of-file key of a terminal does; more may follow.
     pub fn mark_end(&self) {
-        self.0.0.change(|state| state.pieces.push_back(Bytes::new()));
+        self.0.0.change(|state| state.pieces.push_back(Piece::default()));
     }
 
     /// Ends the stream for the reader, whoever else could still write.
@@ -343,6 +360,27 @@ mod tests {
         assert_eq!(reader.recv().await.unwrap().len(), limits::PIPE_BYTES);
         assert!(late.await.unwrap());
         assert_eq!(reader.recv().await.unwrap(), "late");
+    }
+
+    #[tokio::test]
+    async fn what_a_pipe_keeps_alive_is_paid_for() {
+        let account = MemoryAccount::new(Some(1 << 20), false);
+        let (writer, reader) = charged(usize::MAX, account.clone());
+        for _ in 0..1000 {
+            assert_eq!(writer.push(Bytes::from_static(b"x")), Pushed::Held);
+        }
+        assert_eq!(account.used_bytes(), 1000 * (1 + PIECE_BYTES as u64));
+        while account.used_bytes() > 0 {
+            assert_eq!(reader.recv().await.unwrap(), "x");
+        }
+        // A byte that is left keeps the whole piece.
+        writer.push(Bytes::from(vec![1; 1000]));
+        let paid = account.used_bytes();
+        assert_eq!(reader.take(999, None).await.unwrap().len(), 999);
+        assert_eq!(account.used_bytes(), paid);
+        drop(reader);
+        assert_eq!(account.used_bytes(), 0);
+        assert_eq!(writer.push(Bytes::from_static(b"x")), Pushed::Abandoned);
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use crate::engine::Metering;
 use crate::exit::{self, Exit};
 use crate::host::Streams;
 use crate::limits;
+use crate::memory::Charge;
 use crate::module::{Code, Module};
 use crate::spec::ProcessSpec;
 
@@ -125,6 +126,7 @@ pub(crate) fn exec(shared: &Arc<Shared>, module: Arc<Module>, spec: ProcessSpec)
         directory: None,
         ends,
         tty: spec.terminal,
+        paid: None,
     };
     let (member, exit) = start(shared, module, launch, place)?;
     Ok(Process {
@@ -143,6 +145,8 @@ pub(crate) struct Launch {
     pub(crate) directory: Option<String>,
     pub(crate) ends: Ends,
     pub(crate) tty: Option<Arc<Tty>>,
+    /// For its arguments and variables, where a guest chose them.
+    pub(crate) paid: Option<Charge>,
 }
 
 /// Starts a program, and says how it can be told something and where its end is told.
@@ -168,7 +172,7 @@ pub(crate) fn start(
     };
     let mut store = shared.store_of(&module, io);
     let (exit_sender, exit) = watch::channel(None);
-    let (meter, family, running) = (shared.meter.clone(), shared.clone(), member.clone());
+    let (meter, family, running, paid) = (shared.meter.clone(), shared.clone(), member.clone(), launch.paid);
     let mut container = shared.family.container_end();
     shared.guests.spawn(
         async move {
@@ -204,7 +208,7 @@ pub(crate) fn start(
             drop(store);
             drop(complain);
             family.family.leave(running.pid);
-            drop(place);
+            drop((place, paid));
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),

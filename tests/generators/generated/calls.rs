@@ -1,6 +1,7 @@
 //! Sequences of host calls, by family, and those that once went wrong.
 
 use coracle_generators::{FAMILIES, peak_bytes, sandbox::MEMORY_BYTES};
+use coracle_runtime::Metering;
 
 use crate::{bytes, count, sandbox};
 
@@ -15,9 +16,10 @@ fn whatever_is_called_the_host_has_everything_back() {
         let (mut completed, mut good) = (0, 0);
         for seed in 0..count(12) {
             let program = bytes(seed, 100 + 60 * (seed as usize % 40));
-            let run = sandbox.drive(family, &program).unwrap_or_else(|violation| {
+            let metering = if seed % 3 < 2 { Metering::Fuel } else { Metering::Time };
+            let run = sandbox.drive(family, metering, &program).unwrap_or_else(|violation| {
                 let hex: String = program.iter().map(|byte| format!("{byte:02x}")).collect();
-                panic!("{family} {seed}: {violation}\ndriver {family} bytes {hex}")
+                panic!("{family} {seed} by {metering:?}: {violation}\ndriver {family} bytes {hex}")
             });
             completed += u64::from(run.exit.code == 0);
             let text = String::from_utf8_lossy(&run.output).into_owned();
@@ -45,7 +47,7 @@ fn the_same_program_makes_the_same_calls() {
     let mut sandbox = sandbox();
     for family in ["io", "files", "processes"] {
         let program = bytes(3, 400);
-        let runs = [0, 1].map(|_| sandbox.drive(family, &program).unwrap());
+        let runs = [0, 1].map(|_| sandbox.drive(family, Metering::Fuel, &program).unwrap());
         assert_eq!(runs[0], runs[1], "{family}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod guests;
+mod seeds;
 mod specs;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};

@@ -4,7 +4,7 @@
 //! what [`modules`] makes of them, or has the guest `driver` make calls to the host as they say, and then looks at what the host
 //! has: nothing may be left of the guest, nothing outside its mounts may have changed, and no thread may have panicked.
 //! [`engines`] runs the same program under two configurations of the engine, which must not be told apart. [`specs`] is the same
-//! for objects of the API, and needs no runtime.
+//! for objects of the API, and needs no runtime. [`targets`] is what the fuzz targets do of this.
 
 #[cfg(feature = "runtime")]
 pub mod engines;
@@ -17,6 +17,9 @@ mod process;
 #[cfg(feature = "runtime")]
 pub mod sandbox;
 pub mod specs;
+pub mod steps;
+#[cfg(feature = "runtime")]
+pub mod targets;
 
 #[cfg(feature = "runtime")]
 pub use process::{handles, peak_bytes};

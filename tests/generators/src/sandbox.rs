@@ -79,8 +79,9 @@ pub struct Sandbox {
     neighbour: Arc<PodNet>,
     _listener: coracle_net::Binding,
     _peer: HostService,
-    _cache: TempDir,
-    driver: Arc<Module>,
+    cache: TempDir,
+    /// The guest `driver`, by fuel and by time.
+    drivers: [Arc<Module>; 2],
     runs: u64,
 }
 
@@ -107,7 +108,13 @@ impl Sandbox {
         let neighbour = fabric.add_pod(identity("neighbour"), vec![ip(3)])?;
         let listener = neighbour.bind(SocketAddr::new(ip(3), 1000))?;
         listener.listen(8)?;
-        let driver = tokio.block_on(runtime.load_metered("driver", coracle_images::driver()))?;
+        let drivers = tokio.block_on(async {
+            let (by_fuel, by_time) = (coracle_images::driver(), coracle_images::driver());
+            Ok::<_, LoadError>([
+                runtime.load_metered("driver", by_fuel).await?,
+                runtime.load("driver", by_time).await?,
+            ])
+        })?;
         Ok(Self {
             _peer: tokio.block_on(async { peer::serve(&fabric) })?,
             tokio,
@@ -115,8 +122,8 @@ impl Sandbox {
             fabric,
             neighbour,
             _listener: listener,
-            _cache: cache,
-            driver,
+            cache,
+            drivers,
             runs: 0,
         })
     }
@@ -136,13 +143,31 @@ impl Sandbox {
         })
     }
 
-    /// Has the driver make the calls of one family that `program` says.
+    /// Removes the code of what was compiled; what is loaded stays.
+    pub fn forget_code(&self) {
+        let files = fs::read_dir(self.cache.path()).into_iter().flatten().flatten();
+        for file in files {
+            // What cannot be removed now is removed with the directory.
+            let _ = fs::remove_file(file.path());
+        }
+    }
+
+    /// Has the driver make the calls of one family that `program` says. Only by time may it start programs: what is metered by
+    /// fuel is to do the same each time.
     ///
     /// # Errors
     /// What did not hold.
-    pub fn drive(&mut self, family: &str, program: &[u8]) -> Result<Run, Violation> {
+    pub fn drive(&mut self, family: &str, metering: Metering, program: &[u8]) -> Result<Run, Violation> {
         let hex: String = program.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.run(self.driver.clone(), &["driver", family, "bytes", &hex])
+        self.run(self.driver(metering), &["driver", family, "bytes", &hex])
+    }
+
+    fn driver(&self, metering: Metering) -> Arc<Module> {
+        let [by_fuel, by_time] = &self.drivers;
+        match metering {
+            Metering::Fuel => by_fuel.clone(),
+            Metering::Time => by_time.clone(),
+        }
     }
 
     /// Runs a module to its end and looks at what is left.
@@ -224,7 +249,7 @@ impl Sandbox {
             memory_limit_bytes: Some(MEMORY_BYTES),
             fuel: metered.then_some(FUEL),
             seed: Some(7),
-            programs: Some(Arc::new(Toolbox(self.driver.clone()))),
+            programs: Some(Arc::new(Toolbox(self.driver(Metering::Time)))),
             ..ContainerSpec::new(args, net.clone(), output.clone())
         }
     }

@@ -63,7 +63,10 @@ fn line(held: &mut Held, p: &mut Step) {
     bytes.truncate(4096);
     let written = sink.write(&bytes).is_ok();
     drop(sink);
-    let line = source.read_until(p.byte(), p.number() as u32);
+    let line = match p.flag() {
+        true => source.read_until(p.byte(), p.number() as u32),
+        false => source.read(p.number() as u32),
+    };
     held.sources.put(source);
     held.good += u64::from(written && line.is_ok());
 }
@@ -140,7 +143,19 @@ fn spawn(held: &mut Held, p: &mut Step) {
 fn wait(held: &mut Held, p: &mut Step) {
     held.good += processes::ended().len() as u64;
     // A stranger's number: nobody can wait for that.
-    let answer = processes::wait(&[u32::MAX - u32::from(p.byte())]);
+    let stranger = u32::MAX - u32::from(p.byte());
+    let answer = match held.children.take(p) {
+        None => processes::wait(&[stranger]),
+        Some(child) => {
+            // It is ended first, so that nobody waits for long.
+            let ended = processes::kill(child, 9);
+            held.good(ended);
+            match p.flag() {
+                true => processes::wait(&[child, stranger, child]),
+                false => processes::wait(&[]),
+            }
+        }
+    };
     held.good(answer);
 }
 

@@ -133,6 +133,22 @@ pub fn messages(count: usize) {
     println!("made");
 }
 
+/// Sends one request after the other, and keeps the heads of the answers without their bodies.
+pub fn kept_answers(authority: &str) {
+    let mut held = Vec::new();
+    loop {
+        let request = OutgoingRequest::new(Fields::new());
+        request.set_authority(Some(authority)).unwrap();
+        request.set_scheme(Some(&Scheme::Http)).unwrap();
+        request.set_path_with_query(Some("/")).unwrap();
+        let future = handle(request, None).unwrap();
+        future.subscribe().block();
+        let answer = future.get().unwrap().unwrap().unwrap();
+        drop(answer.consume());
+        held.push(answer);
+    }
+}
+
 /// Sends as many requests as there may be, and never reads an answer.
 pub fn requests(authority: &str) {
     let mut held = Vec::new();

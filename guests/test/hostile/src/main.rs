@@ -10,7 +10,8 @@ mod paths;
 mod processes;
 mod streams;
 
-use std::{env, hint};
+use std::time::Duration;
+use std::{env, hint, thread};
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -47,6 +48,7 @@ fn main() {
         ["methods"] => http::methods(),
         ["fields"] => http::fields(),
         ["bodies"] => http::bodies(),
+        ["kept-answers", authority] => http::kept_answers(authority),
         ["messages", count] => http::messages(count.parse().unwrap()),
         ["requests", authority] => http::requests(authority),
         ["requests-held", authority, count, few] => {
@@ -56,6 +58,10 @@ fn main() {
         ["dolls", depth] => processes::dolls(depth.parse().unwrap()),
         ["spawns"] => processes::spawns(),
         ["buffers"] => processes::buffers(),
+        ["crumbs"] => processes::crumbs(),
+        ["remains"] => processes::remains(),
+        ["wordy"] => processes::wordy(),
+        ["sleep", ..] => thread::sleep(Duration::from_secs(3600)),
         ["names-on-disk"] => files::names(),
         ["fill"] => files::fill(),
         ["open"] => files::open(),

@@ -71,6 +71,39 @@ pub fn spawns() {
     }
 }
 
+/// Keeps bytes that it writes to itself one by one, and says how many there were.
+pub fn crumbs() {
+    let (_source, sink) = buffer();
+    let kept = (0_u64..).take_while(|_| sink.write(&[7]).is_ok()).count();
+    println!("{kept}");
+}
+
+/// Keeps the last byte of each megabyte that it writes to itself, and says how many there were.
+pub fn remains() {
+    let mut held = Vec::new();
+    loop {
+        let (source, sink) = buffer();
+        if sink.write(&vec![7; 1 << 20]).is_err() {
+            break;
+        }
+        drop(sink);
+        let mut left = (1 << 20) - 1;
+        while left > 0 {
+            left -= source.read(left).unwrap().len() as u32;
+        }
+        held.push(source);
+    }
+    println!("{}", held.len());
+}
+
+/// Starts programs with a megabyte of arguments, which sleep, and says how many there were.
+pub fn wordy() {
+    let mut wordy = program(&["sleep"]);
+    wordy.args.push("x".repeat(1 << 20));
+    let started = (0..40).take_while(|_| spawn(&wordy, Vec::new()).is_ok()).count();
+    println!("{started}");
+}
+
 /// Keeps what it writes to itself.
 pub fn buffers() {
     let mut held = Vec::new();

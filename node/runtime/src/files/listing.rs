@@ -11,13 +11,20 @@ use wasmtime_wasi::p2::{FsError, FsResult};
 
 use super::pod::{Place, PodFiles};
 use crate::limits;
+use crate::memory::{Charge, MemoryAccount};
+
+/// What an entry costs beside its name: a place in the batch and an allocation.
+const ENTRY_BYTES: usize = 64;
 
 /// A directory that is being listed.
 pub(super) struct Listing {
     /// None while it is read, and at its end.
     source: Option<Source>,
     batch: VecDeque<FsResult<DirectoryEntry>>,
+    /// For the batch. Who reads one entry of each holds as many batches as there are objects, with names as long as names are.
+    paid: Option<Charge>,
     pod: Arc<PodFiles>,
+    memory: Arc<MemoryAccount>,
 }
 
 struct Source {
@@ -28,7 +35,7 @@ struct Source {
 }
 
 impl Listing {
-    pub(super) async fn open(directory: Arc<File>, pod: Arc<PodFiles>) -> FsResult<Self> {
+    pub(super) async fn open(directory: Arc<File>, pod: Arc<PodFiles>, memory: Arc<MemoryAccount>) -> FsResult<Self> {
         let place = pod.handle().ok_or(ErrorCode::Quota)?;
         let turn = pod.turn().await;
         let opened = tokio::task::spawn_blocking(move || {
@@ -43,7 +50,9 @@ impl Listing {
         Ok(Self {
             source: Some(opened.await.map_err(FsError::trap)??),
             batch: VecDeque::new(),
+            paid: None,
             pod,
+            memory,
         })
     }
 
@@ -58,13 +67,25 @@ impl Listing {
                 (source, batch)
             });
             let (source, batch) = read.await.map_err(FsError::trap)?;
+            // Given back first: this batch comes in the place of the last one.
+            self.paid = None;
+            let paid = Charge::take(&self.memory, batch.iter().map(cost).sum());
+            self.paid = Some(paid.map_err(|_| ErrorCode::InsufficientMemory)?);
             self.batch = batch;
             if self.batch.len() == limits::LISTING_ENTRIES {
                 self.source = Some(source);
             }
         }
-        self.batch.pop_front().transpose()
+        let entry = self.batch.pop_front();
+        if self.batch.is_empty() {
+            self.paid = None;
+        }
+        entry.transpose()
     }
+}
+
+fn cost(entry: &FsResult<DirectoryEntry>) -> usize {
+    ENTRY_BYTES + entry.as_ref().map_or(0, |entry| entry.name.len())
 }
 
 impl Source {
@@ -126,13 +147,22 @@ mod tests {
         }
         let pod = Arc::new(PodFiles::default());
         let directory = Arc::new(File::open(dir.path()).unwrap());
-        let mut listing = Listing::open(directory, pod.clone()).await.unwrap();
+        let memory = MemoryAccount::new(Some(1 << 20), false);
+        let mut listing = Listing::open(directory.clone(), pod.clone(), memory.clone())
+            .await
+            .unwrap();
         let mut names = BTreeSet::new();
         while let Some(entry) = listing.next().await.unwrap() {
             assert!(listing.batch.len() < limits::LISTING_ENTRIES);
+            assert!(memory.used_bytes() >= (listing.batch.len() * ENTRY_BYTES) as u64);
             assert_eq!(entry.type_, DescriptorType::RegularFile);
             names.insert(entry.name);
         }
-        assert_eq!((names.len(), pod.open()), (count, 0));
+        assert_eq!((names.len(), pod.open(), memory.used_bytes()), (count, 0, 0));
+        // Who cannot pay gets no entries.
+        let poor = MemoryAccount::new(Some(1000), false);
+        let mut listing = Listing::open(directory, pod, poor.clone()).await.unwrap();
+        assert!(listing.next().await.is_err() && listing.next().await.unwrap().is_none());
+        assert_eq!(poor.used_bytes(), 0);
     }
 }

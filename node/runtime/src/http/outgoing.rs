@@ -13,7 +13,7 @@ use bytes::Bytes;
 use coracle_net::{Conn, NetError, PodNet, Stream};
 use futures::FutureExt as _;
 use http::uri::{Authority, Scheme, Uri};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -117,15 +117,26 @@ async fn send(
     // It ends with the handle: with the request that it serves.
     let (driver, ended) = connection.remote_handle();
     executor::spawn(driver);
-    let response = timeout(patience.first_byte, sender.send_request(request))
+    let mut response = timeout(patience.first_byte, sender.send_request(request))
         .await
         .map_err(|_| Error::ConnectionReadTimeout)??;
+    take_apart(response.headers_mut());
     let response = response.map(|body| Patient::new(body, patience.between_bytes).boxed_unsync());
     let rest = Box::new(async move {
         let _slot = slot;
         ended.await.map_err(Error::from)
     });
     Ok((response, rest))
+}
+
+/// Puts values of headers into allocations of their own. They come as parts of what was read from the connection, and a guest that
+/// keeps one of them would keep all of that, for the price of the header.
+fn take_apart(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
+    }
 }
 
 /// A way for bytes, in the clear or not.

@@ -3,7 +3,8 @@
 //! The library holds what a guest makes of a message, headers and bodies and names, until the message is sent or dropped, and
 //! bounds each but not all of them: four thousand requests whose method has a name of two megabytes are eight gigabytes. So
 //! each call that makes one of these objects, makes it larger or lets it go passes here first; the work is the library's.
-//! What is on its way to somebody is not the guest's any more: that has limits of its own.
+//! What is on its way to somebody is not the guest's any more: that has limits of its own. An answer is the guest's once it was
+//! taken, for its request is over then, and so is the limit of requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Resource,
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, FieldName, FieldValue, Fields, FutureIncomingResponse, HeaderError, Host as _, HostFields,
-    HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse, HostResponseOutparam, Method, OutgoingBody,
-    OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam, Trailers,
+    HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingBody, HostOutgoingRequest, HostOutgoingResponse,
+    HostResponseOutparam, IncomingResponse, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions,
+    ResponseOutparam, Trailers,
 };
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtxView, WasiHttpView as _};
 
@@ -76,6 +78,12 @@ impl Host {
         Ok(self.weights.set(&self.account, index, bytes)?)
     }
 
+    fn weigh_answer(&mut self, index: u32) -> wasmtime::Result<()> {
+        let answer = self.table.get(&Resource::<IncomingResponse>::new_borrow(index))?;
+        let bytes = of_fields(&answer.headers);
+        Ok(self.weights.set(&self.account, index, bytes)?)
+    }
+
     /// What is written of a body and not sent yet is a piece.
     fn weigh_body(&mut self, body: &Result<Resource<OutgoingBody>, ()>) -> wasmtime::Result<()> {
         if let Ok(body) = body {
@@ -95,6 +103,7 @@ pub(crate) fn add_to_linker(l: &mut Linker<Host>) -> wasmtime::Result<()> {
     fields(&mut types)?;
     requests(&mut types)?;
     responses(&mut types)?;
+    answers(&mut types)?;
     bodies(&mut types)?;
     let mut handler = l.instance("wasi:http/outgoing-handler@0.2.12")?;
     handler.func_wrap(
@@ -314,6 +323,26 @@ fn responses(types: &mut Types<'_>) -> wasmtime::Result<()> {
                 host.weights.remove(response.rep());
             }
             HostResponseOutparam::set(&mut host.http(), out, answer)
+        },
+    )
+}
+
+fn answers(types: &mut Types<'_>) -> wasmtime::Result<()> {
+    dropped::<IncomingResponse>(types, "incoming-response", |library, answer| {
+        HostIncomingResponse::drop(library, answer)
+    })?;
+    headers_of(types, "[method]incoming-response.headers", |library, answer| {
+        HostIncomingResponse::headers(library, answer)
+    })?;
+    types.func_wrap(
+        "[method]future-incoming-response.get",
+        |mut cx: Cx<'_>, (future,): (Resource<FutureIncomingResponse>,)| {
+            let host = cx.data_mut();
+            let got = HostFutureIncomingResponse::get(&mut host.http(), future)?;
+            if let Some(Ok(Ok(answer))) = &got {
+                host.weigh_answer(answer.rep())?;
+            }
+            Ok((got,))
         },
     )
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
@@ -19,7 +19,7 @@ use wasmtime_wasi::p2::{
 use crate::exit::BrokenPipe;
 use crate::host::stdio::LogStream;
 use crate::limits;
-use crate::memory::OutOfMemory;
+use crate::memory::{Charge, MemoryAccount, OutOfMemory};
 use crate::pipe::{Input, PipeReader, PipeWriter, Pushed};
 use crate::spec::LogSink;
 
@@ -71,6 +71,9 @@ impl Depth {
 pub struct Opened {
     stream: DynInputStream,
     ahead: Bytes,
+    account: Arc<MemoryAccount>,
+    /// For what is ahead. There may be thousands of such streams, each with a byte read of it and the rest ahead.
+    paid: Option<Charge>,
 }
 
 impl Source {
@@ -78,10 +81,12 @@ impl Source {
         Self::Pipe(Input { reader, terminal })
     }
 
-    pub(crate) fn over(stream: DynInputStream, depth: Depth) -> Self {
+    pub(crate) fn over(stream: DynInputStream, depth: Depth, account: Arc<MemoryAccount>) -> Self {
         let opened = Opened {
             stream,
             ahead: Bytes::new(),
+            account,
+            paid: None,
         };
         Self::Stream(Arc::new(Mutex::new(opened)), depth)
     }
@@ -122,10 +127,26 @@ impl Opened {
             };
         }
         let end = delimiter.and_then(|delimiter| self.ahead.iter().position(|byte| *byte == delimiter));
-        let limit = end.map_or(limit, |end| limit.min(end + 1)).min(self.ahead.len());
-        Ok(self.ahead.split_to(limit))
+        let piece = self.piece(end.map_or(limit, |end| limit.min(end + 1)));
+        if !self.ahead.is_empty() && self.paid.is_none() {
+            let paid = Charge::take(&self.account, limits::TRANSFER_BYTES).inspect_err(|_| self.ahead.clear());
+            self.paid = Some(paid.map_err(|_| Fault::Failed(NO_MEMORY.into()))?);
+        }
+        Ok(piece)
+    }
+
+    /// The first of what is ahead.
+    fn piece(&mut self, limit: usize) -> Bytes {
+        let piece = self.ahead.split_to(limit.min(self.ahead.len()));
+        if self.ahead.is_empty() {
+            self.paid = None;
+        }
+        piece
     }
 }
+
+/// What the container's memory limit is called where it is no reason to end a program.
+pub(crate) const NO_MEMORY: &str = "Cannot allocate memory";
 
 impl IsTerminal for Source {
     fn is_terminal(&self) -> bool {
@@ -173,8 +194,7 @@ impl InputStream for SharedInput {
         if opened.ahead.is_empty() {
             return opened.stream.read(size);
         }
-        let size = size.min(opened.ahead.len());
-        Ok(opened.ahead.split_to(size))
+        Ok(opened.piece(size))
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
@@ -182,8 +202,7 @@ impl InputStream for SharedInput {
         if opened.ahead.is_empty() {
             return opened.stream.blocking_read(size).await;
         }
-        let size = size.min(opened.ahead.len());
-        Ok(opened.ahead.split_to(size))
+        Ok(opened.piece(size))
     }
 }
 
@@ -195,7 +214,13 @@ pub enum Sink {
     /// A pipe between programs of the container.
     Pipe(PipeWriter),
     /// A stream that its holder opened, such as that of a file.
-    Stream(Arc<Mutex<DynOutputStream>>, Depth),
+    Stream(Arc<Outlet>, Depth),
+}
+
+/// A stream that several write to, and who pays for what waits for it.
+pub struct Outlet {
+    stream: Mutex<DynOutputStream>,
+    account: Arc<MemoryAccount>,
 }
 
 impl Sink {
@@ -203,8 +228,9 @@ impl Sink {
         Self::Log(LogStream::new(sink, terminal))
     }
 
-    pub(crate) fn over(stream: DynOutputStream, depth: Depth) -> Self {
-        Self::Stream(Arc::new(Mutex::new(stream)), depth)
+    pub(crate) fn over(stream: DynOutputStream, depth: Depth, account: Arc<MemoryAccount>) -> Self {
+        let stream = Mutex::new(stream);
+        Self::Stream(Arc::new(Outlet { stream, account }), depth)
     }
 
     pub(crate) async fn write(&self, mut bytes: Bytes) -> Result<(), Fault> {
@@ -217,15 +243,14 @@ impl Sink {
                 Ok(())
             }
             Self::Pipe(writer) => {
-                while !bytes.is_empty() {
+                for piece in pieces(bytes) {
                     poll_fn(|cx| writer.poll_room(cx)).await;
-                    let piece = bytes.split_to(bytes.len().min(limits::PIPE_BYTES));
                     pushed(writer.push(piece))?;
                 }
                 Ok(())
             }
-            Self::Stream(stream, _) => {
-                let mut stream = stream.lock().await;
+            Self::Stream(outlet, _) => {
+                let mut stream = outlet.stream.lock().await;
                 while !bytes.is_empty() {
                     let room = stream.check_write()?;
                     if room == 0 {
@@ -241,11 +266,24 @@ impl Sink {
     }
 }
 
+/// What goes into a pipe, in allocations of no more than a pipe holds: the last byte of one keeps all of it alive.
+fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
+    let (whole, parts) = match bytes.len() > limits::PIPE_BYTES {
+        true => (None, bytes),
+        false => (Some(bytes).filter(|bytes| !bytes.is_empty()), Bytes::new()),
+    };
+    let copies = (0..parts.len()).step_by(limits::PIPE_BYTES).map(move |at| {
+        let end = parts.len().min(at + limits::PIPE_BYTES);
+        Bytes::copy_from_slice(parts.get(at..end).unwrap_or_default())
+    });
+    whole.into_iter().chain(copies)
+}
+
 fn pushed(pushed: Pushed) -> Result<(), Fault> {
     match pushed {
         Pushed::Held => Ok(()),
         Pushed::Abandoned => Err(Fault::Closed),
-        Pushed::Unpaid => Err(Fault::Failed("Cannot allocate memory".into())),
+        Pushed::Unpaid => Err(Fault::Failed(NO_MEMORY.into())),
     }
 }
 
@@ -268,9 +306,10 @@ impl StdoutStream for Sink {
         match self {
             Self::Log(log) => log.p2_stream(),
             Self::Pipe(writer) => Box::new(PipeOutput(writer.clone())),
-            Self::Stream(stream, _) => Box::new(SharedOutput {
-                stream: stream.clone(),
-                late: Bytes::new(),
+            Self::Stream(outlet, _) => Box::new(SharedOutput {
+                outlet: outlet.clone(),
+                permit: 0,
+                late: None,
             }),
         }
     }
@@ -289,12 +328,15 @@ impl Pollable for PipeOutput {
 #[async_trait]
 impl OutputStream for PipeOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let wanted_bytes = bytes.len() as u64;
-        match self.0.push(bytes) {
-            Pushed::Held => Ok(()),
-            Pushed::Abandoned => Err(StreamError::Trap(BrokenPipe.into())),
-            Pushed::Unpaid => Err(StreamError::Trap(OutOfMemory::unpaid(wanted_bytes).into())),
+        for piece in pieces(bytes) {
+            let wanted_bytes = piece.len() as u64;
+            match self.0.push(piece) {
+                Pushed::Held => {}
+                Pushed::Abandoned => return Err(StreamError::Trap(BrokenPipe.into())),
+                Pushed::Unpaid => return Err(StreamError::Trap(OutOfMemory::unpaid(wanted_bytes).into())),
+            }
         }
+        Ok(())
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -314,18 +356,41 @@ impl OutputStream for PipeOutput {
 
 /// A stream with others who write to it.
 struct SharedOutput {
-    stream: Arc<Mutex<DynOutputStream>>,
-    /// What came while somebody else was writing.
-    late: Bytes,
+    outlet: Arc<Outlet>,
+    /// Bytes that the guest may write before it asks again. Without it, thousands of such streams could each keep two megabytes
+    /// that came too late.
+    permit: usize,
+    late: Option<Late>,
+}
+
+/// What came while somebody else was writing: no more than was permitted at once, which is what is paid.
+struct Late {
+    bytes: BytesMut,
+    _paid: Charge,
+}
+
+impl SharedOutput {
+    fn keep(&mut self, bytes: &[u8]) -> StreamResult<()> {
+        let late = match &mut self.late {
+            Some(late) => late,
+            none => none.insert(Late {
+                bytes: BytesMut::new(),
+                _paid: Charge::take(&self.outlet.account, limits::TRANSFER_BYTES)
+                    .map_err(|error| StreamError::Trap(error.into()))?,
+            }),
+        };
+        late.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Pollable for SharedOutput {
     async fn ready(&mut self) {
-        let mut stream = self.stream.lock().await;
-        if !self.late.is_empty() {
+        let mut stream = self.outlet.stream.lock().await;
+        if let Some(late) = self.late.take() {
             // An error shows again at the next look.
-            let _ = stream.blocking_write_and_flush(std::mem::take(&mut self.late)).await;
+            let _ = stream.blocking_write_and_flush(late.bytes.freeze()).await;
         }
         stream.ready().await;
     }
@@ -334,36 +399,40 @@ impl Pollable for SharedOutput {
 #[async_trait]
 impl OutputStream for SharedOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        match self.stream.try_lock() {
-            Ok(mut stream) => match stream.check_write()? {
-                room if room >= bytes.len() => return stream.write(bytes),
-                _ => self.late = bytes,
-            },
-            Err(_) => self.late = bytes,
+        match self.permit.checked_sub(bytes.len()) {
+            Some(left) => self.permit = left,
+            None => return Err(StreamError::trap("wrote more than check-write allowed")),
         }
-        Ok(())
+        // What is late already goes first.
+        if self.late.is_none()
+            && let Ok(mut stream) = self.outlet.stream.try_lock()
+            && stream.check_write()? >= bytes.len()
+        {
+            return stream.write(bytes);
+        }
+        self.keep(&bytes)
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.ready().await;
-        self.stream.lock().await.blocking_write_and_flush(bytes).await
+        self.outlet.stream.lock().await.blocking_write_and_flush(bytes).await
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        match self.stream.try_lock() {
+        match self.outlet.stream.try_lock() {
             Ok(mut stream) => stream.flush(),
             Err(_) => Ok(()), // whoever has it writes through
         }
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        if !self.late.is_empty() {
-            return Ok(0);
+        self.permit = 0;
+        if self.late.is_none()
+            && let Ok(mut stream) = self.outlet.stream.try_lock()
+        {
+            self.permit = stream.check_write()?.min(limits::TRANSFER_BYTES);
         }
-        match self.stream.try_lock() {
-            Ok(mut stream) => Ok(stream.check_write()?.min(limits::TRANSFER_BYTES)),
-            Err(_) => Ok(0),
-        }
+        Ok(self.permit)
     }
 }
 
@@ -385,3 +454,100 @@ impl End {
 
 /// The streams that a program is started with, by number.
 pub(crate) type Ends = BTreeMap<u32, End>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes what it is given, and gives 1,000 bytes for each byte wanted.
+    struct Generous;
+
+    #[async_trait]
+    impl Pollable for Generous {
+        async fn ready(&mut self) {}
+    }
+
+    #[async_trait]
+    impl InputStream for Generous {
+        fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+            Ok(Bytes::from(vec![b'.'; size.min(1000)]))
+        }
+    }
+
+    #[async_trait]
+    impl OutputStream for Generous {
+        fn write(&mut self, _: Bytes) -> StreamResult<()> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> StreamResult<()> {
+            Ok(())
+        }
+
+        fn check_write(&mut self) -> StreamResult<usize> {
+            Ok(1000)
+        }
+    }
+
+    fn account() -> Arc<MemoryAccount> {
+        MemoryAccount::new(Some(limits::TRANSFER_BYTES as u64), false)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_paid_for() {
+        let account = account();
+        let open = || Source::over(Box::new(Generous), Depth(1), account.clone());
+        let (first, second) = (open(), open());
+        assert_eq!(first.read(1).await.unwrap().len(), 1);
+        assert_eq!(account.used_bytes(), limits::TRANSFER_BYTES as u64);
+        // Nothing is left to pay what would be ahead of another one.
+        assert_eq!(second.read(1).await, Err(Fault::Failed(NO_MEMORY.into())));
+        assert_eq!(first.read(2000).await.unwrap().len(), 999);
+        assert_eq!(account.used_bytes(), 0);
+        assert_eq!(second.read(1000).await.unwrap().len(), 1000);
+        let mut shared = second.p2_stream();
+        assert_eq!(second.read(1).await.unwrap().len(), 1);
+        assert_eq!(shared.read(998).unwrap().len(), 998);
+        assert_eq!(account.used_bytes(), limits::TRANSFER_BYTES as u64);
+        assert_eq!(shared.blocking_read(9).await.unwrap().len(), 1);
+        assert_eq!(account.used_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_comes_too_late_is_permitted_and_paid_for() {
+        let account = account();
+        let sink = Sink::over(Box::new(Generous), Depth(1), account.clone());
+        let Sink::Stream(outlet, _) = &sink else { unreachable!() };
+        let [mut first, mut second] = [(); 2].map(|()| sink.p2_stream());
+        assert!(matches!(
+            first.write(Bytes::from_static(b"x")),
+            Err(StreamError::Trap(_))
+        ));
+        assert_eq!(
+            (first.check_write().unwrap(), second.check_write().unwrap()),
+            (1000, 1000)
+        );
+        {
+            let _writing = outlet.stream.lock().await;
+            first.write(Bytes::from_static(b"one")).unwrap();
+            first.write(Bytes::from_static(b"two")).unwrap();
+            assert_eq!(account.used_bytes(), limits::TRANSFER_BYTES as u64);
+            assert!(matches!(
+                second.write(Bytes::from_static(b"x")),
+                Err(StreamError::Trap(_))
+            ));
+            assert_eq!((first.check_write().unwrap(), second.check_write().unwrap()), (0, 0));
+            first.flush().unwrap();
+        }
+        first.ready().await;
+        assert_eq!((account.used_bytes(), first.check_write().unwrap()), (0, 1000));
+    }
+
+    #[tokio::test]
+    async fn pieces_of_much_are_no_parts_of_it() {
+        let much = Bytes::from(vec![1; limits::PIPE_BYTES + 1]);
+        let lengths: Vec<_> = pieces(much).map(|piece| piece.len()).collect();
+        assert_eq!(lengths, [limits::PIPE_BYTES, 1]);
+        assert_eq!(pieces(Bytes::from_static(b"x")).collect::<Vec<_>>(), ["x"]);
+    }
+}

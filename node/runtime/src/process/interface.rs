@@ -18,6 +18,7 @@ use crate::engine::Metering;
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::limits;
+use crate::memory::Charge;
 use crate::pipe;
 
 mod bindings {
@@ -124,9 +125,9 @@ impl View<'_> {
 
 impl streams::HostSource for View<'_> {
     fn over(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<Source>> {
-        let depth = self.depth()?;
+        let (depth, account) = (self.depth()?, self.me.shared.account.clone());
         let stream = self.table.delete(stream)?;
-        Ok(self.table.push(Source::over(stream, depth))?)
+        Ok(self.table.push(Source::over(stream, depth, account))?)
     }
 
     async fn read(&mut self, this: Resource<Source>, limit: u32) -> wasmtime::Result<Result<Vec<u8>, streams::Fault>> {
@@ -176,9 +177,9 @@ impl streams::HostSource for View<'_> {
 
 impl streams::HostSink for View<'_> {
     fn over(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<Sink>> {
-        let depth = self.depth()?;
+        let (depth, account) = (self.depth()?, self.me.shared.account.clone());
         let stream = self.table.delete(stream)?;
-        Ok(self.table.push(Sink::over(stream, depth))?)
+        Ok(self.table.push(Sink::over(stream, depth, account))?)
     }
 
     async fn write(&mut self, this: Resource<Sink>, bytes: Vec<u8>) -> wasmtime::Result<Result<(), streams::Fault>> {
@@ -237,6 +238,17 @@ impl View<'_> {
     }
 }
 
+/// What the arguments and variables of a program cost, beside the places in its lists. The host has them twice: for the program,
+/// and for whoever asks what runs. One call may hand over two megabytes of them, and each of its programs may start others.
+fn cost(program: &processes::Program) -> usize {
+    const TEXT_BYTES: usize = 24;
+    let texts = program
+        .args
+        .iter()
+        .chain(program.env.iter().flat_map(|(name, value)| [name, value]));
+    2 * texts.map(|text| text.len() + TEXT_BYTES).sum::<usize>() + program.directory.len()
+}
+
 impl Me {
     async fn spawn(&self, program: processes::Program, ends: ends::Ends) -> Result<u32, processes::SpawnError> {
         use processes::SpawnError;
@@ -260,6 +272,7 @@ impl Me {
             FindError::Unknown => SpawnError::NotFound,
             FindError::Failed(why) => SpawnError::Failed(why),
         })?;
+        let paid = Charge::take(&shared.account, cost(&program)).map_err(|_| failed(&ends::NO_MEMORY))?;
         let launch = Launch {
             kin: Kin::of(&self.member, program.background),
             args: program.args,
@@ -267,6 +280,7 @@ impl Me {
             directory: Some(program.directory),
             ends,
             tty: self.tty.clone(),
+            paid: Some(paid),
         };
         let (member, exit) = super::start(shared, module, launch, place).map_err(|error| match error {
             ExecError::TooMany(_) => SpawnError::TooMany,
@@ -286,14 +300,14 @@ impl Me {
     }
 
     async fn wait(&self, pids: &[u32]) -> Result<processes::Exit, processes::WaitError> {
-        let children: Vec<_> = {
+        let children: BTreeMap<u32, _> = {
             let children = self.children.lock();
-            let wanted = |pid: &u32| pids.is_empty() || pids.contains(pid);
-            children
-                .iter()
-                .filter(|(pid, _)| wanted(pid))
-                .map(|(pid, exit)| (*pid, exit.clone()))
-                .collect()
+            let wanted = |pid: &u32| Some((*pid, children.get(pid)?.clone()));
+            match pids {
+                [] => children.clone(),
+                // Each is looked up: of half a million numbers, none is compared with a thousand children.
+                pids => pids.iter().filter_map(wanted).collect(),
+            }
         };
         if children.is_empty() {
             return Err(processes::WaitError::NoChild);

@@ -145,15 +145,35 @@ async fn bytes_that_nobody_was_asked_to_take() {
     goes_on(&world).await;
 }
 
+/// The guest's own name.
+struct Own(Arc<Module>);
+
+impl Programs for Own {
+    fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {
+        std::future::ready(Ok(self.0.clone())).boxed()
+    }
+}
+
+/// What the host has to hold for something small is what the container pays.
+#[tokio::test]
+async fn small_things_that_are_large_for_the_host() {
+    const LIMIT_BYTES: u64 = 16 << 20;
+    let world = World::new();
+    let module = world.module("hostile").await;
+    for (what, fewest_bytes) in [("crumbs", 65), ("remains", 64 << 10), ("wordy", 2 << 20)] {
+        let pod = world.pod(what);
+        let guest = world.start(&pod, module.clone(), &[what], |spec| {
+            spec.memory_limit_bytes = Some(LIMIT_BYTES);
+            spec.programs = Some(Arc::new(Own(module.clone())));
+        });
+        let kept: u64 = guest.printed().await.trim().parse().unwrap();
+        assert!(kept > 0 && kept <= LIMIT_BYTES / fewest_bytes, "{what}: {kept}");
+    }
+    goes_on(&world).await;
+}
+
 #[tokio::test]
 async fn streams_in_streams() {
-    /// The guest's own name.
-    struct Own(Arc<Module>);
-    impl Programs for Own {
-        fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {
-            std::future::ready(Ok(self.0.clone())).boxed()
-        }
-    }
     let world = World::new();
     let module = world.module("hostile").await;
     for (depth, end) in [

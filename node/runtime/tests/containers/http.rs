@@ -1,5 +1,6 @@
 //! `wasi:http` components.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::{ContainerSpec, limits};
@@ -187,6 +188,27 @@ async fn what_the_host_holds_of_messages_is_the_containers_memory() {
             "{what}: {exit:?}"
         );
     }
+    // So are answers, whose requests are over.
+    let server: SocketAddr = ([10, 96, 0, 9], 80).into();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{}\r\n",
+        format!("x: {}\r\n", "y".repeat(4000)).repeat(50)
+    );
+    let served = world.fabric.serve_host(server, move |mut stream| {
+        let head = head.clone();
+        async move {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    let _server = served.unwrap();
+    let pod = world.pod("collector");
+    let collector = world.run_with(&pod, "hostile", &["kept-answers", "10.96.0.9:80"], |spec| {
+        spec.memory_limit_bytes = Some(16 << 20)
+    });
+    let exit = collector.await.exit().await;
+    assert_eq!(exit.reason.as_str(), "OOMKilled", "{exit:?}");
     // What was let go is paid no more: a thousand messages, one after the other.
     let pod = world.pod("thrifty");
     let guest = world.run_with(&pod, "hostile", &["messages", "1000"], |spec| {
