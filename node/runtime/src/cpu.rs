@@ -55,6 +55,11 @@ pub(crate) fn interrupted() {
     INTERRUPTED.set(true);
 }
 
+/// What is remembered of the thread's clock.
+pub(crate) fn last_read() -> Option<u64> {
+    READ.get()
+}
+
 /// To be told when a thread has waited, or has done what is nobody's: that is not charged to who comes next.
 pub(crate) fn unread() {
     READ.set(None);

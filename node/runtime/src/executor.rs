@@ -229,6 +229,7 @@ impl Task {
     fn run(self: Arc<Self>) -> Option<Arc<Self>> {
         self.state.store(RUNS, Ordering::Release);
         let waker = Waker::from(self.clone());
+        let read = cpu::last_read();
         let mut work = self.work.lock();
         let ended = match work.as_mut() {
             // What a task leaves behind is dropped with it; locks here do not poison.
@@ -237,6 +238,9 @@ impl Task {
             })),
             None => Ok(Poll::Ready(())),
         };
+        if cpu::last_read() == read {
+            cpu::unread(); // what it did is in nobody's account
+        }
         if !matches!(ended, Ok(Poll::Pending)) || self.executor.is_stopped() {
             self.state.store(ENDED, Ordering::Release);
             self.executor.0.tasks.lock().remove(&self.number);
