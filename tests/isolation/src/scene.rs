@@ -11,6 +11,7 @@ use coracle::fuzz::held::{Held, settled};
 use coracle::manifest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::runtime::wait::await_condition;
 use tokio::time::{sleep, timeout};
 
 use crate::attacks::{ATTACKS, Attack, End};
@@ -19,7 +20,8 @@ use crate::neighbour::Neighbour;
 /// Where pods ask for names.
 const NAME_SERVER: &str = "10.96.0.10:53";
 
-/// How long a pod that attacks by its end may take to reach it, and handles to come back.
+/// How long a pod that attacks by its end may take to reach it, a compiler's work on a loaded machine included, and handles to come
+/// back.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Handles that come and go by themselves: files of logs and of the store, connections that are kept for the next request.
@@ -122,10 +124,11 @@ impl Room {
             End::Waits(wanted) => end(pod).is_some() || waits(pod).is_some_and(|(reason, _)| reason == wanted),
             End::Refused => true,
         };
-        let waited = timeout(PATIENCE, self.world.pod(name, arrived)).await;
-        let pod = match waited {
-            Ok(pod) => pod,
-            Err(_) => self.world.all::<Pod>().get(name).await.unwrap(),
+        let pods = self.world.all::<Pod>();
+        let condition = |pod: Option<&Pod>| pod.is_some_and(&arrived);
+        let pod = match timeout(PATIENCE, await_condition(pods.clone(), name, condition)).await {
+            Ok(found) => found.unwrap().unwrap(),
+            Err(_) => pods.get(name).await.unwrap(),
         };
         let as_expected = match attack.end {
             End::Of(reason, code) => end(&pod) == Some((reason.to_owned(), code)),
