@@ -14,7 +14,7 @@ use wasmtime::{Config, Engine};
 use crate::host::{self, Host};
 use crate::limits;
 use crate::ticker::Ticker;
-use crate::unroll;
+use crate::{preview1, unroll};
 
 /// How guests under an engine are made to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ impl GuestEngine {
         let ticker = Ticker::start(engine.weak()).map_err(EngineError::Ticker)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        unroll::VERSION.hash(&mut hasher);
+        (unroll::VERSION, preview1::VERSION).hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
         Ok(Arc::new(Self {
             engine,
