@@ -103,19 +103,36 @@ impl Window {
     }
 }
 
+const DESK: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: desk}
+spec:
+  containers:
+  - {name: main, image: toolbox, command: [toolbox, sh], stdin: true, tty: true}
+";
+
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(has_kubectl), ignore = "kubectl is missing")]
 async fn a_window_that_changes_changes_inside() {
     let world = World::start().await;
-    world
-        .apply(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: desk}\nspec:\n  containers:\n  - {name: main, image: toolbox, command: [toolbox, sh], stdin: true, tty: true}\n",
-        )
-        .await;
+    world.apply(DESK).await;
     world.pod("desk", ready).await;
     let dir = tempfile::tempdir().unwrap();
     let mut window = Window::open(&world, &dir, "exec -it desk -- sh").await;
     window.is_inside(30, 100).await;
     window.resize(43, 132).await;
     window.is_inside(43, 132).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing")]
+async fn who_attaches_to_a_terminal_finds_its_prompt_and_sees_both_streams() {
+    let world = World::start().await;
+    world.apply(DESK).await;
+    world.pod("desk", ready).await;
+    let dir = tempfile::tempdir().unwrap();
+    // The prompt was written before anybody was there.
+    let mut window = Window::open(&world, &dir, "attach -it desk").await;
+    window.types("cat /nowhere\r").await;
+    window.shows("No such file or directory\r\n/ # ").await;
 }

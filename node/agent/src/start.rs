@@ -122,7 +122,7 @@ impl Attempt {
             .and_then(|fuel| u64::try_from(fuel).ok());
         let class = runtime_class::of(&self.node.client, &self.pod).await;
         let by_fuel = class.map_err(|error| failure(waiting::CREATE, "FailedCreatePodSandBox", error.to_string()))?;
-        let module = self.module(&image, fuel.is_some() || by_fuel).await;
+        let module = self.module(container, &image, fuel.is_some() || by_fuel).await;
         let module = module.map_err(|error| module_failure(&image, &error))?;
         let (mut spec, message) = self.spec(container, &image.config, (fuel, by_fuel))?;
         if let Some(files) = image.files.clone() {
@@ -170,12 +170,12 @@ impl Attempt {
     }
 
     /// The image's compiled module. An event says so where that takes a while.
-    async fn module(&self, image: &Image, metered: bool) -> Result<Arc<Module>, ModuleError> {
+    async fn module(&self, container: &Container, image: &Image, metered: bool) -> Result<Arc<Module>, ModuleError> {
         let mut making = pin!(self.node.module(image, metered));
         if let Ok(made) = tokio::time::timeout(TELL_COMPILING, &mut making).await {
             return made;
         }
-        let (name, kib) = (&image.reference, image.size / 1024);
+        let (name, kib) = (container.image.as_deref().unwrap_or_default(), image.size / 1024);
         let text = format!("Compiling image {name:?} ({kib} KiB) for this machine; the code is kept for later starts");
         self.wanted().tell(false, "Compiling", text);
         making.await

@@ -306,7 +306,7 @@ pub(crate) fn start(
     }
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
     let mounts = Arc::new(Mounts::open(&spec.mounts)?);
-    let taps = Arc::new(Taps::default());
+    let taps = Arc::new(Taps::new(spec.terminal));
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);
     let (family, main) = Family::new(spec.args.clone());

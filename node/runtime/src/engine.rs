@@ -15,7 +15,7 @@ use crate::crowd::Crowd;
 use crate::host::{self, Host};
 use crate::limits;
 use crate::ticker::Ticker;
-use crate::unroll;
+use crate::{preview1, unroll};
 
 /// How guests under an engine are made to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ impl GuestEngine {
         let ticker = Ticker::start(engine.weak()).map_err(EngineError::Ticker)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        unroll::VERSION.hash(&mut hasher);
+        (unroll::VERSION, preview1::VERSION).hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
         Ok(Arc::new(Self {
             engine,

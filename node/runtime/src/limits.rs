@@ -169,3 +169,6 @@ pub const NESTED_STREAMS: usize = 32;
 
 /// Who watches the output of one container at the same time, as attach does.
 pub const ATTACHED: usize = 32;
+
+/// What is kept of a terminal's last line for who attaches later: some dozen drawings of a line that is being edited.
+pub const TERMINAL_LINE_BYTES: usize = 4096;

@@ -2,6 +2,9 @@
 //!
 //! A container never waits for them: one who reads too slowly is let go and sees the end of the stream, while the log, which
 //! misses nothing, goes on.
+//!
+//! A terminal keeps the line in which the cursor stands for who attaches later: a prompt is written once, and who came after it
+//! would face an empty screen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +21,7 @@ use crate::spec::LogSink;
 pub struct Attached {
     /// Standard input, and whether it ends with the first who attaches.
     pub stdin: Option<(PipeWriter, bool)>,
-    /// Standard output from now on.
+    /// Standard output from now on; of a terminal, after what its last line holds already.
     pub stdout: PipeReader,
     /// Standard error from now on.
     pub stderr: PipeReader,
@@ -27,6 +30,7 @@ pub struct Attached {
 /// The watchers of one container.
 #[derive(Default)]
 pub(crate) struct Taps {
+    terminal: bool,
     /// Whether there is any, so that a container without costs one load per write.
     any: AtomicBool,
     watchers: Mutex<Watchers>,
@@ -35,10 +39,20 @@ pub(crate) struct Taps {
 #[derive(Default)]
 struct Watchers {
     list: Vec<[PipeWriter; 2]>,
+    /// What a terminal was sent since the last end of a line.
+    line: Vec<u8>,
     ended: bool,
 }
 
 impl Taps {
+    /// Nobody watches yet.
+    pub(crate) fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            ..Self::default()
+        }
+    }
+
     /// A new watcher of both streams; `None` when there are too many.
     pub(crate) fn tap(&self) -> Option<(PipeReader, PipeReader)> {
         let ((out, stdout), (err, stderr)) = (pipe(), pipe());
@@ -47,6 +61,9 @@ impl Taps {
             return None;
         }
         if !watchers.ended {
+            if !watchers.line.is_empty() {
+                out.try_send(Bytes::copy_from_slice(&watchers.line));
+            }
             watchers.list.push([out, err]);
             self.any.store(true, Ordering::Release);
         }
@@ -61,16 +78,38 @@ impl Taps {
     }
 
     fn write(&self, stderr: bool, bytes: &[u8]) {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.terminal && !self.any.load(Ordering::Acquire) {
             return;
         }
-        let bytes = Bytes::copy_from_slice(bytes);
         let mut watchers = self.watchers.lock();
+        if self.terminal {
+            watchers.remember(bytes);
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
         watchers.list.retain(|[out, err]| {
-            let watcher = if stderr { err } else { out };
+            // A terminal has one stream for both.
+            let watcher = if stderr && !self.terminal { err } else { out };
             watcher.try_send(bytes.clone())
         });
         self.any.store(!watchers.list.is_empty(), Ordering::Release);
+    }
+}
+
+impl Watchers {
+    /// Keeps the end of what a terminal shows.
+    fn remember(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.rsplit(|byte| *byte == b'\n');
+        let begun = lines.next().unwrap_or_default();
+        if lines.next().is_some() {
+            self.line.clear();
+        }
+        self.line.extend_from_slice(begun);
+        // A line grows so long by being drawn again and again: the older half of that is not missed.
+        if let Some(past) = self.line.len().checked_sub(limits::TERMINAL_LINE_BYTES) {
+            let half = past + limits::TERMINAL_LINE_BYTES / 2;
+            let drawn = self.line.iter().skip(half).position(|byte| *byte == b'\r');
+            self.line.drain(..drawn.map_or(self.line.len(), |drawn| half + drawn));
+        }
     }
 }
 
@@ -127,6 +166,31 @@ mod tests {
         assert_eq!(stdout.recv().await, None);
         assert_eq!(stderr.recv().await.unwrap(), "err");
         assert_eq!(stderr.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_a_terminal_finds_the_line_where_the_cursor_is() {
+        let shown = async |taps: &Taps| {
+            let (stdout, _stderr) = taps.tap().unwrap();
+            taps.write(false, b"|");
+            String::from_utf8(stdout.recv().await.unwrap().to_vec()).unwrap()
+        };
+        let taps = Taps::new(true);
+        taps.write(false, b"welcome\n/ ");
+        taps.write(true, b"# ");
+        assert_eq!(shown(&taps).await, "/ # ");
+        taps.write(false, b"ls\nfiles\n");
+        assert_eq!(shown(&taps).await, "|");
+        for _ in 0..limits::TERMINAL_LINE_BYTES {
+            taps.write(false, b"\r/ # text");
+        }
+        let line = shown(&taps).await;
+        assert!(
+            line.len() <= limits::TERMINAL_LINE_BYTES && line.starts_with("\r/ # text\r"),
+            "{line}"
+        );
+        taps.write(false, &vec![b'x'; limits::TERMINAL_LINE_BYTES]);
+        assert_eq!(shown(&taps).await, "|");
     }
 
     #[tokio::test]

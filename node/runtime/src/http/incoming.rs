@@ -7,7 +7,8 @@
 //!
 //! Some components take one request an instance, as the standard lets them: those of a JavaScript engine, for one. Nothing in a
 //! component says so. It shows when an instance leaves its second request without an answer: from then on each request gets a fresh
-//! instance, and that one is asked again there if nothing can have come of it.
+//! instance, and that one is asked again there. So only a request of which nothing can have come may be an instance's second before
+//! that is known; any other gets a fresh one.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -180,13 +181,14 @@ impl Pool {
             None => repeatable(&request),
             Some(_) => None,
         };
-        let mut answer = self.ask(request).await;
+        let fresh = again.is_none() && self.reusable.get().is_none();
+        let mut answer = self.ask(request, fresh).await;
         if answer.is_err()
             && self.reusable.get() == Some(&false)
             && let Some(head) = again
         {
             let nothing = Empty::<Bytes>::new().map_err(|never: Infallible| -> Error { match never {} });
-            answer = self.ask(Request::from_parts(head, nothing)).await;
+            answer = self.ask(Request::from_parts(head, nothing), true).await;
         }
         answer.unwrap_or_else(|Silent| {
             plain(
@@ -196,8 +198,8 @@ impl Pool {
         })
     }
 
-    /// Has a request answered by the next instance that is free.
-    async fn ask<B>(self: &Arc<Self>, request: Request<B>) -> Result<Response<WasiBody>, Silent>
+    /// Has a request answered by the next instance that is free, or by a fresh one.
+    async fn ask<B>(self: &Arc<Self>, request: Request<B>, fresh: bool) -> Result<Response<WasiBody>, Silent>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
@@ -208,7 +210,7 @@ impl Pool {
         let (send, receive) = oneshot::channel();
         let stop = self.stop.clone();
         // A task of its own: the guest may go on after its answer, or after the client has left.
-        let call = governed(&self.shared, self.clone().call(request, send, turn));
+        let call = governed(&self.shared, self.clone().call(request, fresh, send, turn));
         executor::spawn(async move {
             stop.run_until_cancelled(call).await;
         });
@@ -223,13 +225,18 @@ impl Pool {
     }
 
     /// One request in one instance, which goes back to the others if it survives.
-    async fn call<B>(self: Arc<Self>, request: Request<B>, answer: oneshot::Sender<Answer>, _turn: OwnedSemaphorePermit)
-    where
+    async fn call<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+        fresh: bool,
+        answer: oneshot::Sender<Answer>,
+        _turn: OwnedSemaphorePermit,
+    ) where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
         // Bound to a name: the lock must be gone before the guest is awaited.
-        let idle = self.idle.lock().pop();
+        let idle = if fresh { None } else { self.idle.lock().pop() };
         let outcome = match idle {
             Some(instance) => self.handle(instance, request, answer).await,
             None => match self.instantiate().await {
@@ -238,9 +245,22 @@ impl Pool {
             },
         };
         match outcome {
-            Ok(Some(instance)) if self.reusable.get() != Some(&false) => self.idle.lock().push(instance),
-            Ok(_) => {}
+            Ok(Some(instance)) => self.keep(instance),
+            Ok(None) => {}
             Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Puts an instance where the next request finds it.
+    fn keep(&self, instance: Instance) {
+        let mut idle = self.idle.lock();
+        let wanted = match self.reusable.get() {
+            Some(reusable) => *reusable,
+            // One is enough to find it out, and more would pile up under requests that each get a fresh one.
+            None => idle.is_empty(),
+        };
+        if wanted {
+            idle.push(instance);
         }
     }
 
