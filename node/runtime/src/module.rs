@@ -423,8 +423,8 @@ mod tests {
 
     #[test]
     fn a_file_of_names_is_not_read_to_its_end() {
-        // Each name is another one; comparing each with all others would take minutes.
-        let imports: String = (0..300_000)
+        // Each name is another one; of millions, comparing each with all others would take hours.
+        let imports: String = (0..20_000)
             .map(|number| format!("(import \"{number}\" \"\" (func))"))
             .collect();
         let error = of(&format!("(module {imports} (func (export \"_start\")))")).unwrap_err();
