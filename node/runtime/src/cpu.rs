@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -301,7 +301,7 @@ impl<F: Future> Governed<F> {
             member: meter.crowd.join(),
             meter,
             task: AtomicWaker::new(),
-            state: AtomicU8::new(RESTS),
+            runs: AtomicBool::new(false),
         });
         door.arrives();
         Self {
@@ -347,15 +347,15 @@ impl<F: Future> Future for Governed<F> {
         }
         let (runs, running) = (crowd.runs(), this.ticker.running());
         INTERRUPTED.set(false);
-        door.state.store(RUNS, Ordering::Release);
+        door.runs.store(true, Ordering::Release);
         let before = READ.take().unwrap_or_else(thread_cpu_nanos);
         let result = this.work.as_mut().poll(&mut Context::from_waker(&this.waker));
         let after = thread_cpu_nanos();
         READ.set(Some(after));
         meter.charge(after.saturating_sub(before), this.by_fuel);
         drop((runs, running));
-        let woken = door.state.swap(RESTS, Ordering::AcqRel) == WOKEN;
-        let wants_more = (INTERRUPTED.replace(false) || woken) && result.is_pending();
+        door.runs.store(false, Ordering::Release);
+        let wants_more = INTERRUPTED.replace(false) && result.is_pending();
         crowd.ran(&door.member, meter.time(), wants_more);
         result
     }
@@ -367,19 +367,13 @@ impl<F> Drop for Governed<F> {
     }
 }
 
-/// It waits for something, or for its turn.
-const RESTS: u8 = 0;
-/// It is polled.
-const RUNS: u8 = 1;
-/// It is polled, and has been woken since that began.
-const WOKEN: u8 = 2;
-
 /// Where governed work is woken: its place in the crowd is taken before its task is scheduled.
 struct Door {
     meter: Arc<CpuMeter>,
     member: Member,
     task: AtomicWaker,
-    state: AtomicU8,
+    /// It is polled: who wakes it then need not make room for it.
+    runs: AtomicBool,
 }
 
 impl Door {
@@ -394,10 +388,7 @@ impl Wake for Door {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let runs = self
-            .state
-            .compare_exchange(RUNS, WOKEN, Ordering::AcqRel, Ordering::Acquire);
-        if runs == Err(RESTS) {
+        if !self.runs.load(Ordering::Acquire) {
             self.arrives();
         }
         self.task.wake();
@@ -474,9 +465,12 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(rested.as_mut().poll(&mut cx), Poll::Pending);
 
-        // Somebody else has run for long, and runs.
-        let (busy, long) = (crowd.join(), 1000 * SECOND);
-        assert_eq!(crowd.turn(&busy, 0, Waker::noop()), Turn::Run(0));
+        // Somebody else has run for long, and runs. A third one waits, whom a tick has interrupted.
+        let (busy, third, long) = (crowd.join(), crowd.join(), 1000 * SECOND);
+        assert_eq!(crowd.turn(&third, 0, Waker::noop()), Turn::Run(0));
+        drop(crowd.runs());
+        crowd.ran(&third, SECOND, true);
+        assert!(matches!(crowd.turn(&busy, 0, Waker::noop()), Turn::Run(_)));
         let running = crowd.runs();
         let woken = waits.0.lock().clone().unwrap();
         woken.wake_by_ref();
@@ -484,6 +478,7 @@ mod tests {
         crowd.ran(&busy, long, true);
         assert_eq!(crowd.turn(&busy, long, Waker::noop()), Turn::Aside);
         assert_eq!(rested.as_mut().poll(&mut cx), Poll::Ready(()));
+        crowd.quit(&third);
         assert!(matches!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(_)));
         drop(crowd.runs());
 
