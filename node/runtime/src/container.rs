@@ -14,7 +14,6 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::cpu::{self, CpuMeter, Governed, Throttling};
-use crate::crowd::Crowd;
 use crate::engine::Metering;
 use crate::executor::Executor;
 use crate::exit::{self, Exit};
@@ -155,7 +154,7 @@ impl Container {
 
     /// Gives it another request of CPU while it runs, in thousandths of a core.
     pub fn reweigh(&self, cpu_request_milli: Option<u64>) {
-        self.shared.meter.reweigh(cpu_request_milli);
+        self.shared.meter.share().reweigh(cpu_request_milli);
     }
 
     /// Gives it other limits while it runs; none means no limit.
@@ -248,7 +247,10 @@ impl Shared {
         let own = std::ptr::eq(module, &*self.module);
         let profiler = self.profiler.clone().filter(|_| own);
         store.epoch_deadline_callback(move |mut context| {
-            cpu::interrupted();
+        let ticker = module.engine.ticker.clone();
+            if !cpu::interrupted(&ticker) {
+                return Ok(UpdateDeadline::Continue(1));
+            }
             if let Some(profiler) = &profiler {
                 profiler.sample(&context);
             }
@@ -296,7 +298,6 @@ impl Shared {
 pub(crate) fn start(
     guests: &Executor,
     trust: Option<Trust>,
-    crowd: Arc<Crowd>,
     holders: &Holders,
     module: Arc<Module>,
     mut spec: ContainerSpec,
@@ -317,11 +318,12 @@ pub(crate) fn start(
         main,
         processes: Arc::new(Semaphore::new(limits::PROCESSES)),
         guests: guests.clone(),
+    let meter = CpuMeter::new(spec.cpu_limit_milli, spec.cpu_request_milli);
         stdin: (spec.stdin != Stdin::Closed).then(pipe),
         taps,
         execs: Arc::new(Semaphore::new(limits::EXECS)),
-        meter: CpuMeter::new(crowd, spec.cpu_limit_milli, spec.cpu_request_milli),
-        outgoing: Outgoing::new(spec.net.clone(), trust),
+        outgoing: Outgoing::new(spec.net.clone(), trust, meter.share().clone()),
+        meter,
         fuel: AtomicU64::new(spec.fuel.unwrap_or_default()),
         starved: AtomicBool::new(false),
         account,
@@ -354,6 +356,7 @@ pub(crate) fn start(
                 write(profiler).await;
             }
             ended.end();
+        shared.meter.share(),
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),

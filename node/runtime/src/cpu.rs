@@ -11,15 +11,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::crowd::{self, Crowd, Member, Turn};
+use crate::crowd::Share;
 use crate::limits::{CPU_PERIOD, FUEL_PER_CPU_SECOND, USAGE_WINDOW};
 use crate::ticker::Ticker;
 
@@ -46,13 +45,14 @@ thread_local! {
     /// What the thread's clock said at the end of the last governed work, as long as the thread has done nothing else since: the clock
     /// is a call of the system, and costs two guests that talk to each other an eighth of their time.
     static READ: Cell<Option<u64>> = const { Cell::new(None) };
-    /// A tick interrupted the guest that runs on this thread: it would go on if it could.
-    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+    /// How many ticks there had been when the guest on this thread began to run.
+    static BEGAN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Notes that a tick interrupts the guest that runs on this thread.
-pub(crate) fn interrupted() {
-    INTERRUPTED.set(true);
+/// Whether a guest that finds the counter of its engine moved is to pause. A counter that moved while the guest waited for something is
+/// no reason: one that answers requests would pause at the start of each.
+pub(crate) fn interrupted(ticker: &Ticker) -> bool {
+    ticker.count() != BEGAN.get()
 }
 
 /// What is remembered of the thread's clock.
@@ -189,23 +189,19 @@ pub(crate) struct CpuMeter {
     recent: Mutex<Recent>,
     /// When the next mark is due, in nanoseconds since the start.
     mark_at: AtomicU64,
-    /// Where the container waits when too many want to run, its weight there, and its time.
-    crowd: Arc<Crowd>,
-    weight: AtomicU64,
-    time: AtomicU64,
+    /// What it gets where too many want to run.
+    share: Arc<Share>,
 }
 
 impl CpuMeter {
-    pub(crate) fn new(crowd: Arc<Crowd>, limit_milli: Option<u64>, request_milli: Option<u64>) -> Arc<Self> {
+    pub(crate) fn new(limit_milli: Option<u64>, request_milli: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             total_nanos: AtomicU64::new(0),
             bucket: Mutex::new(limit_milli.map(Bucket::new)),
             recent: Mutex::new(Recent::new()),
             mark_at: AtomicU64::new(MARK_NANOS),
-            crowd,
-            weight: AtomicU64::new(crowd::weight(request_milli)),
-            time: AtomicU64::new(0),
+            share: Arc::new(Share::new(request_milli)),
         })
     }
 
@@ -215,9 +211,9 @@ impl CpuMeter {
         recent.rate(self.start.elapsed().as_nanos() as u64, self.total_nanos())
     }
 
-    /// Gives the container the weight of another request.
-    pub(crate) fn reweigh(&self, request_milli: Option<u64>) {
-        self.weight.store(crowd::weight(request_milli), Ordering::Relaxed);
+    /// What the container gets where too many want to run.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 
     /// Gives the container another limit, or none.
@@ -241,11 +237,6 @@ impl CpuMeter {
         self.total_nanos.load(Ordering::Relaxed)
     }
 
-    /// The container's time in the crowd.
-    fn time(&self) -> u64 {
-        self.time.load(Ordering::Relaxed)
-    }
-
     fn admit(&self) -> Option<Instant> {
         let mut bucket = self.bucket.lock();
         let bucket = bucket.as_mut()?;
@@ -262,8 +253,7 @@ impl CpuMeter {
     }
 
     fn charge(&self, nanos: u64, by_fuel: bool) {
-        let weighted = crowd::weighted(nanos, self.weight.load(Ordering::Relaxed));
-        self.time.fetch_add(weighted, Ordering::Relaxed);
+        self.share.charge(nanos);
         let before = self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
         let began = (self.start.elapsed().as_nanos() as u64).saturating_sub(nanos);
         if began >= self.mark_at.load(Ordering::Relaxed) {
@@ -286,9 +276,7 @@ impl CpuMeter {
 /// Work of a container under its meter: a guest's call, or what the host does in its place.
 pub(crate) struct Governed<F> {
     work: Pin<Box<F>>,
-    door: Arc<Door>,
-    /// Leads to the door.
-    waker: Waker,
+    meter: Arc<CpuMeter>,
     ticker: Ticker,
     /// Its limit counts instructions, see [`CpuMeter::charge_fuel`].
     by_fuel: bool,
@@ -297,17 +285,9 @@ pub(crate) struct Governed<F> {
 
 impl<F: Future> Governed<F> {
     pub(crate) fn new(work: F, meter: Arc<CpuMeter>, ticker: Ticker) -> Self {
-        let door = Arc::new(Door {
-            member: meter.crowd.join(),
-            meter,
-            task: AtomicWaker::new(),
-            runs: AtomicBool::new(false),
-        });
-        door.arrives();
         Self {
             work: Box::pin(work),
-            waker: door.clone().into(),
-            door,
+            meter,
             ticker,
             by_fuel: false,
             throttled: None,
@@ -326,72 +306,23 @@ impl<F: Future> Future for Governed<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let door = &*this.door;
-        let (meter, crowd) = (&door.meter, &door.meter.crowd);
-        door.task.register(cx.waker());
         loop {
             if let Some(sleep) = &mut this.throttled {
-                if sleep.as_mut().poll(cx).is_pending() {
-                    // Others need not wait for one who may not run.
-                    crowd.quit(&door.member);
-                    return Poll::Pending;
-                }
+                ready!(sleep.as_mut().poll(cx));
                 this.throttled = None;
             }
-            let Some(until) = meter.admit() else { break };
+            let Some(until) = this.meter.admit() else { break };
             this.throttled = Some(Box::pin(tokio::time::sleep_until(until.into())));
         }
-        match crowd.turn(&door.member, meter.time(), cx.waker()) {
-            Turn::Aside => return Poll::Pending,
-            Turn::Run(from) => drop(meter.time.fetch_max(from, Ordering::Relaxed)),
-        }
-        let (runs, running) = (crowd.runs(), this.ticker.running());
-        INTERRUPTED.set(false);
-        door.runs.store(true, Ordering::Release);
+        let running = this.ticker.running();
+        BEGAN.set(this.ticker.count());
         let before = READ.take().unwrap_or_else(thread_cpu_nanos);
-        let result = this.work.as_mut().poll(&mut Context::from_waker(&this.waker));
+        let result = this.work.as_mut().poll(cx);
         let after = thread_cpu_nanos();
         READ.set(Some(after));
-        meter.charge(after.saturating_sub(before), this.by_fuel);
-        drop((runs, running));
-        door.runs.store(false, Ordering::Release);
-        let wants_more = INTERRUPTED.replace(false) && result.is_pending();
-        crowd.ran(&door.member, meter.time(), wants_more);
+        drop(running);
+        this.meter.charge(after.saturating_sub(before), this.by_fuel);
         result
-    }
-}
-
-impl<F> Drop for Governed<F> {
-    fn drop(&mut self) {
-        self.door.meter.crowd.part(&self.door.member);
-    }
-}
-
-/// Where governed work is woken: its place in the crowd is taken before its task is scheduled.
-struct Door {
-    meter: Arc<CpuMeter>,
-    member: Member,
-    task: AtomicWaker,
-    /// It is polled: who wakes it then need not make room for it.
-    runs: AtomicBool,
-}
-
-impl Door {
-    fn arrives(&self) {
-        self.meter.crowd.arrives(&self.member, self.meter.time());
-    }
-}
-
-impl Wake for Door {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.runs.load(Ordering::Acquire) {
-            self.arrives();
-        }
-        self.task.wake();
     }
 }
 
@@ -437,59 +368,6 @@ mod tests {
         assert_eq!(bucket.admit(100 * PERIOD), None);
         bucket.charge(PERIOD / 2);
         assert_eq!(bucket.admit(100 * PERIOD + 1), Some(101 * PERIOD));
-    }
-
-    /// Waits until it is woken, and keeps its waker for whoever wakes it.
-    #[derive(Clone, Default)]
-    struct Waits(Arc<Mutex<Option<Waker>>>);
-
-    impl Future for Waits {
-        type Output = ();
-
-        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-            match self.0.lock().replace(cx.waker().clone()) {
-                Some(_) => Poll::Ready(()),
-                None => Poll::Pending,
-            }
-        }
-    }
-
-    #[test]
-    fn who_is_woken_is_awaited_until_it_has_come() {
-        let crowd = Arc::new(Crowd::new(1));
-        let engine = wasmtime::Engine::default();
-        let ticker = Ticker::start(engine.weak()).unwrap();
-        let meter = || CpuMeter::new(crowd.clone(), None, None);
-        let waits = Waits::default();
-        let mut rested = Box::pin(Governed::new(waits.clone(), meter(), ticker.clone()));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!(rested.as_mut().poll(&mut cx), Poll::Pending);
-
-        // Somebody else has run for long, and runs. A third one waits, whom a tick has interrupted.
-        let (busy, third, long) = (crowd.join(), crowd.join(), 1000 * SECOND);
-        assert_eq!(crowd.turn(&third, 0, Waker::noop()), Turn::Run(0));
-        drop(crowd.runs());
-        crowd.ran(&third, SECOND, true);
-        assert!(matches!(crowd.turn(&busy, 0, Waker::noop()), Turn::Run(_)));
-        let running = crowd.runs();
-        let woken = waits.0.lock().clone().unwrap();
-        woken.wake_by_ref();
-        drop(running);
-        crowd.ran(&busy, long, true);
-        assert_eq!(crowd.turn(&busy, long, Waker::noop()), Turn::Aside);
-        assert_eq!(rested.as_mut().poll(&mut cx), Poll::Ready(()));
-        crowd.quit(&third);
-        assert!(matches!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(_)));
-        drop(crowd.runs());
-
-        // Who has ended is not awaited, whoever wakes it.
-        drop(rested);
-        assert_eq!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(0));
-        let running = crowd.runs();
-        woken.wake();
-        drop(running);
-        crowd.ran(&busy, long, true);
-        assert!(matches!(crowd.turn(&busy, long, Waker::noop()), Turn::Run(_)));
     }
 
     const SECOND: u64 = 1_000_000_000;

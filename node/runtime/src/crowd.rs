@@ -1,23 +1,17 @@
 //! Who goes first when more guests want to run than there are threads.
 //!
-//! A guest that a tick interrupts and that wants to go on stands in the crowd. Each container has a weight, its request for CPU,
-//! and a time of its own that runs slower the heavier it is; who is behind others in that time goes first. A guest that is ahead
-//! of one that stands and waits steps aside, and is called when the others have caught up. One that is alone, or waits for
-//! something else, meets a counter that is zero and no lock. No thread ever idles while somebody stands: a guest steps aside
-//! only for one that is about to run.
+//! Each container has a weight, its request for CPU, and a time of its own that runs slower the heavier it is. Its tasks stand in the
+//! queue of the [executor](crate::executor) by that time: who is behind goes first, and a guest that a tick interrupts goes to the place
+//! that it has reached. So each container gets what its weight is of all weights, however many tasks it has, and what one cannot use
+//! goes to the others.
 //!
-//! A guest that is woken stands in the crowd from that moment, not only when the executor has come to it: whoever the executor
-//! takes first steps aside, and those who run are interrupted, if they are ahead of it. So what answers a request after a rest
-//! need not wait for a slice of each guest that is busy.
+//! There is a floor, the time that everybody who wants to run has reached. A guest that comes from a rest starts there: rest is not saved
+//! up. Who rested for long goes before all others, once: what answers a request need not wait for a slice of each guest that is busy.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits::SHARE_SLACK;
-use crate::ticker::Ticker;
 
 /// The weight of a container that requests nothing: what the kernel gives one.
 const LEAST_WEIGHT: u64 = 2;
@@ -25,276 +19,181 @@ const LEAST_WEIGHT: u64 = 2;
 /// The weight of a whole core, in the kernel's units.
 const CORE_WEIGHT: u64 = 1024;
 
-/// How far a guest may be ahead, in weighted nanoseconds of one core.
-const SLACK: u64 = SHARE_SLACK.as_nanos() as u64;
+/// The place before all others.
+pub(crate) const FRONT: u64 = 0;
 
 /// The weight of a request in thousandths of a core.
-pub(crate) fn weight(request_milli: Option<u64>) -> u64 {
+fn weight(request_milli: Option<u64>) -> u64 {
     let weight = request_milli.unwrap_or(0).saturating_mul(CORE_WEIGHT) / 1000;
     weight.max(LEAST_WEIGHT)
 }
 
 /// What time used means in the time of a container of this weight.
-pub(crate) fn weighted(nanos: u64, weight: u64) -> u64 {
+fn weighted(nanos: u64, weight: u64) -> u64 {
     let weighted = u128::from(nanos) * u128::from(CORE_WEIGHT) / u128::from(weight.max(1));
     u64::try_from(weighted).unwrap_or(u64::MAX)
 }
 
-/// The guests of one runtime that want to run and do not.
+/// A container's weight and time, shared by all of its tasks.
+#[derive(Debug)]
+pub(crate) struct Share {
+    weight: AtomicU64,
+    /// How far it may be from others before that matters, in its own time.
+    slack: AtomicU64,
+    time: AtomicU64,
+}
+
+impl Share {
+    pub(crate) fn new(request_milli: Option<u64>) -> Self {
+        let share = Self {
+            weight: AtomicU64::new(0),
+            slack: AtomicU64::new(0),
+            // After the front.
+            time: AtomicU64::new(FRONT + 1),
+        };
+        share.reweigh(request_milli);
+        share
+    }
+
+    /// Gives the container the weight of another request.
+    pub(crate) fn reweigh(&self, request_milli: Option<u64>) {
+        let weight = weight(request_milli);
+        self.weight.store(weight, Ordering::Relaxed);
+        let slack = weighted(SHARE_SLACK.as_nanos() as u64, weight);
+        self.slack.store(slack, Ordering::Relaxed);
+    }
+
+    /// The container used so many nanoseconds of CPU.
+    pub(crate) fn charge(&self, nanos: u64) {
+        let weighted = weighted(nanos, self.weight.load(Ordering::Relaxed));
+        self.time.fetch_add(weighted, Ordering::Relaxed);
+    }
+
+    fn time(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
+
+    /// So far beyond a time, it is too far.
+    fn reach(&self, time: u64) -> u64 {
+        time.saturating_add(self.slack.load(Ordering::Relaxed))
+    }
+}
+
+/// A task of a container.
+pub(crate) trait Member {
+    /// The container's.
+    fn share(&self) -> &Share;
+}
+
+/// Those who are ready to run, in order. The fields of [`Crowd`] follow it.
+#[derive(Debug)]
+pub(crate) struct Ready<T> {
+    tasks: BTreeMap<(u64, u64), T>,
+    /// Among equals, who came first goes first.
+    next: u64,
+}
+
+impl<T> Default for Ready<T> {
+    fn default() -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            next: 0,
+        }
+    }
+}
+
+impl<T> Ready<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
+/// What is to be known of those who run and those who are ready without the lock on the latter.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    places: Mutex<Places>,
-    threads: usize,
-    /// How many run.
-    running: AtomicUsize,
-    /// How many stand here, to be asked without the lock.
-    standing: AtomicUsize,
-    /// How many of them were interrupted: without one of these nobody takes the threads from others.
-    busy: AtomicUsize,
-    next: AtomicU64,
-    /// Whom to tell that guests should be interrupted.
-    tickers: Mutex<Vec<Ticker>>,
+    /// Time that everybody who wants to run has reached.
+    floor: AtomicU64,
+    /// The place of the first who is ready; [`u64::MAX`] if nobody is.
+    first: AtomicU64,
 }
 
-/// Guests by their container's time, then by number.
-type Place = (u64, u64);
-
-#[derive(Debug, Default)]
-struct Places {
-    /// Interrupted, called or woken, and about to run.
-    ready: BTreeMap<Place, ()>,
-    /// Stepped aside; called by their waker.
-    aside: BTreeMap<Place, Waker>,
-    /// Time that everybody who wants to run has reached. Who comes from a rest starts here: rest is not saved up.
-    floor: u64,
-}
-
-impl Places {
-    /// Calls those aside who may run again: who is not ahead any more, and as many as there are threads for.
-    fn call(&mut self, running: usize, threads: usize) -> Vec<Waker> {
-        let mut called = Vec::new();
-        while let Some(entry) = self.aside.first_entry() {
-            let first = self.ready.first_key_value().map(|((first, _), ())| *first);
-            let near = first.is_some_and(|first| entry.key().0 <= first.saturating_add(SLACK));
-            if !near && running + self.ready.len() >= threads {
-                break;
-            }
-            let place = *entry.key();
-            called.push(entry.remove());
-            self.ready.insert(place, ());
-        }
-        called
-    }
-
-    fn first(&self) -> Option<u64> {
-        let ready = self.ready.first_key_value().map(|((time, _), ())| *time);
-        let aside = self.aside.first_key_value().map(|((time, _), _)| *time);
-        ready.into_iter().chain(aside).min()
-    }
-}
-
-/// What a guest does that wanted to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It runs. The time is where its container is to count from, if that is later.
-    Run(u64),
-    /// It waits to be called.
-    Aside,
-}
-
-/// One guest in the crowd.
-#[derive(Debug)]
-pub(crate) struct Member {
-    number: u64,
-    /// Where it stands, if it does. Changes only under the lock on the places.
-    place: Mutex<Option<Place>>,
-    /// Whether it stands, to be asked without a lock.
-    stands: AtomicBool,
-    /// Whether it stands because it was interrupted. Changes only under the lock on the places.
-    busy: AtomicBool,
-    /// It will not come again. Changes only under the lock on the places.
-    gone: AtomicBool,
-}
-
-impl Member {
-    fn stands(&self) -> bool {
-        self.stands.load(Ordering::Acquire)
-    }
-}
-
-/// Counts a guest among those who run, until it drops.
-pub(crate) struct Runs<'a>(&'a Crowd);
-
-impl Drop for Runs<'_> {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-        if std::thread::panicking() {
-            // Nobody will tell that it has run, and others may wait for just that.
-            let called = self.0.call(&mut self.0.places.lock());
-            called.into_iter().for_each(Waker::wake);
+impl Default for Crowd {
+    fn default() -> Self {
+        Self {
+            floor: AtomicU64::new(0),
+            first: AtomicU64::new(u64::MAX),
         }
     }
 }
 
 impl Crowd {
-    /// Nobody yet, on so many threads.
-    pub(crate) fn new(threads: usize) -> Self {
-        Self {
-            places: Mutex::default(),
-            threads,
-            running: AtomicUsize::new(0),
-            standing: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-            next: AtomicU64::new(0),
-            tickers: Mutex::default(),
+    /// Whether a container has rested while others ran. Then it counts from the floor.
+    fn has_rested(&self, share: &Share) -> bool {
+        let floor = self.floor.load(Ordering::Relaxed);
+        let rested = share.reach(share.time()) < floor;
+        if rested {
+            share.time.fetch_max(floor, Ordering::Relaxed);
+        }
+        rested
+    }
+
+    /// The place of a task that is new or has been woken.
+    pub(crate) fn place(&self, share: &Share) -> u64 {
+        if self.has_rested(share) { FRONT } else { share.time() }
+    }
+
+    /// Whether a task that was woken by the one that ran just now may have its thread, whoever is ready.
+    pub(crate) fn may_follow(&self, share: &Share) -> bool {
+        self.has_rested(share) || share.time() <= share.reach(self.first.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a task begins to run.
+    pub(crate) fn runs(&self, share: &Share) {
+        let first = self.first.load(Ordering::Relaxed);
+        let floor = share.time().min(first);
+        if floor > self.floor.load(Ordering::Relaxed) {
+            self.floor.fetch_max(floor, Ordering::Relaxed);
         }
     }
 
-    /// The guests whom this ticker interrupts are of this crowd.
-    pub(crate) fn interrupts_by(&self, ticker: Ticker) {
-        self.tickers.lock().push(ticker);
+    /// Puts a task that has been interrupted among those who are ready.
+    pub(crate) fn again<T: Member>(&self, ready: &mut Ready<T>, task: T) {
+        self.push(ready, task.share().time(), task);
     }
 
-    /// A place for a guest; it does not stand there yet.
-    pub(crate) fn join(&self) -> Member {
-        Member {
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            place: Mutex::default(),
-            stands: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-        }
+    /// Puts a task at its place.
+    pub(crate) fn push<T>(&self, ready: &mut Ready<T>, place: u64, task: T) {
+        let number = ready.next;
+        ready.next += 1;
+        ready.tasks.insert((place, number), task);
+        self.follow(ready);
     }
 
-    /// A guest is new or woken, and will come to run; its container's time is `time`. Where nobody was interrupted, those who
-    /// wait are soon at their turn, and it costs them less to come in the order of the queue than to make room for each other.
-    pub(crate) fn arrives(&self, member: &Member, time: u64) {
-        if self.busy.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let free = self.running.load(Ordering::Acquire) < self.threads;
-        let rested = {
-            let mut places = self.places.lock();
-            if member.stands() || member.gone.load(Ordering::Relaxed) {
-                return;
+    /// Takes the first.
+    pub(crate) fn pop<T: Member>(&self, ready: &mut Ready<T>) -> Option<T> {
+        loop {
+            let ((place, _), task) = ready.tasks.pop_first()?;
+            self.follow(ready);
+            let time = task.share().time();
+            // Others of its container ran since it took its place.
+            if place != FRONT && time > task.share().reach(place) && self.first.load(Ordering::Relaxed) < time {
+                self.push(ready, time, task);
+                continue;
             }
-            let place = (time.max(places.floor), member.number);
-            places.ready.insert(place, ());
-            self.stand(member, place, false);
-            time < places.floor
-        };
-        // Who used as much as the others waits for the next tick: two guests that wake each other all the time would otherwise
-        // keep everybody from work.
-        if rested && !free {
-            self.tickers.lock().iter().for_each(Ticker::interrupt);
+            return Some(task);
         }
     }
 
-    /// A guest comes to run, whose container's time is `time`.
-    pub(crate) fn turn(&self, member: &Member, time: u64, waker: &Waker) -> Turn {
-        if !member.stands() && self.standing.load(Ordering::Acquire) == 0 {
-            self.running.fetch_add(1, Ordering::AcqRel);
-            return Turn::Run(0);
-        }
-        let mut places = self.places.lock();
-        let busy = member.busy.load(Ordering::Relaxed);
-        let from = match self.leave(&mut places, member) {
-            Some((from, _)) => from,
-            None => places.floor,
-        };
-        let time = time.max(from);
-        let before = places
-            .ready
-            .range(..(time.saturating_sub(SLACK), 0))
-            .take(self.threads)
-            .count();
-        if self.running.load(Ordering::Acquire) + before >= self.threads && before > 0 {
-            let place = (time, member.number);
-            places.aside.insert(place, waker.clone());
-            self.stand(member, place, busy);
-            return Turn::Aside;
-        }
-        self.running.fetch_add(1, Ordering::AcqRel);
-        Turn::Run(time)
+    /// Forgets them all.
+    pub(crate) fn clear<T>(&self, ready: &mut Ready<T>) -> impl Iterator<Item = T> + use<T> {
+        let tasks = std::mem::take(&mut ready.tasks);
+        self.follow(ready);
+        tasks.into_values()
     }
 
-    /// To be held by a guest while it runs, once [`Crowd::turn`] let it.
-    pub(crate) fn runs(&self) -> Runs<'_> {
-        Runs(self)
-    }
-
-    /// A guest has run, and its container's time is `time` now. It stands in the crowd when it wants to go on at once.
-    pub(crate) fn ran(&self, member: &Member, time: u64, wants_more: bool) {
-        if !wants_more && self.standing.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let called = {
-            let mut places = self.places.lock();
-            if wants_more {
-                self.leave(&mut places, member);
-                let place = (time, member.number);
-                places.ready.insert(place, ());
-                self.stand(member, place, true);
-            }
-            if let Some(first) = places.first() {
-                places.floor = places.floor.max(first.min(time));
-            }
-            self.call(&mut places)
-        };
-        called.into_iter().for_each(Waker::wake);
-    }
-
-    /// A guest will not run before it is woken by something else.
-    pub(crate) fn quit(&self, member: &Member) {
-        if member.stands() {
-            self.remove(member, false);
-        }
-    }
-
-    /// A guest will not run any more, whoever wakes it.
-    pub(crate) fn part(&self, member: &Member) {
-        self.remove(member, true);
-    }
-
-    fn remove(&self, member: &Member, gone: bool) {
-        let called = {
-            let mut places = self.places.lock();
-            if gone {
-                member.gone.store(true, Ordering::Relaxed);
-            }
-            if self.leave(&mut places, member).is_none() {
-                return;
-            }
-            self.call(&mut places)
-        };
-        called.into_iter().for_each(Waker::wake);
-    }
-
-    fn call(&self, places: &mut Places) -> Vec<Waker> {
-        places.call(self.running.load(Ordering::Acquire), self.threads)
-    }
-
-    fn stand(&self, member: &Member, place: Place, busy: bool) {
-        *member.place.lock() = Some(place);
-        if busy {
-            member.busy.store(true, Ordering::Relaxed);
-            self.busy.fetch_add(1, Ordering::Release);
-        }
-        member.stands.store(true, Ordering::Release);
-        self.standing.fetch_add(1, Ordering::Release);
-    }
-
-    /// Says where it stood.
-    fn leave(&self, places: &mut Places, member: &Member) -> Option<Place> {
-        let place = member.place.lock().take()?;
-        member.stands.store(false, Ordering::Release);
-        if member.busy.swap(false, Ordering::Relaxed) {
-            self.busy.fetch_sub(1, Ordering::Release);
-        }
-        places.ready.remove(&place);
-        places.aside.remove(&place);
-        self.standing.fetch_sub(1, Ordering::Release);
-        Some(place)
+    fn follow<T>(&self, ready: &Ready<T>) {
+        let first = ready.tasks.first_key_value().map_or(u64::MAX, |((first, _), _)| *first);
+        self.first.store(first, Ordering::Relaxed);
     }
 }
 
@@ -302,66 +201,74 @@ impl Crowd {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     const TICK: u64 = 1_000_000;
 
-    /// Guests that never rest, on some threads, in the order in which an executor would run them.
+    impl Member for (usize, Arc<Share>) {
+        fn share(&self) -> &Share {
+            &self.1
+        }
+    }
+
+    /// Tasks that never rest, on some threads.
     struct Simulation {
         crowd: Crowd,
-        guests: Vec<(Member, u64, u64, u64)>,
-        queue: std::collections::VecDeque<usize>,
+        ready: Ready<(usize, Arc<Share>)>,
+        /// The containers of the tasks.
+        shares: Vec<Arc<Share>>,
         threads: usize,
         idle_ticks: u64,
+        used: Vec<u64>,
     }
 
     impl Simulation {
-        fn new(threads: usize, weights: &[u64]) -> Self {
-            let crowd = Crowd::new(threads);
-            let guests = weights.iter().map(|weight| (crowd.join(), *weight, 0, 0)).collect();
-            Self {
-                crowd,
-                guests,
-                queue: (0..weights.len()).collect(),
+        fn new(threads: usize, shares: &[Arc<Share>]) -> Self {
+            let mut simulation = Self {
+                crowd: Crowd::default(),
+                ready: Ready::default(),
+                shares: shares.to_vec(),
                 threads,
                 idle_ticks: 0,
-            }
+                used: vec![0; shares.len()],
+            };
+            (0..shares.len()).for_each(|task| simulation.wake(task));
+            simulation
         }
 
-        /// Runs for some ticks; returns how many each guest got.
+        fn of(threads: usize, requests: &[Option<u64>]) -> Self {
+            let shares: Vec<_> = requests.iter().map(|request| Arc::new(Share::new(*request))).collect();
+            Self::new(threads, &shares)
+        }
+
+        fn wake(&mut self, task: usize) {
+            let task = (task, self.shares[task].clone());
+            self.crowd.push(&mut self.ready, self.crowd.place(task.share()), task);
+        }
+
+        fn next(&mut self) -> Option<(usize, Arc<Share>)> {
+            let task = self.crowd.pop(&mut self.ready)?;
+            self.crowd.runs(task.share());
+            Some(task)
+        }
+
+        /// Runs for some ticks; returns how many each task got.
         fn run(&mut self, ticks: usize) -> Vec<u64> {
             for _ in 0..ticks {
                 let mut running = Vec::new();
-                while running.len() < self.threads {
-                    let Some(index) = self.queue.pop_front() else {
-                        self.idle_ticks += 1;
-                        break;
-                    };
-                    let (member, _, time, _) = &mut self.guests[index];
-                    match self.crowd.turn(member, *time, Waker::noop()) {
-                        Turn::Run(from) => {
-                            *time = (*time).max(from);
-                            running.push(index);
-                        }
-                        Turn::Aside => {}
+                for _ in 0..self.threads {
+                    match self.next() {
+                        Some(task) => running.push(task),
+                        None => self.idle_ticks += 1,
                     }
                 }
-                for index in running {
-                    let (member, weight, time, used) = &mut self.guests[index];
-                    *time += weighted(TICK, *weight);
-                    *used += 1;
-                    drop(self.crowd.runs());
-                    self.crowd.ran(member, *time, true);
-                }
-                // Those who were called are ready and not in the queue, as are those who have just run.
-                let places = self.crowd.places.lock();
-                for (_, number) in places.ready.keys() {
-                    let index = usize::try_from(*number).unwrap();
-                    if !self.queue.contains(&index) {
-                        self.queue.push_back(index);
-                    }
+                for task in running {
+                    task.1.charge(TICK);
+                    self.used[task.0] += 1;
+                    self.crowd.again(&mut self.ready, task);
                 }
             }
-            self.guests.iter().map(|(_, _, _, used)| *used).collect()
+            self.used.clone()
         }
     }
 
@@ -376,81 +283,64 @@ mod tests {
 
     #[test]
     fn a_heavier_guest_gets_as_much_more_and_nobody_starves() {
-        let mut simulation = Simulation::new(1, &[weight(Some(900)), weight(Some(300))]);
-        let used = simulation.run(4000);
+        let used = Simulation::of(1, &[Some(900), Some(300)]).run(4000);
         assert!((2950..=3050).contains(&used[0]), "{used:?}");
-        let mut simulation = Simulation::new(1, &[weight(Some(1000)), weight(None)]);
-        let used = simulation.run(4000);
+        let used = Simulation::of(1, &[Some(1000), None]).run(4000);
         assert!(used[1] >= 4 && used[1] < 30, "{used:?}");
     }
 
     #[test]
     fn what_a_guest_cannot_use_others_get() {
         // One guest cannot use more than one thread, however heavy it is.
-        let mut simulation = Simulation::new(2, &[weight(Some(4000)), weight(Some(100)), weight(Some(100))]);
+        let mut simulation = Simulation::of(2, &[Some(4000), Some(100), Some(100)]);
         let used = simulation.run(2000);
         assert!(used[0] > 1900, "{used:?}");
         assert!(used[1] + used[2] > 1900, "{used:?}");
         assert_eq!(simulation.idle_ticks, 0);
-        let mut simulation = Simulation::new(2, &[weight(Some(1000)), weight(None)]);
-        assert_eq!(simulation.run(1000), [1000, 1000]);
+        assert_eq!(Simulation::of(2, &[Some(1000), None]).run(1000), [1000, 1000]);
     }
 
     #[test]
-    fn rest_is_not_saved_up() {
-        let crowd = Crowd::new(1);
-        let (busy, other, late) = (crowd.join(), crowd.join(), crowd.join());
-        for member in [&busy, &other] {
-            crowd.turn(member, 0, Waker::noop());
-            drop(crowd.runs());
-            crowd.ran(member, 900 * TICK, true);
-        }
-        assert_eq!(crowd.turn(&late, 0, Waker::noop()), Turn::Run(900 * TICK));
-        crowd.quit(&busy);
-        crowd.quit(&other);
-        assert_eq!(crowd.standing.load(Ordering::Relaxed), 0);
+    fn many_tasks_of_a_container_are_one_container() {
+        let (many, one) = (Arc::new(Share::new(None)), Arc::new(Share::new(None)));
+        let mut shares = vec![many; 64];
+        shares.push(one);
+        let used = Simulation::new(1, &shares).run(4000);
+        assert!((1950..=2050).contains(&used[64]), "{used:?}");
+        // Nor does it wait for each of them once.
+        let used = Simulation::new(1, &shares).run(20);
+        assert!(used[64] >= 8, "{used:?}");
     }
 
     #[test]
-    fn who_is_woken_goes_before_all_that_are_ahead() {
-        let crowd = Crowd::new(1);
-        let busy: Vec<Member> = (0..50).map(|_| crowd.join()).collect();
-        for (member, time) in busy.iter().zip(1..) {
-            crowd.turn(member, 0, Waker::noop());
-            drop(crowd.runs());
-            crowd.ran(member, time * 100 * TICK, true);
-        }
-        let late = crowd.join();
-        // One of them runs when it is woken. The executor takes the others first.
-        assert!(matches!(crowd.turn(&busy[0], 100 * TICK, Waker::noop()), Turn::Run(_)));
-        let running = crowd.runs();
-        crowd.arrives(&late, 0);
-        drop(running);
-        crowd.ran(&busy[0], 101 * TICK + SLACK, true);
-        for (member, time) in busy.iter().zip(1..).skip(1) {
-            assert_eq!(crowd.turn(member, time * 100 * TICK, Waker::noop()), Turn::Aside);
-        }
-        let floor = crowd.places.lock().floor;
-        assert_eq!(crowd.turn(&late, 0, Waker::noop()), Turn::Run(100 * TICK), "{floor}");
-        drop(crowd.runs());
-        crowd.ran(&late, 100 * TICK, false);
-        assert!(crowd.places.lock().ready.contains_key(&(101 * TICK + SLACK, 0)));
+    fn who_has_rested_goes_before_all_others_once_and_rest_is_not_saved_up() {
+        let mut simulation = Simulation::of(1, &[None; 50]);
+        simulation.run(10_000);
+        let late = simulation.shares.len();
+        simulation.shares.push(Arc::new(Share::new(None)));
+        simulation.used.push(0);
+        simulation.wake(late);
+        assert_eq!(simulation.crowd.first.load(Ordering::Relaxed), FRONT);
+        let used = simulation.run(1);
+        assert_eq!(used[late], 1);
+        let used = simulation.run(500);
+        assert!((9..=12).contains(&used[late]), "{}", used[late]);
     }
 
     #[test]
-    fn nobody_waits_for_one_that_has_gone() {
-        let crowd = Crowd::new(1);
-        let (busy, ended) = (crowd.join(), crowd.join());
-        crowd.arrives(&ended, 0);
-        assert_eq!(crowd.standing.load(Ordering::Relaxed), 0, "nobody is in its way");
-        crowd.turn(&busy, 0, Waker::noop());
-        drop(crowd.runs());
-        crowd.ran(&busy, TICK, true);
-        crowd.arrives(&ended, 0);
-        assert_eq!(crowd.standing.load(Ordering::Relaxed), 2);
-        crowd.part(&ended);
-        crowd.arrives(&ended, 0);
-        assert_eq!(crowd.standing.load(Ordering::Relaxed), 1);
+    fn who_is_woken_may_have_the_thread_unless_it_is_ahead() {
+        let (crowd, mut ready) = (Crowd::default(), Ready::default());
+        let (one, other) = (Share::new(None), (0, Arc::new(Share::new(None))));
+        assert!(crowd.may_follow(&one), "nobody else is ready");
+        one.charge(3 * TICK);
+        crowd.push(&mut ready, crowd.place(other.share()), other);
+        assert!(!crowd.may_follow(&one), "three ticks ahead");
+        let other = crowd.pop(&mut ready).unwrap();
+        other.share().charge(2 * TICK);
+        crowd.again(&mut ready, other);
+        assert!(crowd.may_follow(&one), "one tick ahead");
+        assert_eq!(crowd.clear(&mut ready).count(), 1);
+        assert!(ready.is_empty());
     }
 
     proptest! {
@@ -458,7 +348,8 @@ mod tests {
         #[test]
         fn shares_follow_weights(requests in prop::collection::vec(50u64..2000, 2..6)) {
             let weights: Vec<u64> = requests.iter().map(|request| weight(Some(*request))).collect();
-            let mut simulation = Simulation::new(1, &weights);
+            let requests: Vec<_> = requests.into_iter().map(Some).collect();
+            let mut simulation = Simulation::of(1, &requests);
             let ticks = 20_000;
             let used = simulation.run(ticks);
             let all: u64 = weights.iter().sum();

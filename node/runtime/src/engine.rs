@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine};
 
-use crate::crowd::Crowd;
+use crate::executor::Executor;
 use crate::host::{self, Host};
 use crate::limits;
 use crate::ticker::Ticker;
@@ -97,18 +97,18 @@ fn config(metering: Metering) -> Config {
 pub(crate) struct Engines {
     time: Arc<GuestEngine>,
     fuel: Mutex<Option<Arc<GuestEngine>>>,
-    crowd: Arc<Crowd>,
+    executor: Executor,
 }
 
 impl Engines {
-    /// Engines for the guests of a crowd.
-    pub(crate) fn new(crowd: Arc<Crowd>) -> Result<Self, EngineError> {
+    /// Engines for guests that run there.
+    pub(crate) fn new(executor: Executor) -> Result<Self, EngineError> {
         let time = GuestEngine::new(Metering::Time)?;
-        crowd.interrupts_by(time.ticker.clone());
+        executor.interrupts_by(time.ticker.clone());
         Ok(Self {
             time,
             fuel: Mutex::new(None),
-            crowd,
+            executor,
         })
     }
 
@@ -121,7 +121,7 @@ impl Engines {
             Some(engine) => Ok(engine.clone()),
             None => {
                 let engine = fuel.insert(GuestEngine::new(Metering::Fuel)?);
-                self.crowd.interrupts_by(engine.ticker.clone());
+                self.executor.interrupts_by(engine.ticker.clone());
                 Ok(engine.clone())
             }
         }

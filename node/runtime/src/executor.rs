@@ -2,13 +2,12 @@
 //!
 //! A small executor in place of tokio's, for one thing: who answers whom. A guest that wakes another one and then waits for its answer
 //! hands it the thread. tokio does so too, but wakes a thread besides every few turns, which costs two guests that talk to each
-//! other more than all else that they do. Who should go first is decided by the [crowd](crate::crowd), not here: the
-//! queue is in order of arrival.
+//! other more than all else that they do. The order of the queue is that of the [crowd](crate::crowd).
 //!
 //! Timers, blocking calls and what the WASI library spawns are tokio's still: each thread here has its runtime at hand.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -21,6 +20,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::cpu;
+use crate::crowd::{Crowd, FRONT, Member, Ready, Share};
+use crate::ticker::Ticker;
 
 /// How many times in a row a thread goes on with who was woken on it, before it looks at the queue. Two guests that talk to
 /// each other must not keep the others out.
@@ -73,6 +74,10 @@ pub(crate) struct Executor(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
+    /// Whose turn it is.
+    crowd: Crowd,
+    /// Whom to tell that those who run should be interrupted.
+    tickers: Mutex<Vec<Ticker>>,
     /// Told when something is in the queue while a thread waits.
     filled: Condvar,
     /// All tasks that have not ended, for the end of the runtime.
@@ -83,9 +88,21 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    ready: VecDeque<Arc<Task>>,
+    ready: Ready<Arc<Task>>,
     /// Threads that wait.
     waiting: usize,
+    /// One of them has been told to come, and has not come yet. It tells the next if there is more to do: each call for a thread is
+    /// one of the system, and a burst would make one for each task.
+    called: bool,
+}
+
+impl Queue {
+    /// Whether a thread is to be called now.
+    fn call(&mut self) -> bool {
+        let call = self.waiting > 0 && !self.called && !self.ready.is_empty();
+        self.called |= call;
+        call
+    }
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -93,6 +110,7 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Task {
     number: u64,
     executor: Executor,
+    share: Arc<Share>,
     state: AtomicU8,
     work: Mutex<Option<Work>>,
 }
@@ -102,6 +120,8 @@ impl Executor {
     pub(crate) fn start(threads: usize, tokio: &Arc<Tokio>) -> io::Result<Self> {
         let executor = Self(Arc::new(Shared {
             queue: Mutex::default(),
+            crowd: Crowd::default(),
+            tickers: Mutex::default(),
             filled: Condvar::new(),
             tasks: Mutex::default(),
             next: AtomicU64::new(0),
@@ -123,24 +143,30 @@ impl Executor {
         Ok(executor)
     }
 
-    /// Runs a task to its end, or until the executor is stopped.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// The guests whom this ticker interrupts run here.
+    pub(crate) fn interrupts_by(&self, ticker: Ticker) {
+        self.0.tickers.lock().push(ticker);
+    }
+
+    /// Runs a task of a container to its end, or until the executor is stopped.
+    pub(crate) fn spawn(&self, share: &Arc<Share>, work: impl Future<Output = ()> + Send + 'static) {
         let task = Arc::new(Task {
             number: self.0.next.fetch_add(1, Ordering::Relaxed),
             executor: self.clone(),
+            share: share.clone(),
             state: AtomicU8::new(QUEUED),
             work: Mutex::new(Some(Box::pin(work))),
         });
         self.0.tasks.lock().insert(task.number, Arc::downgrade(&task));
-        self.queue(task);
+        self.schedule(task);
     }
 
     /// Ends the threads and drops all tasks. Tasks that run just now go at their next pause.
     pub(crate) fn stop(&self) {
         let ready = {
             let mut queue = self.0.queue.lock();
-            self.0.stopped.store(true, Ordering::Release);
-            std::mem::take(&mut queue.ready)
+            self.0.stopped.store(true, Ordering::SeqCst);
+            self.0.crowd.clear(&mut queue.ready)
         };
         self.0.filled.notify_all();
         drop(ready);
@@ -152,23 +178,42 @@ impl Executor {
         }
     }
 
-    /// Puts a task where a thread will find it.
+    /// Puts a task that is new or was woken where a thread will find it.
     fn queue(&self, task: Arc<Task>) {
-        let wake = {
+        let place = self.0.crowd.place(&task.share);
+        let (call, all_run) = {
             let mut queue = self.0.queue.lock();
             if self.is_stopped() {
                 return;
             }
-            queue.ready.push_back(task);
-            queue.waiting > 0
+            self.0.crowd.push(&mut queue.ready, place, task);
+            (queue.call(), queue.waiting == 0)
         };
-        if wake {
+        if call {
             self.0.filled.notify_one();
+        }
+        // Who used as much as the others waits for the next tick: two guests that wake each other all the time would otherwise
+        // keep everybody from work.
+        if all_run && place == FRONT {
+            self.0.tickers.lock().iter().for_each(Ticker::interrupt);
+        }
+    }
+
+    /// Hands this thread to a task, if it is one of the executor's, or puts the task into the queue. Only one is handed the thread: the
+    /// one that was woken last, who is most likely what the others wait for.
+    fn schedule(&self, task: Arc<Task>) {
+        let here = OWN.with_borrow(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.0, &self.0)));
+        let left = match here {
+            true => NEXT.replace(Some(task)),
+            false => Some(task),
+        };
+        if let Some(task) = left {
+            self.queue(task);
         }
     }
 
     fn is_stopped(&self) -> bool {
-        self.0.stopped.load(Ordering::Acquire)
+        self.0.stopped.load(Ordering::SeqCst)
     }
 
     /// What each thread does.
@@ -176,51 +221,75 @@ impl Executor {
         let (mut handed_on, mut again) = (0, None);
         loop {
             let task = match NEXT.take() {
-                Some(task) if handed_on < HANDED_ON && !self.is_stopped() => {
+                Some(task)
+                    if again.is_none()
+                        && handed_on < HANDED_ON
+                        && self.0.crowd.may_follow(&task.share)
+                        && !self.is_stopped() =>
+                {
                     handed_on += 1;
-                    if let Some(again) = again {
-                        self.queue(again);
-                    }
                     task
                 }
                 next => {
                     handed_on = 0;
-                    let Some(task) = self.take(next.into_iter().chain(again)) else {
+                    let Some(task) = self.take(next, again) else {
                         return;
                     };
                     task
                 }
             };
+            self.0.crowd.runs(&task.share);
             again = task.run();
         }
     }
 
-    /// The next of the queue, at whose end these take their places; none once the executor is stopped.
-    fn take(&self, last: impl Iterator<Item = Arc<Task>>) -> Option<Arc<Task>> {
+    /// The first of the queue, in which one that was woken and one that goes on take their places before; none once the executor is
+    /// stopped.
+    fn take(&self, woken: Option<Arc<Task>>, again: Option<Arc<Task>>) -> Option<Arc<Task>> {
+        let crowd = &self.0.crowd;
         let mut queue = self.0.queue.lock();
-        queue.ready.extend(last);
+        if self.is_stopped() {
+            return None;
+        }
+        if let Some(task) = woken {
+            let place = crowd.place(&task.share);
+            crowd.push(&mut queue.ready, place, task);
+        }
+        if let Some(task) = again {
+            crowd.again(&mut queue.ready, task);
+        }
         loop {
-            if self.is_stopped() {
-                return None;
-            }
-            if let Some(task) = queue.ready.pop_front() {
+            if let Some(task) = crowd.pop(&mut queue.ready) {
+                if queue.call() {
+                    self.0.filled.notify_one();
+                }
                 return Some(task);
             }
             queue.waiting += 1;
             self.0.filled.wait(&mut queue);
             queue.waiting -= 1;
+            queue.called = false;
+            if self.is_stopped() {
+                return None;
+            }
             cpu::unread();
         }
     }
 }
 
-/// Runs a task on the threads of the guest that calls.
-pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+/// Runs a task of a container on the threads of its guest, which calls.
+pub(crate) fn spawn(share: &Arc<Share>, work: impl Future<Output = ()> + Send + 'static) {
     let own = OWN.with_borrow(Clone::clone);
     match own {
-        Some(executor) => executor.spawn(work),
+        Some(executor) => executor.spawn(share, work),
         // Not on such a thread: in a test.
         None => drop(tokio::spawn(work)),
+    }
+}
+
+impl Member for Arc<Task> {
+    fn share(&self) -> &Share {
+        &self.share
     }
 }
 
@@ -241,7 +310,7 @@ impl Task {
         if cpu::last_read() == read {
             cpu::unread(); // what it did is in nobody's account
         }
-        if !matches!(ended, Ok(Poll::Pending)) || self.executor.is_stopped() {
+        if !matches!(ended, Ok(Poll::Pending)) {
             self.state.store(ENDED, Ordering::Release);
             self.executor.0.tasks.lock().remove(&self.number);
             // A panic in a drop must not end the thread either.
@@ -250,6 +319,11 @@ impl Task {
             return None;
         }
         drop(work);
+        if self.executor.is_stopped() {
+            // It was stopped just now, and whoever did that could not take what was in use here.
+            drop(self.work.lock().take());
+            return None;
+        }
         let rests = self
             .state
             .compare_exchange(RUNS, RESTS, Ordering::AcqRel, Ordering::Acquire);
@@ -275,15 +349,7 @@ impl Wake for Task {
         if before != Ok(RESTS) {
             return;
         }
-        let here = OWN.with_borrow(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(&own.0, &self.executor.0)));
-        let left = match here {
-            // Only one is handed the thread: the one that was woken last, who is most likely what the others wait for.
-            true => NEXT.replace(Some(self.clone())),
-            false => Some(self.clone()),
-        };
-        if let Some(task) = left {
-            self.executor.queue(task);
-        }
+        self.executor.schedule(self.clone());
     }
 }
 
@@ -306,10 +372,14 @@ mod tests {
         Executor::start(threads, &Arc::new(Tokio::new(runtime))).unwrap()
     }
 
+    fn share() -> Arc<Share> {
+        Arc::new(Share::new(None))
+    }
+
     /// Runs a future on the executor and waits for what it gives.
     fn outcome<T: Send + 'static>(executor: &Executor, work: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, receiver) = mpsc::channel();
-        executor.spawn(async move { sender.send(work.await).unwrap() });
+        executor.spawn(&share(), async move { sender.send(work.await).unwrap() });
         receiver.recv_timeout(PATIENCE).unwrap()
     }
 
@@ -320,7 +390,7 @@ mod tests {
             let rounds = outcome(&executor, async {
                 let (ping, pong) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
                 let (asked, answers) = (ping.clone(), pong.clone());
-                spawn(async move {
+                spawn(&share(), async move {
                     loop {
                         asked.notified().await;
                         answers.notify_one();
@@ -351,7 +421,7 @@ mod tests {
     #[test]
     fn who_never_waits_lets_the_others_run() {
         let executor = executor(1);
-        executor.spawn(async {
+        executor.spawn(&share(), async {
             loop {
                 tokio::task::yield_now().await;
             }
@@ -360,7 +430,7 @@ mod tests {
         let turns = [Arc::new(Notify::new()), Arc::new(Notify::new())];
         for at in 0..2 {
             let (own, other) = (turns[at].clone(), turns[1 - at].clone());
-            executor.spawn(async move {
+            executor.spawn(&share(), async move {
                 loop {
                     other.notify_one();
                     own.notified().await;
@@ -375,7 +445,7 @@ mod tests {
     fn a_panic_ends_its_task_alone() {
         let executor = executor(1);
         let (sender, receiver) = oneshot::channel::<()>();
-        executor.spawn(async move {
+        executor.spawn(&share(), async move {
             let _held = sender;
             panic!("as told");
         });
@@ -391,7 +461,7 @@ mod tests {
         let held = Arc::new(());
         for _ in 0..100 {
             let held = held.clone();
-            executor.spawn(async move {
+            executor.spawn(&share(), async move {
                 let _held = held;
                 std::future::pending::<()>().await;
             });
@@ -400,7 +470,7 @@ mod tests {
         let (running, runs) = mpsc::channel();
         let (go_on, told) = mpsc::channel::<()>();
         let (last, gone) = (held.clone(), mpsc::channel::<()>());
-        executor.spawn(async move {
+        executor.spawn(&share(), async move {
             let _last = (last, gone.0);
             running.send(()).unwrap();
             told.recv_timeout(PATIENCE).unwrap();

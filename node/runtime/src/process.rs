@@ -175,6 +175,7 @@ pub(crate) fn start(
     let (meter, family, running, paid) = (shared.meter.clone(), shared.clone(), member.clone(), launch.paid);
     let mut container = shared.family.container_end();
     shared.guests.spawn(
+        shared.meter.share(),
         async move {
             let ticker = module.engine.ticker.clone();
             let call = async {

@@ -11,7 +11,6 @@ use tokio::runtime::Builder;
 
 use crate::cache::{CodeCache, Loaded};
 use crate::container::{self, Container, StartError};
-use crate::crowd::Crowd;
 use crate::engine::{EngineError, Engines, Metering};
 use crate::executor::{Executor, Tokio};
 use crate::files::Accounts;
@@ -88,7 +87,6 @@ struct Inner {
     /// One compilation at a time: each uses all cores, and two would only hold twice the memory.
     compiling: Arc<tokio::sync::Semaphore>,
     trust: Option<Trust>,
-    crowd: Arc<Crowd>,
     accounts: Accounts,
     holders: Arc<Holders>,
     executor: Executor,
@@ -111,8 +109,6 @@ impl Runtime {
                 reason,
             })?;
         let workers = config.worker_threads.max(1);
-        let crowd = Arc::new(Crowd::new(workers));
-        let engines = Engines::new(crowd.clone())?;
         let tokio = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
@@ -121,16 +117,16 @@ impl Runtime {
             .build()
             .map_err(RuntimeError::Threads)?;
         let tokio = Arc::new(Tokio::new(tokio));
-        let executor = Executor::start(workers, &tokio).map_err(RuntimeError::Threads)?;
         let holders = Arc::new(Holders::default());
         shortage::watch(&holders, config.free_memory_bytes).map_err(RuntimeError::Threads)?;
+        let executor = Executor::start(workers, &tokio).map_err(RuntimeError::Threads)?;
+        let engines = Engines::new(executor.clone()).inspect_err(|_| executor.stop())?;
         Ok(Self(Arc::new(Inner {
             engines,
             cache: Arc::new(cache),
             loaded: Loaded::default(),
             compiling: Arc::new(tokio::sync::Semaphore::new(1)),
             trust,
-            crowd,
             accounts: Accounts::default(),
             holders,
             executor,
@@ -187,8 +183,8 @@ impl Runtime {
 
     /// Starts a container. Returns when its guest is about to run; what goes wrong later is told by [`Container::wait`].
     pub fn start(&self, module: Arc<Module>, spec: ContainerSpec) -> Result<Container, StartError> {
-        let (trust, crowd) = (self.0.trust.clone(), self.0.crowd.clone());
-        container::start(&self.0.executor, trust, crowd, &self.0.holders, module, spec)
+        let trust = self.0.trust.clone();
+        container::start(&self.0.executor, trust, &self.0.holders, module, spec)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use wasmtime::EngineWeak;
+use wasmtime::{Engine, EngineWeak};
 
 use crate::limits;
 
@@ -22,6 +22,8 @@ pub(crate) struct Ticker(Arc<Shared>);
 
 struct Shared {
     engine: EngineWeak,
+    /// How often the counter was moved, or is about to be.
+    count: AtomicU64,
     running: AtomicUsize,
     parked: AtomicBool,
     thread: Thread,
@@ -50,6 +52,7 @@ impl Ticker {
         })?;
         let shared = Arc::new(Shared {
             engine,
+            count: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             parked: AtomicBool::new(false),
             thread: handle.thread().clone(),
@@ -70,6 +73,11 @@ impl Ticker {
         Running(&self.0)
     }
 
+    /// How often guests have been interrupted.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
     /// Makes those who run yield before the next tick, unless that was done just now: somebody came who goes before them.
     pub(crate) fn interrupt(&self) {
         let now = self.0.start.elapsed().as_nanos() as u64;
@@ -81,8 +89,15 @@ impl Ticker {
             return;
         }
         if let Some(engine) = self.0.engine.upgrade() {
-            engine.increment_epoch();
+            self.0.interrupt_all(&engine);
         }
+    }
+}
+
+impl Shared {
+    fn interrupt_all(&self, engine: &Engine) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        engine.increment_epoch();
     }
 }
 
@@ -107,7 +122,7 @@ fn tick(shared: &std::sync::Weak<Shared>) {
         let Some(engine) = state.engine.upgrade() else { return };
         if state.running.load(Ordering::SeqCst) > 0 {
             idle = 0;
-            engine.increment_epoch();
+            state.interrupt_all(&engine);
         } else {
             idle += 1;
         }

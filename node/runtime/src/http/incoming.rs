@@ -106,7 +106,8 @@ async fn accept(pool: &Arc<Pool>, binding: &Binding) -> NetError {
             Ok(conn) => {
                 let (pool, stop) = (pool.clone(), pool.stop.clone());
                 let connection = Connection::new(&idle, conn.peer_addr().ip());
-                executor::spawn(async move {
+                let share = pool.shared.meter.share().clone();
+                executor::spawn(&share, async move {
                     let closed = connection.closed.clone();
                     let shared = pool.shared.clone();
                     let serve = governed(&shared, serve_connection(pool, conn.into(), connection));
@@ -211,7 +212,7 @@ impl Pool {
         let stop = self.stop.clone();
         // A task of its own: the guest may go on after its answer, or after the client has left.
         let call = governed(&self.shared, self.clone().call(request, fresh, send, turn));
-        executor::spawn(async move {
+        executor::spawn(self.shared.meter.share(), async move {
             stop.run_until_cancelled(call).await;
         });
         match receive.await {

@@ -25,6 +25,7 @@ use tokio::time::{Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::tls::Trust;
+use crate::crowd::Share;
 use crate::executor;
 use crate::limits::{self, HTTP_OUTGOING, HTTP_OUTGOING_TIMEOUT};
 
@@ -38,14 +39,17 @@ pub(crate) struct Outgoing {
     /// By what servers are known; none where no authority was named.
     trust: Option<Trust>,
     slots: Arc<Semaphore>,
+    /// By which the connections' tasks take their turns.
+    share: Arc<Share>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<PodNet>, trust: Option<Trust>) -> Self {
+    pub(crate) fn new(net: Arc<PodNet>, trust: Option<Trust>, share: Arc<Share>) -> Self {
         Self {
             net,
             trust,
             slots: Arc::new(Semaphore::new(HTTP_OUTGOING)),
+            share,
         }
     }
 }
@@ -67,11 +71,12 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _transmitted: Rest,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest), Error>> + Send> {
-        let Self { net, trust, slots } = self.clone();
+        let out = self.clone();
         Box::new(async move {
             // At the limit the guest is told, rather than left to hang behind its own requests.
-            let slot = slots.try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-            send(net, trust, slot, request, Patience::of(options.unwrap_or_default())).await
+            let slot = out.slots.clone().try_acquire_owned();
+            let slot = slot.map_err(|_| Error::ConnectionLimitReached)?;
+            send(&out, slot, request, Patience::of(options.unwrap_or_default())).await
         })
     }
 }
@@ -96,15 +101,15 @@ impl Patience {
 }
 
 async fn send(
-    net: Arc<PodNet>,
-    trust: Option<Trust>,
+    out: &Outgoing,
     slot: OwnedSemaphorePermit,
     mut request: Request<WasiBody>,
     patience: Patience,
 ) -> Result<(Response<WasiBody>, Rest), Error> {
     let https = request.uri().scheme() == Some(&Scheme::HTTPS);
     let authority = request.uri().authority().cloned().ok_or(Error::HttpRequestUriInvalid)?;
-    let open = open(&net, trust.filter(|_| https), https, &authority);
+    let trust = out.trust.clone().filter(|_| https);
+    let open = open(&out.net, trust, https, &authority);
     let stream = timeout(patience.connect, open)
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
@@ -116,7 +121,7 @@ async fn send(
     // The connection moves bytes for the request while we wait for the answer, and for its body afterwards.
     // It ends with the handle: with the request that it serves.
     let (driver, ended) = connection.remote_handle();
-    executor::spawn(driver);
+    executor::spawn(&out.share, driver);
     let mut response = timeout(patience.first_byte, sender.send_request(request))
         .await
         .map_err(|_| Error::ConnectionReadTimeout)??;
