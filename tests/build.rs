@@ -1,4 +1,4 @@
-//! Says whether kubectl, dig and docker-registry are there: tests that drive them are reported as ignored where they are missing.
+//! Says whether kubectl, dig, drill and docker-registry are there: tests that drive them are reported as ignored where they are missing.
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -6,10 +6,14 @@ fn main() -> ExitCode {
     println!("cargo::rustc-check-cfg=cfg(has_kubectl)");
     println!("cargo::rustc-check-cfg=cfg(has_docker_registry)");
     println!("cargo::rustc-check-cfg=cfg(has_dig)");
+    println!("cargo::rustc-check-cfg=cfg(has_drill)");
     println!("cargo::rerun-if-env-changed=PATH");
     println!("cargo::rerun-if-env-changed=CORACLE_REQUIRE_KUBECTL");
     if runs("dig", &["-v"]) {
         println!("cargo::rustc-cfg=has_dig");
+    }
+    if runs("drill", &["-v"]) {
+        println!("cargo::rustc-cfg=has_drill");
     }
     if runs("docker-registry", &["--version"]) {
         println!("cargo::rustc-cfg=has_docker_registry");

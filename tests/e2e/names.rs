@@ -1,4 +1,4 @@
-//! The cluster's DNS as the specification has it, asked on the host with dig.
+//! The cluster's DNS as the specification has it, asked on the host with dig and drill, which share no code.
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::api::ListParams;
@@ -20,12 +20,34 @@ async fn dig(world: &World, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The same of drill, of a question without what only dig has options for.
+async fn drill(world: &World, args: &[&str]) -> Option<String> {
+    let mut asked = Vec::new();
+    for arg in args {
+        match *arg {
+            "+tcp" => asked.push("-t"),
+            option if option.starts_with('+') => return None,
+            arg => asked.push(arg),
+        }
+    }
+    let dns = world.cluster.dns();
+    let mut command = Command::new("drill");
+    command
+        .args(["-Q", "-p", &dns.port().to_string()])
+        .args(&asked)
+        .arg(format!("@{}", dns.ip()))
+        .kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "drill {args:?}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(
-    not(has_dig),
-    ignore = "dig is missing; `. .ci/install` brings it, or your system's package bind9-dnsutils"
+    not(all(has_dig, has_drill)),
+    ignore = "dig or drill is missing; `. .ci/install` brings them, or your system's packages bind9-dnsutils and ldnsutils"
 )]
-async fn dig_finds_what_the_specification_names() {
+async fn dig_and_drill_find_what_the_specification_names() {
     let world = World::start().await;
     world
         .apply(
@@ -106,6 +128,9 @@ spec: {hostname: db-0, subdomain: db, containers: [{name: main, image: hello}]}
     for (args, expected) in short {
         let said = dig(&world, &[&["+short"], *args].concat()).await;
         assert_eq!(said.trim(), expected, "{args:?}");
+        if let Some(said) = drill(&world, args).await {
+            assert_eq!(said.trim(), expected, "drill {args:?}");
+        }
     }
     let whole: &[(&[&str], &[&str])] = &[
         (
