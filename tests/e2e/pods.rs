@@ -36,6 +36,40 @@ spec:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_core_dump_lies_beside_the_log_of_a_program_that_trapped() {
+    let world = World::start().await;
+    world.load_probe();
+    world
+        .apply(
+            "apiVersion: v1
+kind: Pod
+metadata: {name: fails, annotations: {coracle.dev/core-dump: 'traps, exits'}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: traps, image: probe, args: [unknown, a word that it remembers]}
+  - {name: exits, image: probe, args: [exit, '3']}
+  - {name: unasked, image: probe, args: [panic]}
+",
+        )
+        .await;
+    let pod = world.pod("fails", ended).await;
+    let uid = pod.metadata.uid.unwrap();
+    let dir = world
+        .cluster
+        .data()
+        .join(&format!("logs/coracle-1/default_fails_{uid}"));
+    let dump = std::fs::read(dir.join("traps/0.core.wasm")).unwrap();
+    for held in ["corestack", "a word that it remembers"] {
+        assert!(
+            dump.windows(held.len()).any(|window| window == held.as_bytes()),
+            "{held}"
+        );
+    }
+    assert!(!dir.join("exits/0.core.wasm").exists() && !dir.join("unasked/0.core.wasm").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn configuration_reaches_the_guest() {
     let world = World::start().await;
     world.load_probe();

@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 /// The containers whose programs are to be profiled, separated by commas, or `*`.
 const PROFILE: &str = "coracle.dev/profile";
 
+/// The containers of whose programs a core dump is to be left when they fail; likewise.
+const CORE_DUMP: &str = "coracle.dev/core-dump";
+
 /// A number from which the containers' clocks and randomness come, so that a run can be repeated.
 const SEED: &str = "coracle.dev/seed";
 
@@ -27,11 +30,18 @@ pub fn seed(pod: &Pod) -> Result<Option<u64>, NoSeed> {
 
 /// Whether a profile of a container's program is wanted.
 pub fn wants_profile(pod: &Pod, container: &str) -> bool {
-    let named = pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(PROFILE));
+    names(pod, PROFILE, container)
+}
+
+/// Whether a core dump of a container's program is wanted.
+pub fn wants_core_dump(pod: &Pod, container: &str) -> bool {
+    names(pod, CORE_DUMP, container)
+}
+
+/// Whether an annotation means a container.
+fn names(pod: &Pod, annotation: &str, container: &str) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let named = annotations.and_then(|annotations| annotations.get(annotation));
     named.is_some_and(|named| {
         named
             .split(',')

@@ -35,6 +35,9 @@ const MAX_PARTIAL_BYTES: usize = 16 << 10;
 /// What the name of a profile ends in, which lies beside the log.
 pub const PROFILE: &str = "profile.json";
 
+/// What the name of a core dump ends in, which lies there too.
+pub const CORE_DUMP: &str = "core.wasm";
+
 /// How many log files stay open. A process has 1,024 descriptors by default; a quarter of them keeps the busy logs of a node open.
 const MAX_OPEN_FILES: usize = 256;
 
@@ -165,6 +168,7 @@ fn forget_older(dir: &Path, restart: u32) {
     let path = dir.join(format!("{oldest}.log"));
     let _ = fs::remove_file(rotated(&path));
     let _ = fs::remove_file(path.with_extension(PROFILE));
+    let _ = fs::remove_file(path.with_extension(CORE_DUMP));
     let _ = fs::remove_file(path);
 }
 

@@ -6,7 +6,7 @@
 use crate::env::{self, EnvError, Lookup};
 use crate::exec::Named;
 use crate::fields::Facts;
-use crate::logs::{LogFile, PROFILE};
+use crate::logs::{CORE_DUMP, LogFile, PROFILE};
 use crate::node::{ModuleError, Node};
 use crate::objects::{Kind, Known, Payload, Watched};
 use crate::observed::waiting;
@@ -241,6 +241,7 @@ impl Attempt {
             fuel,
             seed: diagnosis::seed(&self.pod).map_err(|error| wrong(&error))?,
             profile: diagnosis::wants_profile(&self.pod, &container.name).then(|| self.log.beside(PROFILE)),
+            core_dump: diagnosis::wants_core_dump(&self.pod, &container.name).then(|| self.log.beside(CORE_DUMP)),
             programs: Some(Arc::new(Named {
                 node: Arc::downgrade(&self.node),
                 pod: self.pod.clone(),

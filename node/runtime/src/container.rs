@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use crate::core_dump;
 use crate::cpu::{self, CpuMeter, Governed, Throttling};
 use crate::engine::Metering;
 use crate::executor::Executor;
@@ -246,8 +247,8 @@ impl Shared {
         let by_fuel = self.spec.cpu_by_fuel && module.metering() == Metering::Fuel;
         let own = std::ptr::eq(module, &*self.module);
         let profiler = self.profiler.clone().filter(|_| own);
-        store.epoch_deadline_callback(move |mut context| {
         let ticker = module.engine.ticker.clone();
+        store.epoch_deadline_callback(move |mut context| {
             if !cpu::interrupted(&ticker) {
                 return Ok(UpdateDeadline::Continue(1));
             }
@@ -288,6 +289,18 @@ impl Shared {
         }
     }
 
+    /// Leaves a core dump of a failed instance of the container's own program, if one is wanted. Gives the error back.
+    pub(crate) async fn dumped(&self, store: Store<Host>, error: wasmtime::Error) -> wasmtime::Error {
+        let Some(to) = &self.spec.core_dump else {
+            return error;
+        };
+        let (error, written) = core_dump::write(to.as_path().into(), store, error).await;
+        if let Err(reason) = written {
+            self.complain(&format!("no core dump: {reason}"));
+        }
+        error
+    }
+
     /// Writes a line of our own to the container's standard error.
     pub(crate) fn complain(&self, message: &str) {
         self.spec.stderr.write(format!("{message}\n").as_bytes());
@@ -305,6 +318,7 @@ pub(crate) fn start(
     if (spec.fuel.is_some() || spec.cpu_by_fuel) && module.metering() != Metering::Fuel {
         return Err(StartError::NotMetered);
     }
+    let meter = CpuMeter::new(spec.cpu_limit_milli, spec.cpu_request_milli);
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
     let mounts = Arc::new(Mounts::open(&spec.mounts)?);
     let taps = Arc::new(Taps::new(spec.terminal));
@@ -318,7 +332,6 @@ pub(crate) fn start(
         main,
         processes: Arc::new(Semaphore::new(limits::PROCESSES)),
         guests: guests.clone(),
-    let meter = CpuMeter::new(spec.cpu_limit_milli, spec.cpu_request_milli);
         stdin: (spec.stdin != Stdin::Closed).then(pipe),
         taps,
         execs: Arc::new(Semaphore::new(limits::EXECS)),
@@ -343,6 +356,7 @@ pub(crate) fn start(
     let running = shared.clone();
     let ended = shared.taps.clone();
     guests.spawn(
+        shared.meter.share(),
         async move {
             let exit = tokio::select! {
                 biased;
@@ -356,7 +370,6 @@ pub(crate) fn start(
                 write(profiler).await;
             }
             ended.end();
-        shared.meter.share(),
             exit_sender.send_replace(Some(exit));
         }
         .instrument(span),
@@ -403,7 +416,7 @@ async fn live(shared: Arc<Shared>, life: Life) -> Exit {
             let exit = match outcome {
                 Ok(Ok(())) => Exit::code(0),
                 Ok(Err(())) => Exit::code(1),
-                Err(error) => Exit::of(&error),
+                Err(error) => Exit::of(&shared.dumped(*store, error).await),
             };
             if let Some(message) = &exit.message {
                 shared.complain(message);

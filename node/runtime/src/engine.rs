@@ -80,6 +80,8 @@ fn config(metering: Metering) -> Config {
     config
         .epoch_interruption(true)
         .consume_fuel(metering == Metering::Fuel)
+        // Only who asks for a dump gets one; what others leave costs a look at their instances when they fail.
+        .coredump_on_trap(true)
         .max_wasm_stack(limits::WASM_STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)
         .wasm_backtrace_max_frames(NonZeroUsize::new(limits::PROFILE_FRAMES))

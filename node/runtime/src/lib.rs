@@ -7,6 +7,7 @@
 mod cache;
 mod compiler;
 mod container;
+mod core_dump;
 mod cpu;
 mod crowd;
 mod engine;

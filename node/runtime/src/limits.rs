@@ -27,6 +27,9 @@ pub const FRAME_NAME_CHARS: usize = 180;
 /// fifty frames. Deeper ones lose their root.
 pub const PROFILE_FRAMES: usize = 128;
 
+/// The memory of a program of which a core dump is made. The dump takes as much memory of the host until it is written.
+pub const CORE_DUMP_BYTES: usize = 128 << 20;
+
 /// Samples of one profile, one a tick: two minutes of running. Each takes some thirty bytes, and hundreds where its stack is new.
 pub const PROFILE_SAMPLES: usize = 120_000;
 

@@ -102,7 +102,7 @@ fn info(profile: &mut Profile, frame: &wasmtime::FrameInfo) -> FrameInfo {
 }
 
 /// A new file, with the directory that it lies in, that only this user reads.
-fn create_private(path: &Path) -> io::Result<std::fs::File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<std::fs::File> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }

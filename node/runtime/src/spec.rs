@@ -50,6 +50,8 @@ pub struct ContainerSpec {
     pub seed: Option<u64>,
     /// A file to which a profile of the container's own program is written when it ends. None: none is taken.
     pub profile: Option<PathBuf>,
+    /// A file to which a core dump of the container's own program is written when it fails. None: none is made.
+    pub core_dump: Option<PathBuf>,
     /// The programs that the container's programs may start. None: they start none.
     pub programs: Option<Arc<dyn Programs>>,
     /// Whether standard input stays open for those who attach.
@@ -83,6 +85,7 @@ impl ContainerSpec {
             fuel: None,
             seed: None,
             profile: None,
+            core_dump: None,
             programs: None,
             stdin: Stdin::Closed,
             terminal: false,

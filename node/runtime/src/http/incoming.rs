@@ -299,7 +299,9 @@ impl Pool {
             .call_handle(&mut *store, request, answer)
             .await;
         self.shared.fuel_out(store);
-        called?;
+        if let Err(error) = called {
+            return Err(self.shared.dumped(instance.store, error).await);
+        }
         // The guest holds it no more, or will not give it back: without it nobody waits for an answer that will not come.
         let held = store
             .data_mut()
