@@ -76,6 +76,7 @@ impl MessageFile {
             guest: parent.to_owned(),
             read_only: false,
             quota: Some(accounts.messages(&root)?),
+            lazy: true,
         });
         Ok(Some(Self {
             root,
@@ -182,6 +183,7 @@ mod tests {
             guest: "/data".into(),
             read_only: false,
             quota: None,
+            lazy: false,
         }];
         let file = MessageFile::make(dir.path(), &container, &PodAccounts::default(), &mut mounts)
             .unwrap()

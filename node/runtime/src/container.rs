@@ -320,7 +320,7 @@ pub(crate) fn start(
     }
     let meter = CpuMeter::new(spec.cpu_limit_milli, spec.cpu_request_milli);
     let account = MemoryAccount::new(spec.memory_limit_bytes, spec.sidecar);
-    let mounts = Arc::new(Mounts::open(&spec.mounts)?);
+    let mounts = Arc::new(Mounts::open(&spec.mounts, &spec.files)?);
     let taps = Arc::new(Taps::new(spec.terminal));
     spec.stdout = taps::stdout(spec.stdout, &taps);
     spec.stderr = taps::stderr(spec.stderr, &taps);

@@ -32,6 +32,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use crate::host::Host;
 use crate::memory::MemoryAccount;
+use crate::spec::Mount;
 
 pub use accounts::Accounts;
 pub use mounts::MountError;
@@ -170,12 +171,13 @@ impl FilesView<'_> {
 impl preopens::Host for FilesView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Fd, String)>> {
         let mounts = self.files.mounts.clone();
-        let push = |mount: &mounts::Opened| {
+        let push = |mount: Result<(Dir, &Mount), MountError>| {
+            let (dir, mount) = mount?;
             let open = Open {
                 quota: mount.quota.clone(),
                 kind: Kind::Root,
             };
-            let fd = self.push(Descriptor::Dir(mount.dir.clone()), open)?;
+            let fd = self.push(Descriptor::Dir(dir), open)?;
             Ok((fd, mount.guest.clone()))
         };
         mounts.iter().map(push).collect()

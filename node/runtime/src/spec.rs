@@ -132,6 +132,9 @@ pub struct Mount {
     pub read_only: bool,
     /// What the volume may hold. None: as much as its disk has.
     pub quota: Option<Arc<Quota>>,
+    /// The directory is opened when an instance first asks for its files, and an idle one costs no handle. Only where no guest can put
+    /// another directory, or a link, in its place meanwhile.
+    pub lazy: bool,
 }
 
 /// Takes what a guest writes to standard output or standard error.

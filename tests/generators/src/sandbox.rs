@@ -336,6 +336,7 @@ impl Place {
             guest: format!("/{name}"),
             read_only,
             quota,
+            lazy: false,
         };
         vec![
             mount("data", false, Some(self.quota.clone())),

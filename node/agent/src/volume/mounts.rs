@@ -33,6 +33,7 @@ pub fn mounts(
             })?;
         let host = volume_dir(dir, &volume.name);
         let read_only = mount.read_only == Some(true) || is_read_only(volume);
+        let whole = host.clone();
         let found = mount_one(dir, host, container, mount, &expand)?;
         match mounts.iter_mut().find(|mount| mount.guest == found.guest) {
             // Two files of one directory share it.
@@ -40,6 +41,7 @@ pub fn mounts(
             _ => mounts.push(Mount {
                 quota: account_of(dir, &found, accounts, &volume.name)?,
                 read_only,
+                lazy: found.host == whole && is_made_here(volume),
                 ..found
             }),
         }
@@ -74,6 +76,7 @@ fn mount_etc(dir: &Path, mounts: &mut Vec<Mount>) -> Result<(), VolumeError> {
             guest: "/etc".to_owned(),
             read_only: true,
             quota: None,
+            lazy: true,
         });
         return Ok(());
     };
@@ -128,6 +131,11 @@ fn made_inside(root: &Path, path: &str) -> io::Result<PathBuf> {
     Ok(found)
 }
 
+/// Whether a volume's directory is the pod's own, and not one that others have too. A part of it may be moved by its guests.
+fn is_made_here(volume: &Volume) -> bool {
+    volume.host_path.is_none() && volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none()
+}
+
 /// Whether nobody may write to a volume: it is made by the node, or the pod says so.
 fn is_read_only(volume: &Volume) -> bool {
     match &volume.persistent_volume_claim {
@@ -154,6 +162,7 @@ fn mount_one(
                 guest,
                 read_only: false,
                 quota: None,
+                lazy: false,
             });
         }
     };
@@ -180,6 +189,7 @@ fn mount_one(
             guest,
             read_only: false,
             quota: None,
+            lazy: false,
         });
     };
     // A file: its directory in the guest holds a copy, as it was when the container started.
@@ -194,5 +204,6 @@ fn mount_one(
         guest: parent.to_owned(),
         read_only: false,
         quota: None,
+        lazy: false,
     })
 }

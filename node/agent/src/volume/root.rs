@@ -39,6 +39,7 @@ pub fn make(
         host: root,
         guest: "/".to_owned(),
         read_only,
+        lazy: false,
     })
 }
 
@@ -75,6 +76,7 @@ mod tests {
             guest: guest.to_owned(),
             read_only: false,
             quota: None,
+            lazy: false,
         });
         let pod = dir.path().join("pod");
         let container = |read_only: bool| -> Container {

@@ -39,7 +39,7 @@ impl Default for PodFiles {
 }
 
 impl PodFiles {
-    fn of(all: Arc<Semaphore>) -> Self {
+    pub(super) fn of(all: Arc<Semaphore>) -> Self {
         Self {
             handles: Arc::new(Semaphore::new(limits::OPEN_FILES)),
             all,
@@ -59,6 +59,16 @@ impl PodFiles {
         Some(Place([own, of_all]))
     }
 
+    /// A place for the handle of a mount's directory, which all instances of a container share.
+    pub(crate) fn root(&self) -> std::io::Result<Root> {
+        match self.all.clone().try_acquire_owned() {
+            Ok(place) => Ok(Root(place)),
+            Err(_) => Err(std::io::Error::other(
+                "the pods of this process have all the files open that they may; raise its limit (ulimit -n)",
+            )),
+        }
+    }
+
     /// A turn, if there is one now.
     pub(crate) fn turn_now(&self) -> Option<Turn> {
         self.turns.clone().try_acquire_owned().ok().map(Turn)
@@ -76,6 +86,9 @@ impl PodFiles {
 
 /// The right to occupy a thread.
 pub(crate) struct Turn(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
+/// The right to have the directory of a mount open.
+pub(crate) struct Root(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 /// The right to have one handle open.
 pub(crate) struct Place(#[expect(dead_code, reason = "it is held")] [OwnedSemaphorePermit; 2]);

@@ -39,6 +39,7 @@ impl Volume {
             guest: guest.into(),
             read_only: false,
             quota: self.quota.clone(),
+            lazy: false,
         }
     }
 

@@ -90,12 +90,14 @@ async fn mounts_are_all_the_files_there_are() {
             guest: "/data".into(),
             read_only: false,
             quota: None,
+            lazy: false,
         },
         Mount {
             host: settings,
             guest: "/etc/settings".into(),
             read_only: true,
             quota: None,
+            lazy: false,
         },
     ];
     let run = async |args: &[&str]| {
@@ -131,6 +133,7 @@ async fn a_missing_mount_is_refused_with_its_name() {
         guest: "/data".into(),
         read_only: true,
         quota: None,
+        lazy: false,
     };
     let error = world
         .refused(&pod, module, |spec| spec.mounts = vec![missing])

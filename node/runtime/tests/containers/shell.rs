@@ -95,6 +95,7 @@ async fn by_ours(world: &World, pod: &Pod, module: &Arc<Module>, script: &str) -
             guest: "/work".into(),
             read_only: false,
             quota: None,
+            lazy: false,
         }];
         spec.programs = Some(Arc::new(Toolbox(module.clone())));
     });
