@@ -254,7 +254,7 @@ async fn creates() -> anyhow::Result<()> {
     }
     row(
         &format!("create to Running, {PODS} pods one after the other"),
-        "p50 < 20 ms",
+        "p50 < 5 ms, p99 < 50 ms",
         &spread(&mut times),
     );
 
