@@ -44,7 +44,12 @@ async fn a_wrong_manifest_names_the_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_run_says_why_and_its_neighbours_run() {
     let world = World::start().await;
-    for (name, image) in [("missing", "nowhere"), ("lacking", "lacking"), ("fine", "hello")] {
+    for (name, image) in [
+        ("missing", "nowhere"),
+        ("lacking", "lacking"),
+        ("misnamed", "No:Name:AtAll"),
+        ("fine", "hello"),
+    ] {
         world.run(name, image, &[], "").await;
     }
     world.pod("fine", ready).await;
@@ -57,6 +62,17 @@ async fn an_image_that_cannot_run_says_why_and_its_neighbours_run() {
     let (_, message) = waits(&missing).unwrap();
     assert!(message.contains("nowhere"), "{message}");
     world.event("nowhere").await;
+
+    let misnamed = world
+        .pod("misnamed", |pod| {
+            waits(pod).is_some_and(|(reason, _)| reason == "InvalidImageName")
+        })
+        .await;
+    let (_, message) = waits(&misnamed).unwrap();
+    assert!(
+        message.contains("Failed to apply default image tag \"No:Name:AtAll\""),
+        "{message}"
+    );
 
     // Known only when it is there: the container tells.
     let text = r#"(component (import "acme:secret/vault@1.0.0" (instance)))"#;
