@@ -19,6 +19,10 @@ const LEAST_WEIGHT: u64 = 2;
 /// The weight of a whole core, in the kernel's units.
 const CORE_WEIGHT: u64 = 1024;
 
+/// A container's time is in so many nanoseconds of a core: the lightest container that uses 64 cores all the time can do so for a year
+/// before its time ends.
+const UNIT_NANOS: u64 = 64;
+
 /// The place before all others.
 pub(crate) const FRONT: u64 = 0;
 
@@ -30,8 +34,7 @@ fn weight(request_milli: Option<u64>) -> u64 {
 
 /// What time used means in the time of a container of this weight.
 fn weighted(nanos: u64, weight: u64) -> u64 {
-    let weighted = u128::from(nanos) * u128::from(CORE_WEIGHT) / u128::from(weight.max(1));
-    u64::try_from(weighted).unwrap_or(u64::MAX)
+    nanos.saturating_mul(CORE_WEIGHT) / (weight.max(1) * UNIT_NANOS)
 }
 
 /// A container's weight and time, shared by all of its tasks.
@@ -278,7 +281,7 @@ mod tests {
             (weight(None), weight(Some(1)), weight(Some(1000)), weight(Some(250))),
             (2, 2, 1024, 256)
         );
-        assert_eq!(weighted(TICK, 512), 2 * TICK);
+        assert_eq!(weighted(TICK, 512), 2 * TICK / UNIT_NANOS);
     }
 
     #[test]
