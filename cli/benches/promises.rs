@@ -392,7 +392,8 @@ async fn latency() -> anyhow::Result<()> {
     up.create("quiet", "hello", &[]).await?;
     up.running("quiet").await?;
     let mut idle = gets(&up).await?;
-    up.create("busy", "worker", &["worker", "4000000000"]).await?;
+    up.create("busy", "toolbox", &["sh", "-c", "while :; do :; done"])
+        .await?;
     up.running("busy").await?;
     let mut loaded = gets(&up).await?;
     let ratio = quantile(&mut loaded, 0.99).as_secs_f64() / quantile(&mut idle, 0.99).as_secs_f64();
