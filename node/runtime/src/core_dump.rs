@@ -34,9 +34,10 @@ pub(crate) async fn write<T: Send + 'static>(
     if error.is::<I32Exit>() || !error.is::<WasmCoreDump>() {
         return (error, Ok(()));
     }
-    let _turn = TURN.lock().await;
+    let turn = TURN.lock().await;
     let write = move || {
-        let mut store = store;
+        // Until it is written, also where nobody waits for it any more.
+        let (_turn, mut store) = (turn, store);
         let written = match error.downcast_ref::<WasmCoreDump>() {
             Some(dump) => serialize(dump, &mut store).and_then(|bytes| save(&to, &bytes)),
             None => Ok(()),

@@ -41,44 +41,40 @@ fn weighted(nanos: u64, weight: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Share {
     weight: AtomicU64,
-    /// How far it may be from others before that matters, in its own time.
-    slack: AtomicU64,
     time: AtomicU64,
 }
 
 impl Share {
     pub(crate) fn new(request_milli: Option<u64>) -> Self {
-        let share = Self {
-            weight: AtomicU64::new(0),
-            slack: AtomicU64::new(0),
+        Self {
+            weight: AtomicU64::new(weight(request_milli)),
             // After the front.
             time: AtomicU64::new(FRONT + 1),
-        };
-        share.reweigh(request_milli);
-        share
+        }
     }
 
     /// Gives the container the weight of another request.
     pub(crate) fn reweigh(&self, request_milli: Option<u64>) {
-        let weight = weight(request_milli);
-        self.weight.store(weight, Ordering::Relaxed);
-        let slack = weighted(SHARE_SLACK.as_nanos() as u64, weight);
-        self.slack.store(slack, Ordering::Relaxed);
+        self.weight.store(weight(request_milli), Ordering::Relaxed);
     }
 
     /// The container used so many nanoseconds of CPU.
     pub(crate) fn charge(&self, nanos: u64) {
-        let weighted = weighted(nanos, self.weight.load(Ordering::Relaxed));
-        self.time.fetch_add(weighted, Ordering::Relaxed);
+        self.time.fetch_add(self.own(nanos), Ordering::Relaxed);
     }
 
     fn time(&self) -> u64 {
         self.time.load(Ordering::Relaxed)
     }
 
-    /// So far beyond a time, it is too far.
+    /// Nanoseconds of a core in the container's time.
+    fn own(&self, nanos: u64) -> u64 {
+        weighted(nanos, self.weight.load(Ordering::Relaxed))
+    }
+
+    /// What is beyond this is too far from a time to be left as it is.
     fn reach(&self, time: u64) -> u64 {
-        time.saturating_add(self.slack.load(Ordering::Relaxed))
+        time.saturating_add(self.own(SHARE_SLACK.as_nanos() as u64))
     }
 }
 
@@ -130,8 +126,8 @@ impl Default for Crowd {
 }
 
 impl Crowd {
-    /// Whether a container has rested while others ran. Then it counts from the floor.
-    fn has_rested(&self, share: &Share) -> bool {
+    /// Brings a container that has rested while others ran to the floor, and says whether it had.
+    fn catch_up(&self, share: &Share) -> bool {
         let floor = self.floor.load(Ordering::Relaxed);
         let rested = share.reach(share.time()) < floor;
         if rested {
@@ -142,12 +138,12 @@ impl Crowd {
 
     /// The place of a task that is new or has been woken.
     pub(crate) fn place(&self, share: &Share) -> u64 {
-        if self.has_rested(share) { FRONT } else { share.time() }
+        if self.catch_up(share) { FRONT } else { share.time() }
     }
 
     /// Whether a task that was woken by the one that ran just now may have its thread, whoever is ready.
     pub(crate) fn may_follow(&self, share: &Share) -> bool {
-        self.has_rested(share) || share.time() <= share.reach(self.first.load(Ordering::Relaxed))
+        self.catch_up(share) || share.time() <= share.reach(self.first.load(Ordering::Relaxed))
     }
 
     /// Notes that a task begins to run.

@@ -84,8 +84,8 @@ pub const FUEL_PER_YIELD: u64 = 1_000_000;
 /// The period over which a CPU limit holds, as the kernel's bandwidth control has it.
 pub const CPU_PERIOD: Duration = Duration::from_millis(100);
 
-/// How far a container may be ahead of its share before others that wait go first, in time of one core. Two ticks: less would
-/// make equal guests change places more often than they are interrupted, more would be felt by a neighbour.
+/// How far a container may be ahead of others and still be handed the thread of who woke it, and how far behind before it has
+/// rested, in time of one core. Two ticks: less would make rests of the pauses between equals, more would be felt by a neighbour.
 pub const SHARE_SLACK: Duration = Duration::from_millis(2);
 
 /// Instructions that are one second of one core where a CPU limit is metered by fuel: what code with many calls does in that

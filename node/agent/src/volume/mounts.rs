@@ -33,15 +33,14 @@ pub fn mounts(
             })?;
         let host = volume_dir(dir, &volume.name);
         let read_only = mount.read_only == Some(true) || is_read_only(volume);
-        let whole = host.clone();
-        let found = mount_one(dir, host, container, mount, &expand)?;
+        let found = mount_one(dir, host.clone(), container, mount, &expand)?;
         match mounts.iter_mut().find(|mount| mount.guest == found.guest) {
             // Two files of one directory share it.
             Some(shared) if found.host == shared.host => shared.read_only |= read_only,
             _ => mounts.push(Mount {
                 quota: account_of(dir, &found, accounts, &volume.name)?,
                 read_only,
-                lazy: found.host == whole && is_made_here(volume),
+                lazy: found.host == host && is_made_here(volume),
                 ..found
             }),
         }
