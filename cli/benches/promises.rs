@@ -16,7 +16,7 @@ use futures::{AsyncBufReadExt as _, StreamExt, TryStreamExt};
 use http::Method;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Node, Pod},
+    core::v1::{ConfigMap, ContainerStatus, Node, Pod},
 };
 use kube::{
     Api, Client, Config, ResourceExt,
@@ -396,6 +396,16 @@ async fn latency() -> anyhow::Result<()> {
         .await?;
     up.running("busy").await?;
     let mut loaded = gets(&up).await?;
+    let busy = up.pods().get("busy").await?;
+    let unbroken = |status: &ContainerStatus| status.ready && status.restart_count == 0;
+    let statuses = busy
+        .status
+        .and_then(|status| status.container_statuses)
+        .unwrap_or_default();
+    ensure!(
+        !statuses.is_empty() && statuses.iter().all(unbroken),
+        "the guest did not loop all the time"
+    );
     let ratio = quantile(&mut loaded, 0.99).as_secs_f64() / quantile(&mut idle, 0.99).as_secs_f64();
     row("GET of a pod, idle", "", &spread(&mut idle));
     row(
