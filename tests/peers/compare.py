@@ -264,16 +264,22 @@ def http(arguments, directory):
     cluster = Cluster(directory)
     wasm = next(ROOT.glob("target/release/build/coracle-images-*/out/guests/wasm32-wasip2/release/web.wasm"))
     wasmtime = os.environ.get("WASMTIME") or shutil.which("wasmtime") or sys.exit("no wasmtime: name it in WASMTIME")
-    port = free_port()
-    program = Program([wasmtime, "serve", "-S", "cli", "--addr", f"127.0.0.1:{port}", wasm], port, stderr=subprocess.DEVNULL)
+    programs = [cluster]
+    served = [("a node port, two pods", cluster.node_port, cluster.process)]
+    # Its default is an instance for each request; the last way keeps instances for further requests, as a node does.
+    for name, options in [
+        ("wasmtime serve", []),
+        ("wasmtime serve, told to keep instances", ["-O", "pooling-allocator=y", "--max-instance-reuse-count", "1000000"]),
+    ]:
+        port = free_port()
+        command = [wasmtime, "serve", "-S", "cli", *options, "--addr", f"127.0.0.1:{port}", wasm]
+        programs.append(Program(command, port, stderr=subprocess.DEVNULL))
+        served.append((name, port, programs[-1].process))
     ways = {
         name: (lambda port=port: wrk(port, "web.localhost", arguments.seconds, 64), [process])
-        for name, port, process in [
-            ("a node port, two pods", cluster.node_port, cluster.process),
-            ("wasmtime serve", port, program.process),
-        ]
+        for name, port, process in served
     }
-    return [cluster, program], ways
+    return programs, ways
 
 
 def main():
