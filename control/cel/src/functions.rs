@@ -3,16 +3,19 @@
 //! A function takes its target first. The table at the end says which names exist and how many arguments they take, for
 //! the check; what a function does is decided by the values.
 
-use std::sync::Arc;
+mod foreign;
+mod lists;
 
-use crate::arithmetic;
+use foreign::{of_foreign, with_foreign};
+use lists::{extreme, flatten, of_list, sets, slice, unwrapped};
+
 use crate::ast::{Expr, Node};
 use crate::budget::Budget;
 use crate::eval::{EvalError, equal, no_overload};
 use crate::network::{self, Cidr, Ip, Url, Version};
 use crate::texts;
 use crate::time;
-use crate::value::{Foreign, Val};
+use crate::value::Val;
 
 type Result<T, E = EvalError> = std::result::Result<T, E>;
 
@@ -223,214 +226,6 @@ fn made<'a>(name: &str, text: &str) -> Option<Result<Val<'a>>> {
     })
 }
 
-fn of_foreign<'a>(name: &str, value: &dyn Foreign) -> Option<Result<Val<'a>>> {
-    let any = value.any();
-    if let Some(ip) = any.downcast_ref::<Ip>() {
-        return Some(Ok(match name {
-            "family" => Val::Int(if ip.0.is_ipv4() { 4 } else { 6 }),
-            "isUnspecified" => Val::Bool(ip.0.is_unspecified()),
-            "isLoopback" => Val::Bool(ip.0.is_loopback()),
-            "isLinkLocalMulticast" => Val::Bool(ip.is_link_local_multicast()),
-            "isLinkLocalUnicast" => Val::Bool(ip.is_link_local_unicast()),
-            "isGlobalUnicast" => Val::Bool(ip.is_global_unicast()),
-            "string" => Val::text(ip.0.to_string()),
-            _ => return None,
-        }));
-    }
-    if let Some(cidr) = any.downcast_ref::<Cidr>() {
-        return Some(Ok(match name {
-            "ip" => Val::foreign(Ip(cidr.address)),
-            "masked" => Val::foreign(cidr.masked()),
-            "prefixLength" => Val::Int(i64::from(cidr.bits)),
-            "string" => Val::text(format!("{}/{}", cidr.address, cidr.bits)),
-            _ => return None,
-        }));
-    }
-    if let Some(url) = any.downcast_ref::<Url>() {
-        let text = |text: &str| Val::text(text.to_owned());
-        return Some(Ok(match name {
-            "getScheme" => text(&url.scheme),
-            "getHost" => text(&url.host),
-            "getHostname" => text(url.host_name()),
-            "getPort" => text(url.port()),
-            "getEscapedPath" => text(&url.escaped_path()),
-            "getQuery" => {
-                let mut map: std::collections::BTreeMap<crate::value::Key, Vec<Val<'a>>> =
-                    std::collections::BTreeMap::new();
-                for (key, value) in url.query_pairs() {
-                    map.entry(crate::value::Key::Text(key.into()))
-                        .or_default()
-                        .push(Val::text(value));
-                }
-                Val::Map(Arc::new(
-                    map.into_iter()
-                        .map(|(key, values)| (key, Val::List(values.into())))
-                        .collect(),
-                ))
-            }
-            _ => return None,
-        }));
-    }
-    let version = any.downcast_ref::<Version>()?;
-    let [major, minor, patch] = version.numbers;
-    let number = |number: u64| Val::Int(i64::try_from(number).unwrap_or(i64::MAX));
-    Some(Ok(match name {
-        "major" => number(major),
-        "minor" => number(minor),
-        "patch" => number(patch),
-        _ => return None,
-    }))
-}
-
-fn with_foreign<'a>(name: &str, value: &dyn Foreign, other: &Val<'a>) -> Option<Result<Val<'a>>> {
-    let any = value.any();
-    if let Some(cidr) = any.downcast_ref::<Cidr>() {
-        let parsed = match other {
-            Val::Foreign(other) => other
-                .any()
-                .downcast_ref::<Ip>()
-                .map(|ip| Cidr::single(ip.0))
-                .or_else(|| other.any().downcast_ref::<Cidr>().copied()),
-            other if name == "containsIP" => Ip::parse(other.as_text()?).map(|ip| Cidr::single(ip.0)),
-            other => Cidr::parse(other.as_text()?),
-        };
-        let inside = parsed
-            .map(|parsed| Val::Bool(cidr.contains(parsed)))
-            .ok_or_else(|| EvalError::Wrong("network address parse error during conversion from string".to_owned()));
-        return matches!(name, "containsIP" | "containsCIDR").then_some(inside);
-    }
-    let version = any.downcast_ref::<Version>()?;
-    let Val::Foreign(other) = other else { return None };
-    let order = version.order(other.any().downcast_ref::<Version>()?);
-    Some(Ok(match name {
-        "isGreaterThan" => Val::Bool(order.is_gt()),
-        "isLessThan" => Val::Bool(order.is_lt()),
-        "compareTo" => Val::Int(order as i64),
-        _ => return None,
-    }))
-}
-
-fn of_list<'a>(name: &str, list: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
-    let items: Vec<Val<'a>> = list.items()?.collect();
-    let fail = || no_overload(name, &[list]);
-    Some(match name {
-        "isSorted" => Ok(Val::Bool(items.is_sorted_by(|one, other| {
-            arithmetic::compare(one, other).is_some_and(|order| order.is_le())
-        }))),
-        "sum" => {
-            let mut sum = items.first().cloned().unwrap_or(Val::Int(0));
-            for item in items.iter().skip(1) {
-                match arithmetic::apply(crate::ast::Binary::Add, &sum, item) {
-                    Some(Ok(next)) => sum = next,
-                    Some(Err(error)) => return Some(Err(error)),
-                    None => return Some(Err(fail())),
-                }
-            }
-            Ok(sum)
-        }
-        "min" | "max" | "math.least" | "math.greatest" => {
-            let least = matches!(name, "min" | "math.least");
-            extreme(items, least).unwrap_or_else(|| Err(EvalError::Wrong(format!("{name} called on empty list"))))
-        }
-        "reverse" => Ok(Val::List(items.into_iter().rev().collect())),
-        "distinct" => {
-            let mut kept: Vec<Val<'a>> = Vec::new();
-            for item in items {
-                match holds(&kept, &item, budget) {
-                    Ok(true) => {}
-                    Ok(false) => kept.push(item),
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-            Ok(Val::List(kept.into()))
-        }
-        "sort" => {
-            // Each item is compared about as often as the list's length has binary digits.
-            for _ in 0..items.len().checked_ilog2().unwrap_or(0) {
-                if let Err(error) = list.pay_whole(budget) {
-                    return Some(Err(error));
-                }
-            }
-            let mut items = items;
-            let sortable = items
-                .windows(2)
-                .all(|pair| matches!(pair, [one, other] if arithmetic::compare(one, other).is_some()));
-            if !sortable {
-                return Some(Err(fail()));
-            }
-            items.sort_by(|one, other| arithmetic::compare(one, other).unwrap_or(std::cmp::Ordering::Equal));
-            Ok(Val::List(items.into()))
-        }
-        "unwrapOpt" => return unwrapped(list).map(Ok),
-        "flatten" => flatten(list, 1, budget),
-        "first" => Ok(Val::Optional(items.into_iter().next().map(Arc::new))),
-        "last" => Ok(Val::Optional(items.into_iter().next_back().map(Arc::new))),
-        _ => return None,
-    })
-}
-
-/// Whether one of the items is equal to another.
-fn holds(items: &[Val<'_>], item: &Val<'_>, budget: &mut Budget) -> Result<bool> {
-    for candidate in items {
-        if equal(candidate, item, budget)? {
-            return Ok(true);
-        }
-    }
-    budget.pay(1)?;
-    Ok(false)
-}
-
-/// How many items of one list are in another.
-fn shared(one: &Val<'_>, other: &Val<'_>, budget: &mut Budget) -> Result<usize> {
-    let others: Vec<Val<'_>> = other.items().into_iter().flatten().collect();
-    let mut count = 0;
-    for item in one.items().into_iter().flatten() {
-        count += usize::from(holds(&others, &item, budget)?);
-    }
-    Ok(count)
-}
-
-fn sets<'a>(name: &str, one: &Val<'a>, other: &Val<'a>, budget: &mut Budget) -> Option<Result<Val<'a>>> {
-    let (first, second) = (one.items()?.count(), other.items()?.count());
-    let found = match name {
-        "sets.contains" => shared(other, one, budget).map(|count| count == second),
-        "sets.intersects" => shared(one, other, budget).map(|count| count > 0),
-        "sets.equivalent" => {
-            shared(other, one, budget).and_then(|count| Ok(count == second && shared(one, other, budget)? == first))
-        }
-        _ => return None,
-    };
-    Some(found.map(Val::Bool))
-}
-
-fn extreme<'a>(items: Vec<Val<'a>>, least: bool) -> Option<Result<Val<'a>>> {
-    let mut items = items.into_iter();
-    let mut found = items.next()?;
-    for item in items {
-        match arithmetic::compare(&item, &found) {
-            Some(order) if order.is_lt() == least && order.is_ne() => found = item,
-            Some(_) => {}
-            None => return Some(Err(no_overload("min", &[&item, &found]))),
-        }
-    }
-    Some(Ok(found))
-}
-
-fn flatten<'a>(list: &Val<'a>, depth: i64, budget: &mut Budget) -> Result<Val<'a>> {
-    let mut flat = Vec::new();
-    for item in list.items().into_iter().flatten() {
-        budget.pay(1)?;
-        match (depth > 0, item.items()) {
-            (true, Some(_)) => match flatten(&item, depth - 1, budget)? {
-                Val::List(items) => flat.extend(items.iter().cloned()),
-                other => flat.push(other),
-            },
-            _ => flat.push(item),
-        }
-    }
-    Ok(Val::List(flat.into()))
-}
-
 /// Functions with a name in two parts.
 fn space<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> Option<Result<Val<'a>>> {
     if let [one, other] = values
@@ -470,26 +265,6 @@ fn space<'a>(name: &str, values: &[Val<'a>], budget: &mut Budget) -> Option<Resu
         ("math.round", [Val::Double(number)]) => Val::Double(number.round()),
         _ => return None,
     }))
-}
-
-/// The values of the optionals of a list that have one.
-fn unwrapped<'a>(list: &Val<'a>) -> Option<Val<'a>> {
-    let values = list.items()?.filter_map(|item| match item {
-        Val::Optional(value) => value.map(|value| (*value).clone()),
-        other => Some(other),
-    });
-    Some(Val::List(values.collect()))
-}
-
-fn slice<'a>(list: &Val<'a>, from: i64, to: i64) -> Option<Result<Val<'a>>> {
-    let length = list.items()?.count();
-    let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
-    Some(match range.filter(|(from, to)| from <= to && *to <= length) {
-        Some((from, to)) => Ok(Val::List(list.items()?.skip(from).take(to - from).collect())),
-        None => Err(EvalError::Wrong(format!(
-            "cannot slice({from}, {to}), list is length {length}"
-        ))),
-    })
 }
 
 /// The functions that there are: name, fewest and most values with the target.
