@@ -66,6 +66,8 @@ pub struct ClusterConfig {
     pub autoscaler_period: SignedDuration,
     /// How long a node may be silent before it is taken for lost.
     pub node_grace: SignedDuration,
+    /// How long the certificates are good that the cluster signs for others, at most.
+    pub signing_seconds: u64,
     /// How many further nodes only pretend to run their pods.
     pub simulated: u16,
     /// How long pretending pods take.
@@ -105,6 +107,7 @@ impl ClusterConfig {
             nodes: 1,
             autoscaler_period: Facts::default().autoscaler_period,
             node_grace: SignedDuration::from_secs(Facts::default().node_grace_seconds),
+            signing_seconds: coracle_server::SIGNING_SECONDS,
             simulated: 0,
             delays: Delays::default(),
             host_paths: false,
@@ -163,6 +166,7 @@ impl Cluster {
             names: node_address.iter().map(|address| address.ip().to_string()).collect(),
             advertise: Some(in_network),
             audit_log: config.audit_log,
+            signing_seconds: config.signing_seconds,
         };
         let plane = ControlPlane::build(&config.data, address, surroundings).await?;
         let server = plane.server.clone();

@@ -28,7 +28,8 @@ use crate::{
     cluster::{collect_images, listen_dns},
     data_dir::DataDir,
     end, image,
-    membership::{self, Membership, Renewable},
+    membership::{self, Membership},
+    renewal::{Renewable, Renewal},
     say::say,
     up::raise_open_files,
 };
@@ -106,7 +107,8 @@ impl Running {
         let listener = listen(&access.server, args.listen).await?;
         let address = listener.local_addr()?;
         let network = register(&client, &node).await?;
-        let keys = Keys::new(&membership.credentials(membership.serving(&client).await?))?;
+        let serving = membership.serving(&client).await?;
+        let keys = Keys::new(&membership.credentials(serving.clone()))?;
         let fabric = Fabric::new(fabric_config(&network, address.ip())?);
         let link = Link::new(&node, keys.clone(), fabric.clone(), Timing::default());
         fabric.set_uplink(Arc::new(link.clone()));
@@ -146,9 +148,8 @@ impl Running {
         running
             .tasks
             .spawn(show_api(fabric.clone(), access.server.clone(), stop()));
-        running
-            .tasks
-            .spawn(membership::renew(membership, current, keys, stop()));
+        let renewal = Renewal::new(membership, serving, current, keys);
+        running.tasks.spawn(renewal.run(stop()));
         if !args.no_node_ports {
             let ports = ExposedPorts::new(fabric.clone(), address.ip());
             running.tasks.spawn(ports.run(stop()));
