@@ -219,7 +219,7 @@ pub struct NodeRun {
     /// Labels of the node, as KEY=VALUE.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub node_labels: Vec<String>,
-    /// Open no ports of services on this machine: another node of it has them.
+    /// Open no ports of services on this machine: another node of it has them. Host ports of pods are opened.
     #[arg(long)]
     pub no_node_ports: bool,
     /// Where images are kept [default: in the data directory]; nodes of one machine may share it.

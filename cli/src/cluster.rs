@@ -232,6 +232,7 @@ impl Cluster {
     fn start_edge(&self, server: &Server, ingress: Option<Sockets>) {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let ports = ExposedPorts::new(self.fabric.clone(), ip);
+        self.tell_host_ports(server, &ports);
         let edge = coracle_edge::Config {
             client: kube::Client::new(server.local("coracle:edge", &[]), "default"),
             fabric: self.fabric.clone(),
@@ -269,15 +270,23 @@ impl Cluster {
         });
         let ip = self.node_address.map(|address| address.ip());
         if let Some(ip) = ip.filter(|ip| !ip.is_loopback()) {
-            self.plane
-                .clients
-                .spawn(ExposedPorts::new(self.fabric.clone(), ip).run(stop()));
+            let ports = ExposedPorts::new(self.fabric.clone(), ip).beside_others();
+            self.tell_host_ports(server, &ports);
+            self.plane.clients.spawn(ports.run(stop()));
         }
         let client = kube::Client::new(server.local("system:kube-proxy", &[]), "default");
         let own = (0..count).map(node_name).collect();
         let follow = coracle_agent::follow_elsewhere(client, self.fabric.clone(), own, stop());
         self.plane.clients.spawn(follow);
         Ok(())
+    }
+
+    /// Tells pods which of their ports do not listen at the host.
+    fn tell_host_ports(&self, server: &Server, ports: &ExposedPorts) {
+        let client = kube::Client::new(server.local("system:kube-proxy", &[]), "default");
+        let stop = self.plane.stop_clients.clone();
+        let tell = coracle_agent::tell_host_ports(client, node_name(0), ports.state(), stop);
+        self.plane.clients.spawn(tell);
     }
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {

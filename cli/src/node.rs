@@ -142,18 +142,24 @@ impl Running {
         });
         let own = HashSet::from([node]);
         let stop = || running.shutdown.clone();
-        running
-            .tasks
-            .spawn(coracle_agent::follow_elsewhere(client, fabric.clone(), own, stop()));
+        running.tasks.spawn(coracle_agent::follow_elsewhere(
+            client.clone(),
+            fabric.clone(),
+            own,
+            stop(),
+        ));
         running
             .tasks
             .spawn(show_api(fabric.clone(), access.server.clone(), stop()));
         let renewal = Renewal::new(membership, serving, current, keys);
         running.tasks.spawn(renewal.run(stop()));
-        if !args.no_node_ports {
-            let ports = ExposedPorts::new(fabric.clone(), address.ip());
-            running.tasks.spawn(ports.run(stop()));
+        let mut ports = ExposedPorts::new(fabric.clone(), address.ip());
+        if args.no_node_ports {
+            ports = ports.for_pods_only();
         }
+        let tell = coracle_agent::tell_host_ports(client, running.name.clone(), ports.state(), stop());
+        running.tasks.spawn(tell);
+        running.tasks.spawn(ports.run(stop()));
         let (udp, tcp) = listen_dns(args.dns_listen)?;
         let dns = udp.local_addr()?;
         running.spawn("the DNS server", Dns::bind(fabric, vec![udp], vec![tcp]).run(stop()));

@@ -225,6 +225,7 @@ pub fn introduce_as(machines: &[&Machine], told: &[RemoteNode], pods: &[(IpAddr,
         machine.fabric.update_elsewhere(Elsewhere {
             nodes: others.cloned().map(Arc::new).collect(),
             pods,
+            ..Elsewhere::default()
         });
     }
 }
