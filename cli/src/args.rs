@@ -112,6 +112,9 @@ pub struct ClusterArgs {
     /// When nodes are taken for lost.
     #[command(flatten)]
     pub grace: GraceArgs,
+    /// What is signed for others.
+    #[command(flatten)]
+    pub signing: SigningArgs,
     /// How many virtual nodes run in this process.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_NODES)))]
     pub nodes: u16,
@@ -216,7 +219,7 @@ pub struct NodeRun {
     /// Labels of the node, as KEY=VALUE.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub node_labels: Vec<String>,
-    /// Open no ports of services on this machine: another node of it has them.
+    /// Open no ports of services on this machine: another node of it has them. Host ports of pods are opened.
     #[arg(long)]
     pub no_node_ports: bool,
     /// Where images are kept [default: in the data directory]; nodes of one machine may share it.
@@ -300,6 +303,32 @@ pub struct GraceArgs {
     pub node_monitor_grace_period: SignedDuration,
 }
 
+/// What the server signs for others.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SigningArgs {
+    /// How long the certificates are good that nodes and others ask for, at most; nodes renew theirs when two thirds of that
+    /// are over.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = life)]
+    pub cluster_signing_duration: SignedDuration,
+}
+
+impl SigningArgs {
+    /// In seconds.
+    #[must_use]
+    pub fn seconds(&self) -> u64 {
+        self.cluster_signing_duration.as_secs().unsigned_abs()
+    }
+}
+
+/// How long a certificate may be good: its times are whole seconds.
+fn life(text: &str) -> Result<SignedDuration, String> {
+    let life: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    if life < SignedDuration::from_secs(1) {
+        return Err("a certificate is good for a second at least".to_owned());
+    }
+    Ok(life)
+}
+
 /// The address of a resolver, at the port of DNS unless another is named.
 fn resolver(text: &str) -> Result<SocketAddr, String> {
     let with_port = || text.parse::<SocketAddr>().ok();
@@ -372,6 +401,9 @@ pub struct ServerArgs {
     /// When nodes are taken for lost.
     #[command(flatten)]
     pub grace: GraceArgs,
+    /// What is signed for others.
+    #[command(flatten)]
+    pub signing: SigningArgs,
     /// Run the scheduler in this process too. It holds no lease: run none besides.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     pub scheduler: bool,

@@ -66,6 +66,8 @@ pub struct ClusterConfig {
     pub autoscaler_period: SignedDuration,
     /// How long a node may be silent before it is taken for lost.
     pub node_grace: SignedDuration,
+    /// How long the certificates are good that the cluster signs for others, at most.
+    pub signing_seconds: u64,
     /// How many further nodes only pretend to run their pods.
     pub simulated: u16,
     /// How long pretending pods take.
@@ -105,6 +107,7 @@ impl ClusterConfig {
             nodes: 1,
             autoscaler_period: Facts::default().autoscaler_period,
             node_grace: SignedDuration::from_secs(Facts::default().node_grace_seconds),
+            signing_seconds: coracle_server::SIGNING_SECONDS,
             simulated: 0,
             delays: Delays::default(),
             host_paths: false,
@@ -163,6 +166,7 @@ impl Cluster {
             names: node_address.iter().map(|address| address.ip().to_string()).collect(),
             advertise: Some(in_network),
             audit_log: config.audit_log,
+            signing_seconds: config.signing_seconds,
         };
         let plane = ControlPlane::build(&config.data, address, surroundings).await?;
         let server = plane.server.clone();
@@ -228,6 +232,7 @@ impl Cluster {
     fn start_edge(&self, server: &Server, ingress: Option<Sockets>) {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let ports = ExposedPorts::new(self.fabric.clone(), ip);
+        self.tell_host_ports(server, &ports);
         let edge = coracle_edge::Config {
             client: kube::Client::new(server.local("coracle:edge", &[]), "default"),
             fabric: self.fabric.clone(),
@@ -265,15 +270,23 @@ impl Cluster {
         });
         let ip = self.node_address.map(|address| address.ip());
         if let Some(ip) = ip.filter(|ip| !ip.is_loopback()) {
-            self.plane
-                .clients
-                .spawn(ExposedPorts::new(self.fabric.clone(), ip).run(stop()));
+            let ports = ExposedPorts::new(self.fabric.clone(), ip).beside_others();
+            self.tell_host_ports(server, &ports);
+            self.plane.clients.spawn(ports.run(stop()));
         }
         let client = kube::Client::new(server.local("system:kube-proxy", &[]), "default");
         let own = (0..count).map(node_name).collect();
         let follow = coracle_agent::follow_elsewhere(client, self.fabric.clone(), own, stop());
         self.plane.clients.spawn(follow);
         Ok(())
+    }
+
+    /// Tells pods which of their ports do not listen at the host.
+    fn tell_host_ports(&self, server: &Server, ports: &ExposedPorts) {
+        let client = kube::Client::new(server.local("system:kube-proxy", &[]), "default");
+        let stop = self.plane.stop_clients.clone();
+        let tell = coracle_agent::tell_host_ports(client, node_name(0), ports.state(), stop);
+        self.plane.clients.spawn(tell);
     }
 
     async fn start_nodes(&self, server: &Server, nodes: &Nodes, wanted: Wanted) -> anyhow::Result<()> {

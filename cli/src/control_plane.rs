@@ -44,6 +44,8 @@ pub struct Surroundings {
     pub advertise: Option<SocketAddr>,
     /// The file that tells of every request, if there is one.
     pub audit_log: Option<PathBuf>,
+    /// How long the certificates are good that it signs for others, at most.
+    pub signing_seconds: u64,
 }
 
 /// A server with its store, and what runs beside it.
@@ -85,6 +87,7 @@ impl ControlPlane {
         });
         config.cluster = surroundings.cluster;
         config.advertise = surroundings.advertise.map(|at| (at.ip(), at.port()));
+        config.signing_seconds = surroundings.signing_seconds;
         if let Some(path) = &surroundings.audit_log {
             config.audit = Some(AuditLog::open(path).with_context(|| format!("cannot write {}", path.display()))?);
         }

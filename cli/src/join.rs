@@ -57,7 +57,7 @@ pub async fn join(wanted: &Wanted<'_>) -> anyhow::Result<Access> {
         ..AuthInfo::default()
     };
     let client = Client::try_from(config)?;
-    let (cert_pem, key_pem) = certificate(&client, wanted.node, Purpose::Client).await?;
+    let (cert_pem, key_pem) = certificate(&client, wanted.node, Purpose::Client, None).await?;
     Ok(Access {
         server: wanted.server.trim_end_matches('/').to_owned(),
         ca_pem,
@@ -206,11 +206,17 @@ fn certificates(pem: &str) -> anyhow::Result<Vec<Vec<u8>>> {
         .context("the cluster's authority is no PEM")
 }
 
-/// Asks for a certificate and waits until it is there: the certificate and its private key, PEM.
+/// Asks for a certificate and waits until it is there, for so long or for as long as it takes: the certificate and its private
+/// key, PEM.
 ///
 /// # Errors
-/// When the request is refused.
-pub async fn certificate(client: &Client, node: &str, purpose: Purpose) -> anyhow::Result<(String, String)> {
+/// When the request is refused, or nobody decides in time.
+pub async fn certificate(
+    client: &Client,
+    node: &str,
+    purpose: Purpose,
+    patience: Option<Duration>,
+) -> anyhow::Result<(String, String)> {
     let (request, key) = coracle_link::request(node, purpose)?;
     let (signer, usage) = match purpose {
         Purpose::Client => ("kubernetes.io/kube-apiserver-client-kubelet", "client auth"),
@@ -226,7 +232,7 @@ pub async fn certificate(client: &Client, node: &str, purpose: Purpose) -> anyho
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
     let made = match requests.create(&PostParams::default(), &object).await {
         Ok(made) => made,
-        Err(kube::Error::Api(status)) if status.code == 401 => {
+        Err(kube::Error::Api(status)) if status.code == 401 && patience.is_none() => {
             bail!("the cluster does not take the token: it may have expired; make another with `coracle token create`")
         }
         Err(error) => return Err(error).context("the cluster takes no request for a certificate from this machine"),
@@ -235,14 +241,27 @@ pub async fn certificate(client: &Client, node: &str, purpose: Purpose) -> anyho
     let decided = await_condition(requests, &name, |request: Option<&CertificateSigningRequest>| {
         request.is_none_or(|request| issued(request).is_some() || refused(request).is_some())
     });
-    tokio::pin!(decided);
-    let decided = match tokio::time::timeout(APPROVED, &mut decided).await {
-        Ok(decided) => decided,
-        Err(_) => {
-            say(format_args!(
-                "waiting     for somebody to run: kubectl certificate approve {name}"
-            ));
-            decided.await
+    let decided = async {
+        tokio::pin!(decided);
+        if let Ok(decided) = tokio::time::timeout(APPROVED, &mut decided).await {
+            return decided;
+        }
+        say(format_args!(
+            "waiting     for somebody to run: kubectl certificate approve {name}"
+        ));
+        decided.await
+    };
+    let decided = match patience {
+        None => decided.await,
+        Some(patience) => {
+            let decided = tokio::time::timeout(patience, decided).await;
+            decided.map_err(|_| {
+                anyhow::anyhow!(
+                    "nobody has decided about the request for a certificate, {name}, in {} s: do the cluster's controllers \
+                     run? `kubectl certificate approve {name}` decides by hand",
+                    patience.as_secs()
+                )
+            })?
         }
     };
     let request = decided.context("cannot see what becomes of the request for a certificate")?;

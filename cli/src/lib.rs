@@ -23,6 +23,7 @@ mod membership;
 pub mod net;
 pub mod node;
 pub mod processes;
+mod renewal;
 pub mod say;
 pub mod server;
 pub mod static_pods;

@@ -1,21 +1,15 @@
 //! What a node keeps of its cluster, in `node/` of its data directory: how it reaches the API and as whom, and what it shows
-//! to who comes to it. Both certificates are renewed before their end, while the node runs.
+//! to who comes to it. A file is replaced whole, so that a certificate never stands beside the key of another.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
-use coracle_link::{Credentials, Keys, Purpose};
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use tokio_util::sync::CancellationToken;
+use coracle_link::{Credentials, Purpose};
+use kube::Client;
 
 use crate::{
     data_dir::DataDir,
@@ -24,10 +18,10 @@ use crate::{
     say::say,
 };
 
-/// How often a certificate's age is looked at: a machine that slept does not wait out a timer that slept too.
-const LOOK: Duration = Duration::from_secs(3600);
-/// The pause after a renewal that failed.
-const RETRY: Duration = Duration::from_secs(60);
+/// The serving certificate with its key, in the node's directory.
+const SERVING: &str = "serving.pem";
+/// The first line of a private key.
+const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// A node's part in a cluster.
 pub struct Membership {
@@ -62,8 +56,9 @@ impl Membership {
     pub fn keep(data: &DataDir, node: String, access: Access) -> anyhow::Result<Self> {
         let dir = data.join("node");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        kubeconfig::write(&dir.join("kubeconfig"), &access)?;
-        Ok(Self { dir, node, access })
+        let kept = Self { dir, node, access };
+        kept.keep_client()?;
+        Ok(kept)
     }
 
     /// Forgets it.
@@ -86,27 +81,43 @@ impl Membership {
     /// Whether the client certificate is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let validity = coracle_link::validity(&self.access.cert_pem);
-        validity.is_none_or(|validity| validity.until <= SystemTime::now())
+        is_over(&self.access.cert_pem)
     }
 
-    /// The serving certificate: the one that was kept, or another if there is none or it should be renewed.
+    /// The serving certificate: the one that was kept, or another if there is none or it is over. One that is good is taken
+    /// though it should be renewed: the node works meanwhile.
     ///
     /// # Errors
     /// When the cluster refuses one.
-    pub async fn serving(&self, client: &Client) -> anyhow::Result<(String, String)> {
-        let kept = read_pair(&self.dir, "serving");
-        if let Some(kept) = kept.filter(|(certificate, _)| !is_due(certificate)) {
+    pub async fn serving(&self, client: &Client) -> anyhow::Result<Pair> {
+        let kept = read_pair(&self.dir.join(SERVING));
+        if let Some(kept) = kept.filter(|(certificate, _)| !is_over(certificate)) {
             return Ok(kept);
         }
-        let made = join::certificate(client, &self.node, Purpose::Serving).await?;
-        write_pair(&self.dir, "serving", &made)?;
+        let made = join::certificate(client, &self.node, Purpose::Serving, None).await?;
+        self.keep_serving(&made)?;
         Ok(made)
+    }
+
+    /// Keeps the client certificate as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_client(&self) -> anyhow::Result<()> {
+        kubeconfig::write(&self.dir.join("kubeconfig"), &self.access)
+    }
+
+    /// Keeps a serving certificate.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_serving(&self, serving: &Pair) -> anyhow::Result<()> {
+        write_pair(&self.dir.join(SERVING), serving)
     }
 
     /// What the node proves itself with.
     #[must_use]
-    pub fn credentials(&self, serving: (String, String)) -> Credentials {
+    pub fn credentials(&self, serving: Pair) -> Credentials {
         Credentials {
             authority: self.access.ca_pem.clone(),
             client: (self.access.cert_pem.clone(), self.access.key_pem.clone()),
@@ -115,98 +126,23 @@ impl Membership {
     }
 }
 
-/// A client whose certificate may change while it is used.
-#[derive(Clone)]
-pub struct Renewable(Arc<ArcSwap<Client>>);
+/// A certificate and its private key, both PEM.
+pub type Pair = (String, String);
 
-impl Renewable {
-    /// A client of that access.
-    ///
-    /// # Errors
-    /// When the access cannot be used.
-    pub async fn new(access: &Access) -> anyhow::Result<Self> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(client(access).await?))))
-    }
-
-    /// The client, as others use it: each request goes out with the certificate of its time.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        let current = self.0.clone();
-        let service = tower::service_fn(move |request| {
-            let client = current.load_full();
-            async move { client.send(request).await }
-        });
-        Client::new(service, "default")
-    }
+/// Both in one file, so that whoever reads it has two that belong together.
+fn read_pair(path: &Path) -> Option<Pair> {
+    let text = fs::read_to_string(path).ok()?;
+    let at = text.find(KEY_BEGINS)?;
+    let (certificate, key) = text.split_at(at);
+    Some((certificate.to_owned(), key.to_owned()))
 }
 
-async fn client(access: &Access) -> anyhow::Result<Client> {
-    let kubeconfig: Kubeconfig = serde_yaml::from_value(access.to_value())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+fn write_pair(path: &Path, (certificate, key): &Pair) -> anyhow::Result<()> {
+    kubeconfig::write_private(path, &format!("{}\n{key}", certificate.trim_end()))
 }
 
-/// Renews the certificates when they are due, until the shutdown.
-pub async fn renew(mut membership: Membership, current: Renewable, keys: Arc<Keys>, shutdown: CancellationToken) {
-    let mut pause = Duration::ZERO;
-    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = match renew_once(&mut membership, &current, &keys).await {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::warn!("a certificate of this node cannot be renewed: {error:#}");
-                RETRY
-            }
-        };
-    }
-}
-
-/// Renews what is due, and says when to look again.
-async fn renew_once(membership: &mut Membership, current: &Renewable, keys: &Keys) -> anyhow::Result<Duration> {
-    let client_due = is_due(&membership.access.cert_pem);
-    if client_due {
-        let made = join::certificate(&current.client(), &membership.node, Purpose::Client).await?;
-        let access = Access {
-            cert_pem: made.0,
-            key_pem: made.1,
-            ..membership.access.clone()
-        };
-        kubeconfig::write(&membership.dir.join("kubeconfig"), &access)?;
-        current.0.store(Arc::new(client(&access).await?));
-        membership.access = access;
-    }
-    let before = read_pair(&membership.dir, "serving");
-    let serving = membership.serving(&current.client()).await?;
-    if client_due || before.as_ref() != Some(&serving) {
-        keys.replace(&membership.credentials(serving.clone()))?;
-    }
-    let next = [&membership.access.cert_pem, &serving.0]
-        .into_iter()
-        .map(|pem| until_due(pem));
-    Ok(next.min().unwrap_or(LOOK).min(LOOK))
-}
-
-fn is_due(pem: &str) -> bool {
-    until_due(pem).is_zero()
-}
-
-/// How long until a certificate should be renewed.
-fn until_due(pem: &str) -> Duration {
-    let due = coracle_link::validity(pem).map(|validity| validity.renew_at());
-    due.and_then(|due| due.duration_since(SystemTime::now()).ok())
-        .unwrap_or_default()
-}
-
-fn read_pair(dir: &Path, name: &str) -> Option<(String, String)> {
-    let read = |ending: &str| fs::read_to_string(dir.join(format!("{name}.{ending}"))).ok();
-    Some((read("crt")?, read("key")?))
-}
-
-/// The key is written first: a certificate without its key is nobody's.
-fn write_pair(dir: &Path, name: &str, (certificate, key): &(String, String)) -> anyhow::Result<()> {
-    for (ending, text) in [("key", key), ("crt", certificate)] {
-        kubeconfig::write_private(&dir.join(format!("{name}.{ending}")), text)?;
-    }
-    Ok(())
+fn is_over(pem: &str) -> bool {
+    coracle_link::validity(pem).is_none_or(|validity| validity.until <= SystemTime::now())
 }
 
 /// The part of this machine in a cluster: the one that was kept, or one that it joins now.
@@ -284,6 +220,8 @@ fn node_name(args: &crate::args::NodeRun) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use coracle_link::Keys;
+
     use super::*;
 
     #[test]
@@ -301,17 +239,19 @@ mod tests {
         };
         let kept = Membership::keep(&data, "worker".to_owned(), access).unwrap();
         Keys::new(&kept.credentials(serving.clone())).unwrap();
-        write_pair(&kept.dir, "serving", &serving).unwrap();
+        kept.keep_serving(&serving).unwrap();
         let again = Membership::load(&data).unwrap().unwrap();
         assert_eq!(
             (again.node.as_str(), again.access.server.as_str()),
             ("worker", "https://192.168.7.1:6443")
         );
         assert_eq!(again.access.key_pem, kept.access.key_pem);
-        assert!(!again.is_over() && !is_due(&again.access.cert_pem));
-        assert_eq!(read_pair(&again.dir, "serving"), Some(serving));
+        assert!(!again.is_over());
+        let found = read_pair(&again.dir.join(SERVING)).unwrap();
+        assert_eq!(found, serving);
+        Keys::new(&again.credentials(found)).unwrap();
         #[cfg(unix)]
-        for file in ["kubeconfig", "serving.key"] {
+        for file in ["kubeconfig", SERVING] {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(again.dir.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");

@@ -28,7 +28,8 @@ use crate::{
     cluster::{collect_images, listen_dns},
     data_dir::DataDir,
     end, image,
-    membership::{self, Membership, Renewable},
+    membership::{self, Membership},
+    renewal::{Renewable, Renewal},
     say::say,
     up::raise_open_files,
 };
@@ -106,7 +107,8 @@ impl Running {
         let listener = listen(&access.server, args.listen).await?;
         let address = listener.local_addr()?;
         let network = register(&client, &node).await?;
-        let keys = Keys::new(&membership.credentials(membership.serving(&client).await?))?;
+        let serving = membership.serving(&client).await?;
+        let keys = Keys::new(&membership.credentials(serving.clone()))?;
         let fabric = Fabric::new(fabric_config(&network, address.ip())?);
         let link = Link::new(&node, keys.clone(), fabric.clone(), Timing::default());
         fabric.set_uplink(Arc::new(link.clone()));
@@ -140,19 +142,24 @@ impl Running {
         });
         let own = HashSet::from([node]);
         let stop = || running.shutdown.clone();
-        running
-            .tasks
-            .spawn(coracle_agent::follow_elsewhere(client, fabric.clone(), own, stop()));
+        running.tasks.spawn(coracle_agent::follow_elsewhere(
+            client.clone(),
+            fabric.clone(),
+            own,
+            stop(),
+        ));
         running
             .tasks
             .spawn(show_api(fabric.clone(), access.server.clone(), stop()));
-        running
-            .tasks
-            .spawn(membership::renew(membership, current, keys, stop()));
-        if !args.no_node_ports {
-            let ports = ExposedPorts::new(fabric.clone(), address.ip());
-            running.tasks.spawn(ports.run(stop()));
+        let renewal = Renewal::new(membership, serving, current, keys);
+        running.tasks.spawn(renewal.run(stop()));
+        let mut ports = ExposedPorts::new(fabric.clone(), address.ip());
+        if args.no_node_ports {
+            ports = ports.for_pods_only();
         }
+        let tell = coracle_agent::tell_host_ports(client, running.name.clone(), ports.state(), stop());
+        running.tasks.spawn(tell);
+        running.tasks.spawn(ports.run(stop()));
         let (udp, tcp) = listen_dns(args.dns_listen)?;
         let dns = udp.local_addr()?;
         running.spawn("the DNS server", Dns::bind(fabric, vec![udp], vec![tcp]).run(stop()));

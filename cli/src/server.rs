@@ -37,6 +37,7 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<()> {
         names: Vec::new(),
         advertise: Some(address).filter(|address| reachable(*address)),
         audit_log: args.audit_log,
+        signing_seconds: args.signing.seconds(),
     };
     let plane = ControlPlane::build(&data, address, surroundings).await?;
     let access = plane.access();

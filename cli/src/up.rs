@@ -83,6 +83,7 @@ pub async fn start(args: &ClusterArgs) -> anyhow::Result<Cluster> {
         audit_log: args.audit_log.clone(),
         node_listen: node_listen(args),
         node_grace: args.grace.node_monitor_grace_period,
+        signing_seconds: args.signing.seconds(),
         compiler: std::env::current_exe().ok(),
         ..ClusterConfig::new(data)
     };

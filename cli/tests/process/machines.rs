@@ -215,6 +215,94 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: friend}}}]}]
 "#;
 
+/// One pod a machine with a port of it, and one that wants a port which a service has.
+const AGENTS: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      containers: [{name: agent, image: hello, ports: [{containerPort: 8080, hostPort: 8088}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: late}
+spec:
+  nodeName: worker-2
+  containers: [{name: late, image: hello, ports: [{containerPort: 8080, hostPort: 30080}]}]
+"#;
+
+/// Ports of machines that lead to the pods there: for programs of any machine, and for pods of any.
+async fn host_ports(wire: &Wire, kubectl: &Kubectl<'_>, dir: &Path) {
+    kubectl.apply(dir, AGENTS).await;
+    kubectl
+        .run(&["rollout", "status", "daemonset/agent", "--timeout=80s"])
+        .await;
+    let template = r#"{range .items[*]}{.metadata.name} {.status.hostIP}{"\n"}{end}"#;
+    let out = kubectl
+        .run(&["get", "pods", "-l", "app=agent", "-o", &format!("jsonpath={template}")])
+        .await;
+    let agents: Vec<(&str, &str)> = out.lines().filter_map(|line| line.split_once(' ')).collect();
+    assert_eq!(agents.len(), 3, "{out}");
+    for (agent, machine) in &agents {
+        for from in 1..=3 {
+            let got = ask(wire, from, machine, "8088").await;
+            assert!(
+                got.contains(&format!("Hello from {agent}")),
+                "machine {from} to {machine}: {got}"
+            );
+        }
+        for (from, _) in &agents {
+            // Each machine learns of the others' pods by a watch of its own.
+            let script = format!("until wget -T 5 -qO- http://{machine}:8088/; do sleep 0.2; done");
+            let got = kubectl.exec(from, &script).await;
+            assert!(
+                got.contains(&format!("Hello from {agent}")),
+                "{from} to {machine}: {got}"
+            );
+        }
+    }
+    let loopback = ask(wire, 1, "127.0.0.1", "8088").await;
+    let first = agents.iter().find(|(_, machine)| *machine == address(1)).unwrap();
+    assert!(loopback.contains(&format!("Hello from {}", first.0)), "{loopback}");
+
+    // The service keeps its port, the pod runs and is told.
+    kubectl
+        .run(&["wait", "--for=condition=Ready", "pod/late", "--timeout=60s"])
+        .await;
+    let told = async {
+        loop {
+            let selected = "--field-selector=involvedObject.name=late,reason=HostPortNotServed";
+            let told = kubectl
+                .run(&["get", "events", selected, "-o", "jsonpath={.items[*].message}"])
+                .await;
+            if !told.is_empty() {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("the pod is not told");
+    assert_eq!(
+        told,
+        "Host port 30080: port 30080 leads to the service default/web already"
+    );
+
+    // The port ends with the pod.
+    kubectl.run(&["delete", "daemonset/agent", "pod/late", "--now"]).await;
+    let closed = async {
+        while !ask(wire, 3, &address(2), "8088").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed)
+        .await
+        .expect("the port stays open");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(
     not(has_machines),
@@ -330,6 +418,8 @@ async fn three_machines() {
         let got = ask(&wire, machine, &address(machine), "30080").await;
         assert!(got.contains("Hello from web-"), "node port of {machine}: {got}");
     }
+
+    host_ports(&wire, &kubectl, root.path()).await;
 
     // A policy knows the sender on another machine.
     kubectl.apply(root.path(), ONLY_FRIENDS).await;

@@ -12,6 +12,8 @@
 #[cfg(unix)]
 mod apart;
 #[cfg(unix)]
+mod certificates;
+#[cfg(unix)]
 mod fuzz;
 #[cfg(unix)]
 mod kills;

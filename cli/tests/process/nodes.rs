@@ -16,23 +16,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{PATIENCE, Process, client, coracle, share_compiled};
 
 /// A cluster that others can join, with nobody else in it.
-struct Joinable {
-    _process: Process,
-    client: Client,
-    server: String,
+pub(super) struct Joinable {
+    pub(super) process: Process,
+    pub(super) client: Client,
+    pub(super) server: String,
     join: Vec<String>,
 }
 
 impl Joinable {
     async fn start(data: &Path) -> Self {
+        Self::start_with(data, &[]).await
+    }
+
+    /// The same with further options.
+    pub(super) async fn start_with(data: &Path, more: &[&str]) -> Self {
         share_compiled(data);
         let dir = data.to_str().unwrap();
-        let listen = ["--listen", "127.0.0.1:0", "--node-listen", "127.0.0.1:0"];
-        let mut args = vec!["up", "--data-dir", dir, "--no-merge", "--ingress", "off"];
-        args.extend(listen);
-        let mut process = Process::start(&args);
-        process.says("ready").await;
-        let server = process.says("API").await;
+        let (process, server) = Self::up(data, "127.0.0.1:0", more).await;
         let create = [
             "token",
             "create",
@@ -47,13 +47,32 @@ impl Joinable {
         assert_eq!(words[..3], ["coracle", "node", "--join"], "{command}");
         Self {
             client: client(&data.join("kubeconfig")).await,
-            _process: process,
+            process,
             join: words[1..].to_vec(),
             server,
         }
     }
 
-    fn join(&self) -> Vec<&str> {
+    /// Starts the cluster of a directory: the process and its URL.
+    async fn up(data: &Path, listen: &str, more: &[&str]) -> (Process, String) {
+        let dir = data.to_str().unwrap();
+        let mut args = vec!["up", "--data-dir", dir, "--no-merge", "--ingress", "off"];
+        args.extend(["--listen", listen, "--node-listen", "127.0.0.1:0"]);
+        args.extend(more);
+        let mut process = Process::start(&args);
+        process.says("ready").await;
+        let server = process.says("API").await;
+        (process, server)
+    }
+
+    /// Stops it and starts it again at the same address.
+    pub(super) async fn restart(&mut self, data: &Path, more: &[&str]) {
+        assert!(self.process.end("TERM").await.success());
+        let listen = self.server.trim_start_matches("https://").to_owned();
+        (self.process, _) = Self::up(data, &listen, more).await;
+    }
+
+    pub(super) fn join(&self) -> Vec<&str> {
         self.join.iter().map(String::as_str).collect()
     }
 
@@ -63,7 +82,7 @@ impl Joinable {
         &self.join[at + 1]
     }
 
-    async fn ready(&self, node: &str) {
+    pub(super) async fn ready(&self, node: &str) {
         let ready = |node: Option<&Node>| {
             let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
             conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
@@ -72,12 +91,12 @@ impl Joinable {
         tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
     }
 
-    fn pods(&self) -> Api<Pod> {
+    pub(super) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), "default")
     }
 
     /// Runs a pod on a node and waits until it is ready.
-    async fn run(&self, name: &str, image: &str, node: &str) -> Pod {
+    pub(super) async fn run(&self, name: &str, image: &str, node: &str) -> Pod {
         let pod = serde_json::from_value(json!({
             "metadata": {"name": name, "labels": {"app": name}},
             "spec": {"nodeName": node, "containers": [{"name": "main", "image": image}]},
@@ -92,7 +111,7 @@ impl Joinable {
     }
 
     /// What a program in a pod writes.
-    async fn exec(&self, pod: &str, command: &[&str]) -> String {
+    pub(super) async fn exec(&self, pod: &str, command: &[&str]) -> String {
         let run = async {
             let mut program = self
                 .pods()
@@ -119,7 +138,7 @@ fn printed(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn ip(pod: &Pod) -> String {
+pub(super) fn ip(pod: &Pod) -> String {
     pod.status.as_ref().unwrap().pod_ip.clone().unwrap()
 }
 

@@ -20,7 +20,7 @@ use crate::aggregate::backend::Backend;
 use crate::audit::{self, Noted, Received};
 use crate::core::{Core, new_uid};
 use crate::decode::{self, RequestBody};
-use crate::identity::Identity;
+use crate::identity::{CertificateOver, Identity};
 use crate::query::{ListOptions, Query, WriteOptions};
 use crate::registry::Scope;
 use crate::registry::delete::Deleted;
@@ -124,6 +124,9 @@ async fn traced(core: &Arc<Core>, identity: &Identity, request: Request<RequestB
 }
 
 async fn answer(call: Call<'_>, body: RequestBody) -> Result<Answer, ApiError> {
+    if call.parts.extensions.get::<CertificateOver>().is_some() {
+        return Err(ApiError::unauthorized());
+    }
     let asking = authn::authenticate(call.core, call.identity, &mut call.parts.headers)?;
     let mut call = Call {
         identity: asking.identity(),

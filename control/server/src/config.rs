@@ -9,6 +9,9 @@ use coracle_store::{Clock, Store};
 
 use crate::{AuditLog, ClusterDialer, NodeDialer, Pki, Unconnected};
 
+/// How long certificates are good that the server signs for others, unless it is told otherwise: a year, as in Kubernetes.
+pub const SIGNING_SECONDS: u64 = 365 * 86_400;
+
 /// Everything a [`crate::Server`] needs.
 pub struct Config {
     /// Where objects live. Open it with [`crate::header_of`].
@@ -32,6 +35,8 @@ pub struct Config {
     pub advertise: Option<(std::net::IpAddr, u16)>,
     /// Where a line is written for every request; nowhere without it.
     pub audit: Option<AuditLog>,
+    /// How long the certificates are good that it signs for others, at most; a request may want less.
+    pub signing_seconds: u64,
     /// What the server takes for the time.
     pub clock: Clock,
 }
@@ -50,6 +55,7 @@ impl Config {
             node_ports: 30000..=32767,
             advertise: None,
             audit: None,
+            signing_seconds: SIGNING_SECONDS,
             clock: Arc::new(SystemTime::now),
         }
     }

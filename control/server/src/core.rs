@@ -43,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) advertise: Option<(std::net::IpAddr, u16)>,
     pub(crate) audit: Option<AuditLog>,
+    pub(crate) signing_seconds: u64,
     clock: Clock,
     /// Cancelled when the server drains: streams that would go on for ever end.
     pub(crate) closing: CancellationToken,
@@ -70,6 +71,7 @@ impl Core {
             metrics: Metrics::default(),
             advertise: config.advertise,
             audit: config.audit,
+            signing_seconds: config.signing_seconds,
             clock: config.clock,
             closing: CancellationToken::new(),
             store: config.store,

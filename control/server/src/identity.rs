@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -37,6 +38,17 @@ pub struct Identity {
     pub uid: Arc<str>,
     /// What else is known; often nothing.
     pub extra: Arc<Extra>,
+}
+
+/// Of a request on a connection whose certificate has ended since the handshake: it proves nothing any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CertificateOver;
+
+/// When a certificate ends; `None` when it is none.
+pub(crate) fn until(der: &[u8]) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 impl Identity {

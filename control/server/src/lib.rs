@@ -66,7 +66,7 @@ mod webhook;
 
 pub use audit::AuditLog;
 pub use body::ResponseBody;
-pub use config::{Config, Version};
+pub use config::{Config, SIGNING_SECONDS, Version};
 pub use dial::{
     ClusterDialer, ContainerTarget, Duplex, LogOptions, LogStream, NodeAnswer, NodeDialer, PodTarget, ProcessStreams,
     TerminalSize, Unconnected, WantedImage,

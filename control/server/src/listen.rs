@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Request;
 use http_body_util::BodyExt;
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use crate::audit::Peer;
 use crate::chain;
 use crate::core::Core;
-use crate::identity::Identity;
+use crate::identity::{self, CertificateOver, Identity};
 
 /// Open connections. Beyond what a laptop's clients need by far, and below the usual limit of file descriptors (1,024 soft
 /// on many systems would already be an error of the accept call, which is survived).
@@ -110,15 +110,26 @@ pub(crate) async fn connection<S>(
         Err(_) => return debug!("TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let until = certificate.and_then(|der| identity::until(der));
     let identity = certificate
         .and_then(|der| Identity::from_certificate(der))
         .unwrap_or_else(Identity::anonymous);
+    let ending = shutdown.child_token();
+    let over = ending.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, identity) = (core.clone(), identity.clone());
+        // The handshake has seen that it is good; a connection may outlive it.
+        let is_over = until.is_some_and(|until| until <= SystemTime::now());
+        if is_over {
+            over.cancel();
+        }
         async move {
             let mut request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
             if let (Some(peer), Some(_)) = (peer, &core.audit) {
                 request.extensions_mut().insert(Peer(peer));
+            }
+            if is_over {
+                request.extensions_mut().insert(CertificateOver);
             }
             Ok::<_, Infallible>(chain::serve(core, identity, request).await)
         }
@@ -128,7 +139,7 @@ pub(crate) async fn connection<S>(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = ending.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

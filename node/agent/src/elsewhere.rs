@@ -7,7 +7,7 @@
 use crate::listing::Listing;
 use crate::policies;
 use crate::proxy::{Event, watch_all};
-use coracle_net::{Cidr, Elsewhere, Fabric, RemoteNode, RemotePod};
+use coracle_net::{Cidr, Elsewhere, Fabric, HostPort, Protocol, RemoteNode, RemotePod};
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -34,6 +34,9 @@ struct Known {
 struct Placed {
     ips: Vec<IpAddr>,
     pod: Arc<RemotePod>,
+    node: String,
+    since: Timestamp,
+    host_ports: Vec<HostPort>,
 }
 
 #[derive(Default)]
@@ -101,6 +104,7 @@ impl World {
     }
 
     fn told(&self) -> Elsewhere {
+        let host_ports = host_ports(&self.nodes.all().values().collect::<Vec<_>>(), self.pods.all().values());
         let placed = self.pods.all().values();
         let pods: HashMap<_, _> = placed
             .flat_map(|placed| placed.ips.iter().map(|ip| (*ip, placed.pod.clone())))
@@ -108,6 +112,7 @@ impl World {
         Elsewhere {
             nodes: apart(self.nodes.all().values()),
             pods,
+            host_ports,
         }
     }
 }
@@ -131,6 +136,40 @@ fn apart<'a>(known: impl Iterator<Item = &'a Known>) -> Vec<Arc<RemoteNode>> {
         nodes.push(Arc::new(node));
     }
     nodes
+}
+
+/// Where the host ports of pods lead, each at the address of the pod's own node. An address that two nodes claim is that of the
+/// older, and of the nodes of its process; of two pods with one port the older has it.
+fn host_ports<'a>(
+    nodes: &[&Known],
+    pods: impl Iterator<Item = &'a Placed>,
+) -> HashMap<(SocketAddr, Protocol), SocketAddr> {
+    let by_age = |a: &&&Known, b: &&&Known| (a.since, &a.name).cmp(&(b.since, &b.name));
+    let owner = |ip: IpAddr| {
+        let claim = nodes.iter().filter(|known| known.node.address.ip() == ip);
+        claim.min_by(by_age).map(|known| &known.node.name)
+    };
+    let mut pods: Vec<&Placed> = pods.filter(|placed| !placed.host_ports.is_empty()).collect();
+    pods.sort_by_key(|placed| placed.since);
+    let mut led = HashMap::new();
+    for placed in pods {
+        let Some(known) = nodes.iter().find(|known| known.name == placed.node) else {
+            continue;
+        };
+        let (at, to) = (known.node.address.ip(), placed.ips.first());
+        let Some(to) = to.filter(|_| !at.is_loopback() && owner(at) == Some(&known.node.name)) else {
+            continue;
+        };
+        for port in placed
+            .host_ports
+            .iter()
+            .filter(|port| port.ip.is_none_or(|ip| ip == at))
+        {
+            let place = (SocketAddr::new(at, port.port), port.protocol);
+            led.entry(place).or_insert(SocketAddr::new(*to, port.target_port));
+        }
+    }
+    led
 }
 
 /// What a node says of itself; nothing where it cannot be linked or is of this process.
@@ -179,6 +218,14 @@ fn placed(pod: &Pod, own: &HashSet<String>) -> Option<Placed> {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             facts: policies::facts(pod),
         }),
+        node: node.clone(),
+        since: pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0)
+            .unwrap_or_default(),
+        host_ports: crate::host_ports::of(pod),
     })
 }
 
@@ -242,5 +289,47 @@ mod tests {
         assert_eq!((there.pod.namespace.as_str(), there.pod.facts.ports.len()), ("n", 1));
         assert!(placed(&pod("mine", "Running"), &own).is_none());
         assert!(placed(&pod("other", "Succeeded"), &own).is_none());
+    }
+
+    #[test]
+    fn host_ports_lead_from_the_address_of_the_pods_own_node() {
+        let own = HashSet::new();
+        let of = |name: &str, day: u8, link: &str, network: &str| {
+            known(
+                &node(name, &format!("2026-01-0{day}T00:00:00Z"), link, &[network]),
+                &own,
+            )
+            .unwrap()
+        };
+        let old = of("a", 1, "a@192.168.7.1:1", "10.1.0.0/24");
+        let liar = of("b", 2, "b@192.168.7.1:1", "10.2.0.0/24");
+        let same_process = of("c", 3, "a@192.168.7.1:1", "10.3.0.0/24");
+        let pod = |node: &str, day: u8, ip: &str, port: serde_json::Value| {
+            let object = json!({
+                "metadata": {"name": "p", "namespace": "n", "creationTimestamp": format!("2026-01-0{day}T00:00:00Z")},
+                "spec": {"nodeName": node, "containers": [{"name": "c", "ports": [port]}]},
+                "status": {"phase": "Running", "podIPs": [{"ip": ip}]},
+            });
+            placed(&serde_json::from_value(object).unwrap(), &own).unwrap()
+        };
+        let web = |port: u16| json!({"containerPort": 80, "hostPort": port});
+        let elsewhere = json!({"containerPort": 80, "hostPort": 4, "hostIP": "127.0.0.1"});
+        let pods = [
+            pod("a", 2, "10.1.0.3", web(1)),
+            pod("a", 1, "10.1.0.2", web(1)),
+            pod("b", 1, "10.2.0.2", web(2)),
+            pod("c", 1, "10.3.0.2", web(3)),
+            pod("a", 1, "10.1.0.4", elsewhere),
+            pod("gone", 1, "10.4.0.2", web(5)),
+        ];
+        let led = host_ports(&[&old, &liar, &same_process], pods.iter());
+        let at = |port: u16| {
+            let place = (SocketAddr::from(([192, 168, 7, 1], port)), Protocol::Tcp);
+            led.get(&place).map(SocketAddr::to_string)
+        };
+        assert_eq!(at(1).as_deref(), Some("10.1.0.2:80"), "the older pod");
+        assert_eq!(at(2), None, "a younger node claims the address");
+        assert_eq!(at(3).as_deref(), Some("10.3.0.2:80"));
+        assert_eq!((at(4), at(5), led.len()), (None, None, 2));
     }
 }

@@ -66,7 +66,7 @@ fn decide(snapshot: &Snapshot, exposed: &Exposed, ip: IpAddr) -> Vec<Change> {
 }
 
 fn is_of(port: &ExposedPort, service: &Service) -> bool {
-    port.exposed_as == ExposedAs::Balancer && port.namespace == service.namespace && port.service == service.name
+    port.exposed_as == ExposedAs::Balancer && port.namespace == service.namespace && port.name == service.name
 }
 
 /// Writes a status; false where that has to be tried again.
@@ -107,16 +107,18 @@ async fn tell_failures(
             continue;
         }
         told.insert(port.clone(), message.clone());
-        let api: Api<core::Service> = Api::namespaced(client.clone(), &port.namespace);
-        let Ok(service) = api.get(&port.service).await else {
-            continue;
-        };
         let (reason, note) = match port.exposed_as {
             ExposedAs::Balancer => (
                 "SyncLoadBalancerFailed",
                 format!("Error syncing load balancer: {message}"),
             ),
             ExposedAs::NodePort => ("NodePortNotServed", format!("Node port {}: {message}", port.port)),
+            // The pod's node tells.
+            ExposedAs::HostPort { .. } => continue,
+        };
+        let api: Api<core::Service> = Api::namespaced(client.clone(), &port.namespace);
+        let Ok(service) = api.get(&port.name).await else {
+            continue;
         };
         report.tell(&reference(&service), false, reason, note).await;
     }
@@ -155,10 +157,10 @@ mod tests {
         let port = |port: &u16| ExposedPort {
             exposed_as: ExposedAs::Balancer,
             namespace: "demo".into(),
-            service: "web".into(),
+            name: "web".into(),
             protocol: Protocol::Tcp,
             port: *port,
-            service_port: *port,
+            target_port: *port,
         };
         Exposed {
             open: ports.iter().map(port).collect(),

@@ -3,7 +3,6 @@
 //!
 //! `cargo run --release -p coracle-link --example across`
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -205,7 +204,7 @@ impl Machine {
         };
         self.fabric.update_elsewhere(Elsewhere {
             nodes: vec![Arc::new(node)],
-            pods: HashMap::new(),
+            ..Elsewhere::default()
         });
     }
 

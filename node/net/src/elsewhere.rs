@@ -33,6 +33,8 @@ pub struct Elsewhere {
     pub nodes: Vec<Arc<RemoteNode>>,
     /// What policies see of their pods.
     pub pods: HashMap<IpAddr, Arc<RemotePod>>,
+    /// Where the host ports of their pods lead: from an address of their node to the pod.
+    pub host_ports: HashMap<(SocketAddr, Protocol), SocketAddr>,
 }
 
 /// A node of another process.

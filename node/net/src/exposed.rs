@@ -1,9 +1,9 @@
 //! Exposed ports: listeners on the host that follow the snapshot and lead into services, as node ports and as load
-//! balancers.
+//! balancers, and that follow the pods of this process and lead to these, as host ports.
 //!
-//! The only way from the host's network into pods that opens by itself, and only at the address that the operator chose.
-//! A port that something else holds is tried again when the snapshot changes, and now and then: nobody tells when it is free. What
-//! is open and what failed can be watched.
+//! The only way from the host's network into pods that opens by itself, and only at the address that the operator chose, or
+//! for a pod that wants no more at a loopback address. A port that something else holds is tried again when what is wanted
+//! changes, and now and then: nobody tells when it is free. What is open and what failed can be watched.
 
 mod datagrams;
 mod plan;
@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fabric::Fabric;
-use crate::{ExposedPort, NetError, Protocol};
-use plan::{Place, place, plan};
+use crate::{ExposedAs, ExposedPort, NetError, Protocol};
+use plan::{Asked, Place, plan};
 
 /// Connections that all exposed ports carry at a time: each takes one of the process's file descriptors, of which the
 /// rest of the node needs some too. Further clients wait in the kernel's backlog.
@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two tries to have a port that something else on the machine holds.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What became of the ports that services ask for.
+/// What became of the ports that services and pods ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exposed {
     /// Those that listen.
@@ -51,17 +51,35 @@ pub struct Exposed {
 pub struct ExposedPorts {
     fabric: Fabric,
     bind_ip: IpAddr,
+    services: bool,
+    beside: bool,
     state: watch::Sender<Exposed>,
 }
 
 impl ExposedPorts {
-    /// Listeners at `bind_ip`, one for each port of the host that services ask for.
+    /// Listeners at `bind_ip`, one for each port of the host that services and pods ask for.
     pub fn new(fabric: Fabric, bind_ip: IpAddr) -> Self {
         Self {
             fabric,
             bind_ip,
+            services: true,
+            beside: false,
             state: watch::Sender::default(),
         }
+    }
+
+    /// Leaves services to another process of this machine.
+    #[must_use]
+    pub fn for_pods_only(mut self) -> Self {
+        self.services = false;
+        self
+    }
+
+    /// Leaves other addresses than its own to other listeners of this network.
+    #[must_use]
+    pub fn beside_others(mut self) -> Self {
+        self.beside = true;
+        self
     }
 
     /// What became of the ports; each failure is logged as well, once for each reason.
@@ -72,6 +90,7 @@ impl ExposedPorts {
     /// Serves until `shutdown`, which also ends the connections.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut changes = self.fabric.changes();
+        let mut pods = self.fabric.inner().host_ports.subscribe();
         let acceptor = Acceptor {
             fabric: self.fabric.clone(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -80,8 +99,11 @@ impl ExposedPorts {
         let mut open: BTreeMap<Place, Listening> = BTreeMap::new();
         loop {
             changes.borrow_and_update();
+            pods.borrow_and_update();
             let held = open.iter().map(|(place, held)| (*place, held.port.clone())).collect();
-            let plan = plan(&held, self.fabric.exposed());
+            let (asked, astray) = self.asked();
+            let mut plan = plan(&held, asked);
+            plan.refused.extend(astray);
             for place in &plan.close {
                 if let Some(held) = open.remove(place) {
                     held.close().await;
@@ -89,13 +111,13 @@ impl ExposedPorts {
             }
             let mut failed = plan.refused;
             let refused = failed.len();
-            for port in plan.open {
-                match self.open(&port, &acceptor).await {
+            for asked in plan.open {
+                match self.open(&asked, &acceptor).await {
                     Ok(listening) => {
-                        open.insert(place(&port), listening);
+                        open.insert(asked.place(), listening);
                     }
                     Err(message) => {
-                        failed.insert(port, message);
+                        failed.insert(asked.port, message);
                     }
                 }
             }
@@ -107,13 +129,53 @@ impl ExposedPorts {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                changed = pods.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(RETRY), if again => {}
             }
         }
     }
 
-    async fn open(&self, port: &ExposedPort, acceptor: &Acceptor) -> Result<Listening, String> {
-        let at = SocketAddr::new(self.bind_ip, port.port);
+    /// What is asked of these listeners, and what is asked of an address at which there are none.
+    fn asked(&self) -> (Vec<Asked>, BTreeMap<ExposedPort, String>) {
+        let services = self.services.then(|| self.fabric.exposed());
+        let all = services.into_iter().flatten().chain(self.fabric.host_ports());
+        let (mut asked, mut astray) = (Vec::new(), BTreeMap::new());
+        for port in all {
+            match self.address(&port) {
+                Some(Ok(ip)) => asked.push(Asked { port, ip }),
+                Some(Err(message)) => drop(astray.insert(port, message)),
+                None => {}
+            }
+        }
+        (asked, astray)
+    }
+
+    /// At which address a port is to listen; none where others see to that.
+    fn address(&self, port: &ExposedPort) -> Option<Result<IpAddr, String>> {
+        let ExposedAs::HostPort { ip: Some(ip), .. } = port.exposed_as else {
+            return Some(Ok(self.bind_ip));
+        };
+        let config = self.fabric.config();
+        if ip == self.bind_ip {
+            Some(Ok(ip))
+        } else if self.beside || config.node_ips.contains(&ip) {
+            None
+        } else if ip.is_loopback() {
+            Some(Ok(ip))
+        } else {
+            let known: Vec<String> = [self.bind_ip]
+                .iter()
+                .chain(&config.node_ips)
+                .map(IpAddr::to_string)
+                .collect();
+            let message = format!("{ip} is no address at which this node listens ({})", known.join(", "));
+            Some(Err(message))
+        }
+    }
+
+    async fn open(&self, asked: &Asked, acceptor: &Acceptor) -> Result<Listening, String> {
+        let port = &asked.port;
+        let at = SocketAddr::new(asked.ip, port.port);
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => format!("{at} is in use by another program on this machine"),
             io::ErrorKind::PermissionDenied => format!("{at}: only a privileged user may listen on this port"),
@@ -138,7 +200,7 @@ impl ExposedPorts {
                 })
             }
         };
-        tracing::debug!(%at, service = %port.service, namespace = %port.namespace, "exposed port open");
+        tracing::debug!(%at, name = %port.name, namespace = %port.namespace, "exposed port open");
         Ok(Listening {
             port: port.clone(),
             closed: closed.drop_guard(),
@@ -150,7 +212,7 @@ impl ExposedPorts {
         let before = self.state.borrow().clone();
         for (port, message) in &now.failed {
             if before.failed.get(port) != Some(message) {
-                tracing::warn!(namespace = %port.namespace, service = %port.service, port = port.port, "not exposed: {message}");
+                tracing::warn!(namespace = %port.namespace, name = %port.name, port = port.port, "not exposed: {message}");
             }
         }
         self.state.send_if_modified(|state| {
@@ -219,7 +281,7 @@ impl Acceptor {
     }
 }
 
-/// Joins a client of the host with the service.
+/// Joins a client of the host with the service or pod.
 async fn carry(fabric: Fabric, mut client: TcpStream, from: IpAddr, port: &ExposedPort) {
     match fabric.dial_exposed(port, from).await {
         Ok(mut stream) => {

@@ -24,6 +24,7 @@ use crate::address::{Cidr, canonical, loopback};
 use crate::dns::zone::Zone;
 use crate::elsewhere::{Elsewhere, RemoteNode, Uplink};
 use crate::host::{HostEntry, HostService};
+use crate::host_ports::Led;
 use crate::pod::{PodIdentity, PodNet};
 use crate::policy::PodFacts;
 use crate::policy::rules::Compiled;
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     updating: Mutex<()>,
     changes: watch::Sender<u32>,
     next_host_port: AtomicU16,
+    /// Ports of the host that pods have, the oldest first.
+    pub(crate) host_ports: watch::Sender<Vec<Led>>,
     pub(crate) elsewhere: watch::Sender<Arc<Elsewhere>>,
     pub(crate) uplink: OnceLock<Arc<dyn Uplink>>,
 }
@@ -147,18 +150,22 @@ impl Inner {
             let zone = node.and_then(|node| index.zone(node));
             return self.pick(backend, client, (node, zone), protocol, Reach::All);
         }
+        if let Some(at) = self.host_port_at(to, protocol) {
+            return self.plain(at).ok_or(NetError::ConnectionRefused);
+        }
         self.plain(to).ok_or_else(|| self.absent(&index, to.ip()))
+    }
+
+    /// Whether pods know this node by an address.
+    pub(crate) fn is_node(&self, ip: IpAddr) -> bool {
+        self.config.node_ips.contains(&ip) || ip == self.config.host_ip
     }
 
     /// The service port at `to`: a service address, or a node port at an address of the node.
     fn backend_at<'i>(&self, index: &'i Index, to: SocketAddr, protocol: Protocol) -> Option<&'i Arc<Backend>> {
         index.at_address(to, protocol).or_else(|| {
-            let node = self.config.node_ips.contains(&to.ip()) || to.ip() == self.config.host_ip;
-            if node {
-                index.at_node_port(to.port(), protocol)
-            } else {
-                None
-            }
+            let node = self.is_node(to.ip());
+            node.then(|| index.at_node_port(to.port(), protocol)).flatten()
         })
     }
 
@@ -205,7 +212,7 @@ impl Inner {
     fn absent(&self, index: &Index, ip: IpAddr) -> NetError {
         let within = |networks: &[Cidr]| networks.iter().any(|network| network.contains(ip));
         let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        let of_host = ip == self.config.dns_ip || ip == self.config.host_ip || self.config.node_ips.contains(&ip);
+        let of_host = ip == self.config.dns_ip || self.is_node(ip);
         if index.has_address(ip) || of_host || self.has_host(ip) {
             NetError::ConnectionRefused
         } else if within(&self.config.pod_cidrs) || within(&self.config.service_cidrs) {
@@ -217,12 +224,14 @@ impl Inner {
         }
     }
 
-    /// Whether `endpoint` still takes what is sent to the service address `to`.
+    /// Whether `endpoint` still takes what is sent to `to`, a service's address or a host port.
     pub(crate) fn serves(&self, to: SocketAddr, endpoint: SocketAddr, protocol: Protocol) -> bool {
         let index = self.index.load();
-        self.backend_at(&index, to, protocol)
-            .is_some_and(|backend| backend.serves(endpoint))
-            && self.plain(endpoint).is_some()
+        let takes = match self.backend_at(&index, to, protocol) {
+            Some(backend) => backend.serves(endpoint),
+            None => self.host_port_at(to, protocol) == Some(endpoint),
+        };
+        takes && self.plain(endpoint).is_some()
     }
 
     fn has_host(&self, ip: IpAddr) -> bool {
@@ -275,6 +284,7 @@ impl Fabric {
             updating: Mutex::default(),
             changes: watch::Sender::new(0),
             next_host_port: AtomicU16::new(32_768),
+            host_ports: watch::Sender::default(),
             elsewhere: watch::Sender::default(),
             uplink: OnceLock::new(),
         }))
@@ -327,6 +337,7 @@ impl Fabric {
             }
             removed
         };
+        self.0.forget_host_ports(uid);
         if let Some(pod) = removed {
             pod.remove();
         }

@@ -72,30 +72,47 @@ impl Backend {
     }
 }
 
-/// Why a service wants a port of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Why somebody wants a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExposedAs {
-    /// It is a node port.
+    /// It is the node port of a service.
     NodePort,
     /// It is the service's own port, of a LoadBalancer.
     Balancer,
+    /// It is a host port of a pod.
+    HostPort {
+        /// The pod's uid.
+        uid: String,
+        /// The one address of the host at which it is wanted; without one it is wherever the node listens.
+        ip: Option<IpAddr>,
+    },
 }
 
-/// A port of the host that leads, or is to lead, to a service.
+impl ExposedAs {
+    /// Whose the port is: a service's or a pod's.
+    pub(crate) fn owner(&self) -> &'static str {
+        match self {
+            Self::NodePort | Self::Balancer => "service",
+            Self::HostPort { .. } => "pod",
+        }
+    }
+}
+
+/// A port of the host that leads, or is to lead, to a service or a pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExposedPort {
     /// Why.
     pub exposed_as: ExposedAs,
-    /// Namespace of the service.
+    /// Namespace of the service or pod.
     pub namespace: String,
-    /// Name of the service.
-    pub service: String,
-    /// Transport protocol, at the host and of the service.
+    /// Name of the service or pod.
+    pub name: String,
+    /// Transport protocol, at the host and behind it.
     pub protocol: Protocol,
     /// The port of the host.
     pub port: u16,
-    /// The port of the service.
-    pub service_port: u16,
+    /// The port of the service or pod.
+    pub target_port: u16,
 }
 
 type ByName<T> = HashMap<String, HashMap<String, T>>;
@@ -185,10 +202,10 @@ impl Index {
         let exposed = |exposed_as, number| ExposedPort {
             exposed_as,
             namespace: service.namespace.clone(),
-            service: service.name.clone(),
+            name: service.name.clone(),
             protocol: port.protocol,
             port: number,
-            service_port: port.port,
+            target_port: port.port,
         };
         if let Some(node_port) = port.node_port.filter(|port| *port != 0) {
             self.by_node_port.insert((node_port, port.protocol), outside.clone());

@@ -18,10 +18,8 @@ const GROUP: &str = "certificates.k8s.io";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
-/// How long a certificate is good when the request does not say, and at most: a year, as in Kubernetes.
-const LONGEST_SECONDS: i64 = 365 * 86_400;
-/// Shorter certificates would end before their holder has them.
-const SHORTEST_SECONDS: i64 = 600;
+/// What a request may want at the least: a shorter certificate could end before its holder has it.
+const SHORTEST_SECONDS: u64 = 600;
 
 fn concerns(request: &Request<'_>) -> bool {
     is(request.scope.kind, GROUP, "CertificateSigningRequest")
@@ -131,8 +129,7 @@ pub(crate) fn sign(request: &Request<'_>, object: &mut Value) {
         return;
     };
     let core = request.scope.core;
-    let seconds = object::integer(object, "spec.expirationSeconds").unwrap_or(LONGEST_SECONDS);
-    let seconds = seconds.clamp(SHORTEST_SECONDS, LONGEST_SECONDS);
+    let seconds = life_seconds(object::integer(object, "spec.expirationSeconds"), core.signing_seconds);
     let usages: Vec<&str> = object::list(object, "spec.usages")
         .iter()
         .filter_map(Value::as_str)
@@ -145,7 +142,7 @@ pub(crate) fn sign(request: &Request<'_>, object: &mut Value) {
                 request_pem: &pem,
                 purpose,
                 usages: &usages,
-                seconds: seconds.unsigned_abs(),
+                seconds,
             })
             .map_err(|error| error.to_string()),
     };
@@ -163,6 +160,12 @@ pub(crate) fn sign(request: &Request<'_>, object: &mut Value) {
     }
 }
 
+/// How long a certificate is to be good: as long as the request wants, and no longer than the server signs at all.
+fn life_seconds(wanted: Option<i64>, most: u64) -> u64 {
+    let wanted = wanted.map(|seconds| u64::try_from(seconds).unwrap_or(0).max(SHORTEST_SECONDS));
+    wanted.map_or(most, |seconds| seconds.min(most))
+}
+
 fn purpose(signer: &str) -> Option<Purpose> {
     match signer {
         CLIENT => Some(Purpose::Client),
@@ -174,4 +177,23 @@ fn purpose(signer: &str) -> Option<Purpose> {
 
 fn pem(object: &Value) -> Option<String> {
     String::from_utf8(STANDARD.decode(object::text(object, "spec.request")).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_as_long_as_wanted_within_what_is_signed() {
+        let year = crate::config::SIGNING_SECONDS;
+        assert_eq!(life_seconds(None, year), year);
+        assert_eq!(life_seconds(Some(3600), year), 3600);
+        assert_eq!(life_seconds(Some(2 * 365 * 86_400), year), year);
+        assert_eq!(life_seconds(Some(-1), year), 600, "nobody wants less");
+        assert_eq!(
+            life_seconds(Some(3600), 20),
+            20,
+            "unless the cluster's own limit is less"
+        );
+    }
 }

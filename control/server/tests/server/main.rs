@@ -14,6 +14,7 @@ mod admission;
 mod aggregate;
 mod apply;
 mod audit;
+mod certificates;
 mod conversion;
 mod custom;
 mod encodings;

@@ -9,7 +9,14 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
-async fn code(world: &World, user: &str, groups: &[&str], method: Method, path: &str, body: Value) -> (u16, String) {
+pub async fn code(
+    world: &World,
+    user: &str,
+    groups: &[&str],
+    method: Method,
+    path: &str,
+    body: Value,
+) -> (u16, String) {
     let (status, answer) = send(world.server.local(user, groups), method, path, body).await;
     let message = answer["message"].as_str().unwrap_or_default().to_owned();
     (status.as_u16(), message)
@@ -139,7 +146,7 @@ async fn a_node_gets_tokens_for_its_own_pods() {
 }
 
 /// Binds a ClusterRole of these rules to the user, cluster-wide.
-async fn grant(world: &World, user: &str, name: &str, rules: Value) {
+pub async fn grant(world: &World, user: &str, name: &str, rules: Value) {
     world
         .ok(
             Method::POST,
@@ -310,45 +317,5 @@ async fn a_service_account_may_be_acted_as_with_its_groups() {
             .as_array()
             .unwrap()
             .contains(&json!("system:serviceaccounts:default"))
-    );
-}
-
-#[tokio::test]
-async fn an_approved_request_is_signed() {
-    use base64::Engine;
-    let world = world().await;
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::default();
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, "ann");
-    let pem = parameters.serialize_request(&key).unwrap().pem().unwrap();
-    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-    let body = json!({"metadata": {"name": "ann"}, "spec": {
-        "request": base64::engine::general_purpose::STANDARD.encode(pem),
-        "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
-    }});
-    let asker = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests", "certificatesigningrequests/approval"], "verbs": ["create", "get", "update"]}]);
-    grant(&world, "ann", "asker", asker).await;
-    let (found, message) = code(&world, "ann", &[], Method::POST, requests, body).await;
-    assert_eq!(found, 201, "{message}");
-    let mut request = world.get(&format!("{requests}/ann")).await;
-    assert_eq!(request["spec"]["username"], "ann");
-    request["status"] =
-        json!({"conditions": [{"type": "Approved", "status": "True", "reason": "Test", "message": "yes"}]});
-    let approval = format!("{requests}/ann/approval");
-    let (found, message) = code(&world, "ann", &[], Method::PUT, &approval, request.clone()).await;
-    assert_eq!(found, 403, "{message}");
-    assert!(
-        message.contains("user not permitted to approve requests with signerName"),
-        "{message}"
-    );
-    let signed = world.ok(Method::PUT, &approval, request).await;
-    let certificate = signed["status"]["certificate"].as_str().unwrap_or_default();
-    let certificate = base64::engine::general_purpose::STANDARD.decode(certificate).unwrap();
-    assert!(
-        String::from_utf8(certificate)
-            .unwrap()
-            .starts_with("-----BEGIN CERTIFICATE-----"),
-        "{signed}"
     );
 }

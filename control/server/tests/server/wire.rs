@@ -44,11 +44,20 @@ pub async fn running_in(world: World) -> Running {
 impl Running {
     /// A connection of the administrator, as bytes.
     pub async fn connection(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let (certificate, key) = self.world.pki.admin();
+        self.connection_with(certificate, key).await
+    }
+
+    /// A connection of whom that certificate names.
+    pub async fn connection_with(
+        &self,
+        certificate: &str,
+        key: &str,
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         use rustls_pki_types::pem::PemObject;
         let mut roots = rustls::RootCertStore::empty();
         let pem = |text: &str| rustls_pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
         roots.add(pem(self.world.pki.ca_pem())).unwrap();
-        let (certificate, key) = self.world.pki.admin();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

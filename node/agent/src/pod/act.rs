@@ -9,6 +9,7 @@ use crate::etc::{Names, Zone};
 use crate::events::Entry;
 use crate::fields::Facts;
 use crate::hooks;
+use crate::host_ports;
 use crate::logs::LogTarget;
 use crate::node::Node;
 use crate::objects::{Known, Watched};
@@ -97,6 +98,9 @@ impl PodTask {
                 net.set_dns(names.dns());
                 net.describe(policies::facts(&self.pod));
                 net.set_redirect(sidecar::redirect(&self.pod));
+                self.node
+                    .fabric
+                    .lead_host_ports(&self.subject.uid, host_ports::of(&self.pod));
                 self.net = Some(net);
                 self.observed.sandbox = Sandbox::Ready(vec![ip]);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use coracle_link::{Credentials, Endpoint, Keys, Link, Timing, serving_name};
 use coracle_net::{
@@ -42,8 +42,18 @@ impl Authority {
         Self { pem, issuer }
     }
 
-    fn sign(&self, user: &str, group: &str, names: Vec<String>, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+    fn sign(
+        &self,
+        user: &str,
+        group: &str,
+        names: Vec<String>,
+        usage: ExtendedKeyUsagePurpose,
+        until: Option<SystemTime>,
+    ) -> (String, String) {
         let mut parameters = CertificateParams::new(names).unwrap();
+        if let Some(until) = until {
+            parameters.not_after = until.into();
+        }
         let mut subject = DistinguishedName::new();
         subject.push(DnType::OrganizationName, group);
         subject.push(DnType::CommonName, user);
@@ -56,15 +66,25 @@ impl Authority {
 
     /// What somebody of this group proves to be, towards whom it dials; who dials it finds the node.
     pub fn credentials(&self, node: &str, group: &str) -> Credentials {
+        self.made(node, group, None)
+    }
+
+    /// The same of a node, good until then.
+    pub fn credentials_until(&self, node: &str, until: SystemTime) -> Credentials {
+        self.made(node, "system:nodes", Some(until))
+    }
+
+    fn made(&self, node: &str, group: &str, until: Option<SystemTime>) -> Credentials {
         let user = format!("system:node:{node}");
         Credentials {
             authority: self.pem.clone(),
-            client: self.sign(&user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
+            client: self.sign(&user, group, Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, until),
             serving: self.sign(
                 &user,
                 group,
                 vec![serving_name(node)],
                 ExtendedKeyUsagePurpose::ServerAuth,
+                until,
             ),
         }
     }
@@ -81,6 +101,7 @@ pub const TIMING: Timing = Timing {
 pub struct Machine {
     pub name: String,
     pub fabric: Fabric,
+    pub keys: Arc<Keys>,
     pub link: Link,
     pub address: SocketAddr,
     octet: u8,
@@ -107,7 +128,7 @@ impl Machine {
         let stop = CancellationToken::new();
         let endpoint = Endpoint {
             listener,
-            keys,
+            keys: keys.clone(),
             link: link.clone(),
             api: None,
         };
@@ -116,6 +137,7 @@ impl Machine {
         Self {
             name: name.to_owned(),
             fabric,
+            keys,
             link,
             address,
             octet,
@@ -203,6 +225,7 @@ pub fn introduce_as(machines: &[&Machine], told: &[RemoteNode], pods: &[(IpAddr,
         machine.fabric.update_elsewhere(Elsewhere {
             nodes: others.cloned().map(Arc::new).collect(),
             pods,
+            ..Elsewhere::default()
         });
     }
 }

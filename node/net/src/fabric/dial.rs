@@ -26,7 +26,7 @@ impl Inner {
     /// The service behind a port of the host, for a client that it lets in.
     pub(super) fn exposed_backend(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Arc<Backend>, NetError> {
         let index = self.index.load();
-        let (namespace, name) = (&exposed.namespace, &exposed.service);
+        let (namespace, name) = (&exposed.namespace, &exposed.name);
         let service = index.service(namespace, name).ok_or(NetError::NameNotFound)?;
         let balancer = service
             .balancer
@@ -36,8 +36,14 @@ impl Inner {
         if !ranges.is_empty() && !ranges.iter().any(|range| range.contains(client)) {
             return Err(NetError::Denied);
         }
-        let backend = index.backend(namespace, name, exposed.service_port, exposed.protocol);
+        let backend = index.backend(namespace, name, exposed.target_port, exposed.protocol);
         backend.cloned().ok_or(NetError::ConnectionRefused)
+    }
+
+    /// The pod behind a port of the host.
+    pub(super) fn exposed_pod(&self, exposed: &ExposedPort) -> Result<Destination, NetError> {
+        let at = self.led_to(exposed).ok_or(NetError::HostUnreachable)?;
+        self.plain(at).ok_or(NetError::HostUnreachable)
     }
 
     /// Connects from the host, seen by the server as `local` and showing `peer` to the host; `redirected` through the
@@ -160,24 +166,32 @@ impl Fabric {
             .cloned()
     }
 
-    /// Connects from the host to the service behind one of its ports, for a client at `client`.
+    /// Connects from the host to the service or pod behind one of its ports, for a client at `client`.
     pub(crate) async fn dial_exposed(&self, exposed: &ExposedPort, client: IpAddr) -> Result<Stream, NetError> {
-        let picked = {
-            let backend = self.0.exposed_backend(exposed, client)?;
-            self.pick_backend(&backend, client, exposed.port, backend.reach())?
+        let picked = match exposed.exposed_as {
+            // Nothing stands between client and pod that would have to be seen in the client's place.
+            ExposedAs::HostPort { .. } => self.picked(self.0.exposed_pod(exposed)?, client, exposed.port, true)?,
+            _ => {
+                let backend = self.0.exposed_backend(exposed, client)?;
+                self.pick_backend(&backend, client, exposed.port, backend.reach())?
+            }
         };
         self.dial_picked(picked).await
     }
 
     fn pick_backend(&self, backend: &Backend, client: IpAddr, port: u16, reach: Reach) -> Result<Picked, NetError> {
         let destination = self.0.pick(backend, client, (None, None), Protocol::Tcp, reach)?;
+        self.picked(destination, client, port, backend.shows_client)
+    }
+
+    fn picked(&self, destination: Destination, client: IpAddr, port: u16, shows: bool) -> Result<Picked, NetError> {
         self.0.permit_outside(client, &destination, Protocol::Tcp)?;
         let (at, peer) = match &destination {
             Destination::Pod(_, at) | Destination::Far(_, at) => (*at, *at),
             Destination::Host(_, at) => (*at, SocketAddr::new(self.0.config.host_ip, port)),
         };
         // A loopback address would mean the pod itself.
-        let source = match backend.shows_client && !client.is_loopback() {
+        let source = match shows && !client.is_loopback() {
             true => client,
             false => self.0.config.host_ip,
         };

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{Destination, Fabric};
 use crate::host::{HostEntry, HostService};
-use crate::{ExposedPort, NetError, Protocol};
+use crate::{ExposedAs, ExposedPort, NetError, Protocol};
 
 /// Ports that are tried for a new flow: most are free, as flows are few and the numbers go round.
 const TRIES: usize = 64;
@@ -50,7 +50,7 @@ impl Fabric {
         Err(NetError::AddrInUse)
     }
 
-    /// Sends a client's datagram to the service behind a port of the host; the flow keeps its endpoint while that is one.
+    /// Sends a client's datagram to the service or pod behind a port of the host; the flow keeps its endpoint while that is one.
     ///
     /// # Errors
     /// [`NetError::NameNotFound`] and [`NetError::ConnectionRefused`] without a service or an endpoint;
@@ -62,18 +62,27 @@ impl Fabric {
         client: IpAddr,
         data: Bytes,
     ) -> Result<(), NetError> {
-        let backend = self.0.exposed_backend(exposed, client)?;
-        let kept = (*flow.endpoint.lock()).filter(|endpoint| backend.serves(*endpoint));
-        let destination = match kept.and_then(|endpoint| self.0.plain(endpoint)) {
-            Some(known) => known,
-            None => {
-                let chosen = self
-                    .0
-                    .pick(&backend, client, (None, None), Protocol::Udp, backend.reach())?;
-                self.0.permit_outside(client, &chosen, Protocol::Udp)?;
-                chosen
+        let known = *flow.endpoint.lock();
+        let (destination, is_new) = match exposed.exposed_as {
+            ExposedAs::HostPort { .. } => (self.0.exposed_pod(exposed)?, known.is_none()),
+            _ => {
+                let backend = self.0.exposed_backend(exposed, client)?;
+                let kept = known.filter(|endpoint| backend.serves(*endpoint));
+                match kept.and_then(|endpoint| self.0.plain(endpoint)) {
+                    Some(kept) => (kept, false),
+                    None => {
+                        let near = (None, None);
+                        (
+                            self.0.pick(&backend, client, near, Protocol::Udp, backend.reach())?,
+                            true,
+                        )
+                    }
+                }
             }
         };
+        if is_new {
+            self.0.permit_outside(client, &destination, Protocol::Udp)?;
+        }
         match destination {
             Destination::Pod(pod, at) => {
                 *flow.endpoint.lock() = Some(at);

@@ -144,7 +144,7 @@ async fn a_taken_port_is_told_and_tried_again() {
         .clone();
     let (failed, message) = state.failed.first_key_value().unwrap();
     assert_eq!(
-        (failed.namespace.as_str(), failed.service.as_str(), failed.port),
+        (failed.namespace.as_str(), failed.name.as_str(), failed.port),
         ("demo", "web", port)
     );
     assert_eq!(
@@ -194,7 +194,7 @@ async fn a_balancer_has_the_ports_of_its_service_and_the_first_keeps_them() {
         .await
         .unwrap()
         .clone();
-    assert_eq!(told.open.first().unwrap().service, "second");
+    assert_eq!(told.open.first().unwrap().name, "second");
     assert_eq!(
         told.failed.values().next().unwrap(),
         &format!("port {port} leads to the service demo/second already")
@@ -205,7 +205,7 @@ async fn a_balancer_has_the_ports_of_its_service_and_the_first_keeps_them() {
         .unwrap()
         .clone();
     let open = told.open.first().unwrap();
-    assert_eq!((open.service.as_str(), open.exposed_as), ("first", ExposedAs::Balancer));
+    assert_eq!((open.name.as_str(), &open.exposed_as), ("first", &ExposedAs::Balancer));
     let _client = connect(port).await;
     soon(world.binding.accept()).await.unwrap();
 }

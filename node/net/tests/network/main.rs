@@ -6,6 +6,7 @@
 mod backlog;
 mod datagrams;
 mod exposed;
+mod host_ports;
 mod host_services;
 mod limits;
 mod model;
