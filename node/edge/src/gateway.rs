@@ -12,6 +12,7 @@ mod hostname;
 mod objects;
 mod sockets;
 mod table;
+mod turns;
 mod verdict;
 mod world;
 
@@ -33,7 +34,9 @@ use crate::ingress::{Shared, certified};
 use attach::Plan;
 use objects::{ClassSpec, GatewayClass};
 use sockets::Sockets;
-pub use table::{Decision, Found, Table};
+#[cfg(test)]
+pub use table::tests::table_at;
+pub use table::{Copied, Decision, Found, Table};
 use world::World;
 
 /// What a GatewayClass says whose gateways are served here.

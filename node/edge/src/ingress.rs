@@ -7,10 +7,12 @@
 mod certificates;
 mod headers;
 mod listen;
+mod mirror;
 mod patience;
 mod pool;
 mod proxy;
 mod routes;
+mod tee;
 mod world;
 
 use std::io;
@@ -33,8 +35,9 @@ use crate::gateway;
 use crate::report::Report;
 pub(crate) use certificates::certified;
 use certificates::{CertificateError, Certificates, Resolver};
-pub(crate) use headers::Came;
+pub(crate) use headers::{Came, head};
 pub(crate) use listen::serve;
+use mirror::Mirrors;
 use pool::Pool;
 use proxy::Proxy;
 use routes::Table;
@@ -78,6 +81,7 @@ pub struct Sockets {
 pub(crate) struct Shared {
     pub(crate) fabric: Fabric,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) mirrors: Arc<Mirrors>,
     /// The rules of gateways.
     pub(crate) gateways: Arc<ArcSwap<gateway::Table>>,
     /// The host's address.
@@ -92,6 +96,7 @@ impl Shared {
         Proxy {
             fabric: self.fabric.clone(),
             pool: self.pool.clone(),
+            mirrors: self.mirrors.clone(),
             gateways: self.gateways.clone(),
             table,
             stop,
@@ -141,6 +146,7 @@ impl Controller {
         let (plain, tls) = (listener(sockets.plain)?, listener(sockets.tls)?);
         let shared = Shared {
             pool: Pool::new(fabric.clone()),
+            mirrors: Arc::default(),
             fabric,
             gateways: Arc::default(),
             ip: plain.local_addr()?.ip(),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::header::HeaderName;
 use http::{HeaderValue, Method, StatusCode};
 
-use super::filters::{Filters, HeaderChanges, PathChange, Redirect, Rewrite};
-use super::objects::{BackendRef, Filter, HeaderModifier, Match, Named, PathModifier, Rule, Timeouts};
+use super::filters::{Filters, HeaderChanges, Mirror, PathChange, Redirect, Rewrite, Step};
+use super::objects::{BackendRef, Filter, HeaderModifier, Match, Named, PathModifier, RequestMirror, Rule, Timeouts};
 use super::table::{self, Backend, Condition, Path};
+use super::turns::Turns;
 use crate::ingress::Target;
 
 /// A rule with all its matches.
@@ -25,6 +26,9 @@ pub struct Compiled {
 /// # Errors
 /// What of the rule cannot be done here, or has a value that it cannot have.
 pub fn rule(rule: &Rule, mut target: impl FnMut(&BackendRef) -> Option<Arc<Target>>) -> Result<Compiled, String> {
+    if rule.session_persistence.is_some() {
+        return Err("sessions are not supported".to_owned());
+    }
     let mut conditions = rule.matches.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
     if conditions.is_empty() {
         conditions.push(Condition::default());
@@ -33,13 +37,13 @@ pub fn rule(rule: &Rule, mut target: impl FnMut(&BackendRef) -> Option<Arc<Targe
         Ok(Backend {
             weight: backend.weight.unwrap_or(1),
             target: target(backend),
-            filters: Arc::new(filters(&backend.filters)?),
+            filters: Arc::new(filters(&backend.filters, &mut target)?),
         })
     };
     let backends = rule.backend_refs.iter().map(backend).collect::<Result<_, String>>()?;
     let timeout = rule.timeouts.as_ref().map(timeout).transpose()?.flatten();
     let rule = table::Rule {
-        filters: filters(&rule.filters)?,
+        filters: filters(&rule.filters, &mut target)?,
         backends,
         timeout,
         ..table::Rule::default()
@@ -108,13 +112,14 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no name of a header"))
 }
 
-fn filters(filters: &[Filter]) -> Result<Filters, String> {
+fn filters(filters: &[Filter], target: &mut impl FnMut(&BackendRef) -> Option<Arc<Target>>) -> Result<Filters, String> {
     let mut all = Filters::default();
     for filter in filters {
         let lacks = || format!("a filter of type {:?} lacks its part", filter.kind);
         match filter.kind.as_str() {
             "RequestHeaderModifier" => {
-                all.request = changes(filter.request_header_modifier.as_ref().ok_or_else(lacks)?)?;
+                let told = filter.request_header_modifier.as_ref().ok_or_else(lacks)?;
+                all.request.push(Step::Headers(changes(told)?));
             }
             "ResponseHeaderModifier" => {
                 all.response = changes(filter.response_header_modifier.as_ref().ok_or_else(lacks)?)?;
@@ -133,15 +138,42 @@ fn filters(filters: &[Filter]) -> Result<Filters, String> {
             "URLRewrite" => {
                 let told = filter.url_rewrite.as_ref().ok_or_else(lacks)?;
                 let hostname = told.hostname.as_deref().map(HeaderValue::from_str).transpose();
-                all.rewrite = Some(Rewrite {
+                all.request.push(Step::Rewrite(Rewrite {
                     hostname: hostname.map_err(|_| "a rewrite has a hostname that is none".to_owned())?,
                     path: told.path.as_ref().map(path_change).transpose()?,
-                });
+                }));
+            }
+            "RequestMirror" => {
+                let told = filter.request_mirror.as_ref().ok_or_else(lacks)?;
+                let (share, of) = share(told)?;
+                // One that cannot be found is told of elsewhere, and does not hinder the rest.
+                all.request.extend(target(&told.backend_ref).map(|target| {
+                    Step::Mirror(Mirror {
+                        target,
+                        share,
+                        of,
+                        turns: Turns::default(),
+                    })
+                }));
             }
             other => return Err(format!("a filter of type {other:?} is not supported")),
         }
     }
     Ok(all)
+}
+
+/// Of how many requests a mirror gets copies, in parts of what.
+fn share(mirror: &RequestMirror) -> Result<(u32, u32), String> {
+    let (share, of) = match (mirror.percent, &mirror.fraction) {
+        (None, None) => (1, 1),
+        (Some(percent), None) => (percent, 100),
+        (None, Some(fraction)) => (fraction.numerator, fraction.denominator.unwrap_or(100)),
+        (Some(_), Some(_)) => return Err("a mirror has both a percent and a fraction".to_owned()),
+    };
+    let usable = of > 0 && share <= of;
+    usable
+        .then_some((share, of))
+        .ok_or_else(|| format!("a mirror cannot have {share} of {of} requests"))
 }
 
 fn changes(modifier: &HeaderModifier) -> Result<HeaderChanges, String> {
@@ -240,6 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_here_is_said() {
+        let mirror = |mirror| json!({"filters": [{"type": "RequestMirror", "requestMirror": mirror}]});
         for (rule, says) in [
             (
                 json!({"matches": [{"path": {"type": "RegularExpression", "value": "a.*"}}]}),
@@ -254,6 +287,25 @@ mod tests {
                 "\"ExtensionRef\" is not supported",
             ),
             (json!({"filters": [{"type": "URLRewrite"}]}), "lacks its part"),
+            (json!({"filters": [{"type": "RequestMirror"}]}), "lacks its part"),
+            (
+                mirror(json!({"percent": 5, "fraction": {"numerator": 5}})),
+                "both a percent and a fraction",
+            ),
+            (mirror(json!({"percent": 101})), "101 of 100"),
+            (
+                mirror(json!({"fraction": {"numerator": 3, "denominator": 2}})),
+                "3 of 2",
+            ),
+            (
+                mirror(json!({"fraction": {"numerator": 0, "denominator": 0}})),
+                "0 of 0",
+            ),
+            (
+                json!({"backendRefs": [{"name": "a", "filters": [{"type": "RequestMirror"}]}]}),
+                "lacks its part",
+            ),
+            (json!({"sessionPersistence": {"type": "Cookie"}}), "sessions"),
             (json!({"timeouts": {"request": "soon"}}), "no duration"),
             (
                 json!({"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["a b"]}}]}),

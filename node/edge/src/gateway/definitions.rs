@@ -290,14 +290,56 @@ fn filter() -> Value {
         "ResponseHeaderModifier",
         "RequestRedirect",
         "URLRewrite",
+        "RequestMirror",
     ];
     object(
         &["type"],
         json!({
             "type": one_of(&kinds), "requestHeaderModifier": modifier(), "responseHeaderModifier": modifier(),
             "requestRedirect": redirect, "urlRewrite": object(&[], json!({"hostname": hostname(), "path": path()})),
+            "requestMirror": mirror(),
         }),
     )
+}
+
+fn mirror() -> Value {
+    let number = |least: u32| json!({"type": "integer", "format": "int32", "minimum": least});
+    let ruled = |schema, rule: &str, message: &str| {
+        with(
+            schema,
+            "x-kubernetes-validations",
+            json!([{"rule": rule, "message": message}]),
+        )
+    };
+    let fraction = object(
+        &["numerator"],
+        json!({"numerator": number(0), "denominator": with_default(number(1), json!(100))}),
+    );
+    let fraction = ruled(
+        fraction,
+        "self.numerator <= self.denominator",
+        "numerator must not exceed denominator",
+    );
+    let all = object(
+        &["backendRef"],
+        json!({
+            "backendRef": object(&["name"], service()), "fraction": fraction,
+            "percent": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 100},
+        }),
+    );
+    ruled(
+        all,
+        "!(has(self.percent) && has(self.fraction))",
+        "only one of percent and fraction may be given",
+    )
+}
+
+/// The members of a reference to a service.
+fn service() -> Value {
+    json!({
+        "group": with_default(json!({"type": "string"}), json!("")), "kind": with_default(text(63), json!("Service")),
+        "namespace": text(63), "name": text(253), "port": port(),
+    })
 }
 
 fn route() -> Kind {
@@ -318,14 +360,9 @@ fn route() -> Kind {
             "method": one_of(&methods),
         }),
     );
-    let backend = object(
-        &["name"],
-        json!({
-            "group": with_default(json!({"type": "string"}), json!("")), "kind": with_default(text(63), json!("Service")),
-            "namespace": text(63), "name": text(253), "port": port(), "filters": list(filter(), 16),
-            "weight": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 1_000_000, "default": 1},
-        }),
-    );
+    let weight = json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 1_000_000, "default": 1});
+    let backend = with(service(), "filters", list(filter(), 16));
+    let backend = object(&["name"], with(backend, "weight", weight));
     let duration = || json!({"type": "string", "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$"});
     let rule = object(
         &[],

@@ -1,23 +1,35 @@
 //! What a route changes in requests and answers, and where it sends clients. Pure.
 
+use std::sync::Arc;
+
 use http::header::{HOST, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
-use crate::ingress::Came;
+use super::turns::{MIRRORS, Turns};
+use crate::ingress::{Came, Target};
 
 /// All filters of a rule or of a backend.
 #[derive(Debug, Default)]
 pub struct Filters {
-    /// Changes to the headers of requests.
-    pub request: HeaderChanges,
+    /// What is done with requests, in the order of the route.
+    pub request: Vec<Step>,
     /// Changes to the headers of answers.
     pub response: HeaderChanges,
     /// Where clients are sent, in place of any backend.
     pub redirect: Option<Redirect>,
-    /// Changes to what a request is for.
-    pub rewrite: Option<Rewrite>,
+}
+
+/// One filter of requests.
+#[derive(Debug)]
+pub enum Step {
+    /// Headers are changed.
+    Headers(HeaderChanges),
+    /// What the request is for is changed.
+    Rewrite(Rewrite),
+    /// It goes to another service too, as it is after the steps before.
+    Mirror(Mirror),
 }
 
 /// Changes to headers: first those that are set, then those added, then those removed.
@@ -120,6 +132,26 @@ impl Redirect {
         };
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         HeaderValue::try_from(format!("{scheme}://{host}{port}{path}{query}")).ok()
+    }
+}
+
+/// A service that gets copies of requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The service.
+    pub target: Arc<Target>,
+    /// Its share of the requests,
+    pub share: u32,
+    /// in parts of this.
+    pub of: u32,
+    /// Counts the requests.
+    pub turns: Turns,
+}
+
+impl Mirror {
+    /// Whether the next request is of its share.
+    pub fn takes(&self) -> bool {
+        self.turns.next(MIRRORS, u64::from(self.of)) < u64::from(self.share)
     }
 }
 

@@ -139,6 +139,8 @@ pub struct Rule {
     pub backend_refs: Vec<BackendRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<Value>,
 }
 
 /// What a request must be.
@@ -178,6 +180,8 @@ pub struct Filter {
     pub request_redirect: Option<RequestRedirect>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_rewrite: Option<UrlRewrite>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<RequestMirror>,
 }
 
 /// Changes to headers.
@@ -213,6 +217,27 @@ pub struct UrlRewrite {
     pub hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathModifier>,
+}
+
+/// Who gets copies of requests, and of how many.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestMirror {
+    /// It has neither weight nor filters.
+    pub backend_ref: BackendRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<Fraction>,
+}
+
+/// A part of requests.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fraction {
+    pub numerator: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denominator: Option<u32>,
 }
 
 /// Another path.

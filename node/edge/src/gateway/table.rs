@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -14,8 +13,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use rustls::sign::CertifiedKey;
 
-use super::filters::{Filters, Matched};
+use super::filters::{Filters, Matched, Step};
 use super::hostname::Hostname;
+use super::turns::{BACKENDS, Turns};
 use crate::ingress::{Came, Target};
 
 /// All listeners by their port.
@@ -84,7 +84,7 @@ pub struct Rule {
     /// How long the answer may take.
     pub timeout: Option<Duration>,
     /// Counts the requests, for the shares of the backends.
-    pub turns: AtomicU64,
+    pub turns: Turns,
 }
 
 /// A backend with its share of the requests.
@@ -110,12 +110,21 @@ pub struct Found {
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It goes to this service; the filters are those of the backend.
-    Forward(Arc<Target>, Arc<Filters>),
+    /// It goes to this service; the filters are those of the backend. The mirrors whose turn it is get copies.
+    Forward(Arc<Target>, Arc<Filters>, Vec<Copied>),
     /// The client is sent elsewhere.
     Redirect(StatusCode, HeaderValue),
     /// Its backend cannot be used, or there is none.
     Broken,
+}
+
+/// The head of a request for a mirror.
+#[derive(Debug)]
+pub struct Copied {
+    /// The service that gets it.
+    pub target: Arc<Target>,
+    /// As the request was when it came to the mirror.
+    pub head: Parts,
 }
 
 impl Table {
@@ -211,15 +220,10 @@ fn has_query(query: &str, wanted: &[(String, String)]) -> bool {
 }
 
 impl Rule {
-    /// The backend whose turn it is. Turns go round by the golden ratio, so that each share is spread evenly.
+    /// The backend whose turn it is.
     fn pick(&self) -> Option<&Backend> {
         let all: u64 = self.backends.iter().map(|backend| u64::from(backend.weight)).sum();
-        let turn = self
-            .turns
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // The upper half of the product is the turn's place in 0..all.
-        let mut at = u64::try_from((u128::from(turn) * u128::from(all)) >> 64).unwrap_or_default();
+        let mut at = self.turns.next(BACKENDS, all);
         self.backends.iter().find(|backend| {
             let weight = u64::from(backend.weight);
             let here = at < weight;
@@ -250,15 +254,21 @@ impl Found {
         let Some(target) = &backend.target else {
             return Decision::Broken;
         };
-        for filters in [filters, &backend.filters] {
-            filters.request.apply(&mut parts.headers);
-            if let Some(rewrite) = &filters.rewrite {
-                rewrite.apply(parts, &matched);
+        let mut copies = Vec::new();
+        for step in filters.request.iter().chain(&backend.filters.request) {
+            match step {
+                Step::Headers(changes) => changes.apply(&mut parts.headers),
+                Step::Rewrite(rewrite) => rewrite.apply(parts, &matched),
+                Step::Mirror(mirror) if mirror.takes() => copies.push(Copied {
+                    target: mirror.target.clone(),
+                    head: crate::ingress::head(parts),
+                }),
+                Step::Mirror(_) => {}
             }
         }
-        Decision::Forward(target.clone(), backend.filters.clone())
+        Decision::Forward(target.clone(), backend.filters.clone(), copies)
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri, Version};
 
@@ -97,6 +98,15 @@ fn end_of_connection(headers: &mut HeaderMap) {
     for name in named.iter().chain(&OF_CONNECTION) {
         headers.remove(name);
     }
+}
+
+/// The head of a request for another one like it; what belongs to the client's connection stays behind.
+pub fn head(parts: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = parts.method.clone();
+    copy.uri = parts.uri.clone();
+    copy.headers = parts.headers.clone();
+    copy
 }
 
 /// A request as a server of HTTP/1.1 is asked that is no proxy: path and query as its target.

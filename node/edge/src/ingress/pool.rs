@@ -26,9 +26,10 @@ use tokio::time::Instant;
 
 use super::headers;
 use super::patience::Noted;
+use super::tee::Broken;
 
 /// The body of a request as it goes out.
-pub type Outgoing = Noted<UnsyncBoxBody<Bytes, hyper::Error>>;
+pub type Outgoing = Noted<UnsyncBoxBody<Bytes, Broken>>;
 
 /// How long a connection is kept without a request. Programs that end idle connections of their clients wait longer, as a
 /// rule; a guest that serves one connection at a time says `connection: close`, or is ours again after this.

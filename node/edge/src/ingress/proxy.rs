@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use super::headers::{self, Came};
+use super::mirror::Mirrors;
 use super::patience::{Moved, Noted};
 use super::pool::{Answer, Failed, Outgoing, Pool};
 use super::routes::{Port, Table, Target};
@@ -37,7 +38,7 @@ const ATTEMPTS: usize = 3;
 const HTTP2: [&str; 2] = ["kubernetes.io/h2c", "grpc"];
 
 /// How long a service may think before the head of its answer comes: what nginx grants.
-const RESPONSE: Duration = Duration::from_secs(60);
+pub const RESPONSE: Duration = Duration::from_secs(60);
 
 /// What requests are served from.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Proxy {
     pub fabric: Fabric,
     /// Connections to endpoints.
     pub pool: Arc<Pool>,
+    /// Copies of requests.
+    pub mirrors: Arc<Mirrors>,
     /// The rules of gateways, asked first; replaced as a whole.
     pub gateways: Arc<ArcSwap<gateway::Table>>,
     /// The rules of ingresses, where this is their socket; replaced as a whole.
@@ -55,7 +58,7 @@ pub struct Proxy {
 }
 
 /// An answer of this side, in place of the service's.
-type Refusal = (StatusCode, &'static str);
+pub type Refusal = (StatusCode, &'static str);
 
 /// Who says what is done with a request.
 enum Found {
@@ -81,10 +84,10 @@ impl Proxy {
         let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         headers::to_service(&mut parts.headers, host.clone(), came);
-        let (target, rule) = match found {
-            Found::Ingress(target) => (target, None),
+        let (target, rule, copies) = match found {
+            Found::Ingress(target) => (target, None, Vec::new()),
             Found::Gateway(found) => match found.decide(&mut parts, &host, came) {
-                gateway::Decision::Forward(target, changes) => (target, Some((found.rule, changes))),
+                gateway::Decision::Forward(target, changes, copies) => (target, Some((found.rule, changes)), copies),
                 gateway::Decision::Redirect(status, location) => return Ok(redirect(status, location)),
                 gateway::Decision::Broken => {
                     return Err((StatusCode::INTERNAL_SERVER_ERROR, "the route's backend cannot be used"));
@@ -92,21 +95,25 @@ impl Proxy {
             },
         };
         let moved = Moved::now();
+        let (body, under_way) = self.mirrored(body, copies);
         let request = Request::from_parts(
             parts,
             Noted {
-                body: body.boxed_unsync(),
+                body,
                 moved: moved.clone(),
             },
         );
-        let late = (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time");
         let answer = moved.within(RESPONSE, self.deliver(&target, request, &moved));
         let limit = rule.as_ref().and_then(|(rule, _)| rule.timeout);
         let answer = match limit {
-            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| late)?,
+            Some(limit) => tokio::time::timeout(limit, answer).await.ok().flatten(),
             None => answer.await,
         };
-        let mut answer = answer.ok_or(late)??;
+        // Whatever the answer is, the client has waited for it.
+        if let Some(mut copies) = under_way {
+            copies.detach_all();
+        }
+        let mut answer = answer.ok_or(LATE)??;
         let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         if let (true, Some(client)) = (changes, upgrade) {
             let service = hyper::upgrade::on(&mut answer);
@@ -134,7 +141,7 @@ impl Proxy {
 
     /// Has a request answered by an endpoint of the service. One that refuses is passed over; a connection that was kept and
     /// ended under way is replaced where the request may be sent twice.
-    async fn deliver(
+    pub(super) async fn deliver(
         &self,
         target: &Target,
         mut request: Request<Outgoing>,
@@ -177,6 +184,9 @@ impl Proxy {
         Some((port.port, spoken.is_some_and(|spoken| HTTP2.contains(&spoken))))
     }
 }
+
+/// What took too long.
+pub const LATE: Refusal = (StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time");
 
 /// What was sent and got no answer.
 const NO_ANSWER: Refusal = (StatusCode::BAD_GATEWAY, "the service did not answer");
@@ -252,4 +262,4 @@ fn plain(status: StatusCode, why: &'static str) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

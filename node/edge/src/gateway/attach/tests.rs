@@ -267,3 +267,61 @@ fn what_a_route_refers_to_is_looked_for() {
     assert_eq!(of_route(&plan, 0)[0], "false UnsupportedValue");
     assert!(!leads(&plan, 80, "h"));
 }
+
+#[test]
+fn a_mirror_that_cannot_be_used_is_told_of_and_the_rest_is_served() {
+    let listeners = json!([{"name": "h", "port": 80, "protocol": "HTTP"}]);
+    let grant = json!({"from": [{"group": GROUP, "kind": "HTTPRoute", "namespace": "demo"}], "to": [{"group": "", "kind": "Service"}]});
+    for (mirror, granted, said) in [
+        (json!({"name": "web", "port": 80}), false, "true ResolvedRefs"),
+        (
+            json!({"name": "web", "port": 80, "namespace": "team"}),
+            true,
+            "true ResolvedRefs",
+        ),
+        (
+            json!({"name": "web", "port": 80, "namespace": "team"}),
+            false,
+            "false RefNotPermitted",
+        ),
+        (json!({"name": "web", "port": 81}), false, "false BackendNotFound"),
+        (json!({"name": "web"}), false, "false BackendNotFound"),
+        (json!({"name": "absent", "port": 80}), false, "false BackendNotFound"),
+        (
+            json!({"name": "web", "kind": "Bucket", "group": "x.io", "port": 80}),
+            false,
+            "false InvalidKind",
+        ),
+    ] {
+        let filters = json!([{"type": "RequestMirror", "requestMirror": {"backendRef": mirror}}]);
+        let mut scene = Scene::default().gateway("demo/g", listeners.clone());
+        if granted {
+            scene = scene.grant("team/g", grant.clone());
+        }
+        // In the rule, and in the backend.
+        for rule in [
+            json!({"filters": filters, "backendRefs": [{"name": "web", "port": 80}]}),
+            json!({"backendRefs": [{"name": "web", "port": 80, "filters": filters}]}),
+        ] {
+            scene.routes.clear();
+            scene = scene.route("demo/r", json!({"parentRefs": [{"name": "g"}], "rules": [rule]}));
+            let plan = scene.plan();
+            assert_eq!(of_route(&plan, 0), ["true Accepted", said], "{mirror}");
+            let request = Request::get("/").body(()).unwrap();
+            let found = plan.table.find(80, "h", &request).unwrap();
+            let came = crate::ingress::Came {
+                from: std::net::Ipv4Addr::LOCALHOST.into(),
+                port: 80,
+                secure: false,
+            };
+            let (mut parts, ()) = request.into_parts();
+            let decision = found.decide(&mut parts, &http::HeaderValue::from_static("h"), came);
+            let table::Decision::Forward(target, _, copies) = decision else {
+                panic!("{mirror}: {decision:?}")
+            };
+            assert_eq!((target.namespace.as_str(), target.service.as_str()), ("demo", "web"));
+            let usable = said == "true ResolvedRefs";
+            assert_eq!(copies.len(), usize::from(usable), "{mirror}");
+        }
+    }
+}

@@ -23,6 +23,11 @@ fn target(name: &str) -> Arc<Target> {
 
 /// A table of one listener for all hosts: hosts with rules.
 fn table(routes: &[(&str, Value)]) -> Table {
+    table_at(PORT, routes)
+}
+
+/// The same for another port.
+pub fn table_at(port: u16, routes: &[(&str, Value)]) -> Table {
     let mut entries = Vec::new();
     for (host, rule) in routes {
         let rule = serde_json::from_value(rule.clone()).unwrap();
@@ -41,7 +46,7 @@ fn table(routes: &[(&str, Value)]) -> Table {
         certificate: None,
         entries,
     };
-    Table::new([(PORT, listener)])
+    Table::new([(port, listener)])
 }
 
 fn to(name: &str, matched: Value) -> Value {
@@ -54,7 +59,7 @@ fn asked(table: &Table, host: &'static str, request: http::request::Builder) -> 
     let found = table.find(PORT, host, &request)?;
     let (mut parts, ()) = request.into_parts();
     let said = match found.decide(&mut parts, &HeaderValue::from_static(host), CAME) {
-        Decision::Forward(target, _) => target.service.clone(),
+        Decision::Forward(target, ..) => target.service.clone(),
         Decision::Redirect(status, location) => format!("{status} {}", location.to_str().unwrap()),
         Decision::Broken => "broken".to_owned(),
     };
@@ -216,4 +221,107 @@ fn requests_are_changed_for_the_backend() {
     assert_eq!(all(&parts.headers, "x-backend"), ["web"]);
     assert_eq!(all(&parts.headers, "host"), ["inner.test"]);
     assert!(all(&parts.headers, "x-gone").is_empty());
+}
+
+/// The mirrors that get copies of a request, with the path and a header as they see them.
+fn mirrored(table: &Table, host: &'static str) -> (Option<String>, Vec<String>) {
+    let request = Request::get("/v1/x?q=1").header("host", host).body(()).unwrap();
+    let found = table.find(PORT, host, &request).unwrap();
+    let (mut parts, ()) = request.into_parts();
+    let Decision::Forward(target, _, copies) = found.decide(&mut parts, &HeaderValue::from_static(host), CAME) else {
+        return (None, vec![]);
+    };
+    let copies = copies.iter().map(|copy| {
+        let steps = copy.head.headers.get_all("x-step").iter();
+        let steps: Vec<&str> = steps.map(|value| value.to_str().unwrap()).collect();
+        format!("{} {} {}", copy.target.service, copy.head.uri, steps.join("+"))
+    });
+    (Some(target.service.clone()), copies.collect())
+}
+
+#[test]
+fn a_mirror_gets_what_the_filters_before_it_have_made() {
+    let adds = |value: &str| json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": "x-step", "value": value}]}});
+    let mirror =
+        |name: &str| json!({"type": "RequestMirror", "requestMirror": {"backendRef": {"name": name, "port": 80}}});
+    let rewrite = json!({"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"}}});
+    let rule = |filters: Value, backend: Value| {
+        json!({
+            "matches": [{"path": {"value": "/v1"}}], "filters": filters,
+            "backendRefs": [{"name": "web", "port": 80, "filters": backend}],
+        })
+    };
+    let sends = json!([mirror("first"), {"type": "RequestRedirect", "requestRedirect": {"hostname": "b.com"}}]);
+    let table = table(&[
+        (
+            "order.com",
+            rule(
+                json!([
+                    mirror("first"),
+                    adds("rule"),
+                    mirror("second"),
+                    rewrite,
+                    mirror("third")
+                ]),
+                json!([mirror("fourth"), adds("backend"), mirror("fifth")]),
+            ),
+        ),
+        (
+            "absent.com",
+            rule(json!([mirror("absent"), mirror("first")]), json!([])),
+        ),
+        ("sends.com", rule(sends, json!([]))),
+        ("none.com", rule(json!([adds("rule")]), json!([]))),
+    ]);
+    let (service, copies) = mirrored(&table, "order.com");
+    assert_eq!(service.as_deref(), Some("web"));
+    assert_eq!(
+        copies,
+        [
+            "first /v1/x?q=1 ",
+            "second /v1/x?q=1 rule",
+            "third /v2/x?q=1 rule",
+            "fourth /v2/x?q=1 rule",
+            "fifth /v2/x?q=1 rule+backend",
+        ]
+    );
+    let (service, copies) = mirrored(&table, "absent.com");
+    assert_eq!(
+        service.as_deref(),
+        Some("web"),
+        "a mirror that is not there changes nothing"
+    );
+    assert_eq!(copies, ["first /v1/x?q=1 "]);
+    assert_eq!(mirrored(&table, "sends.com"), (None, vec![]), "no service gets it");
+    assert!(mirrored(&table, "none.com").1.is_empty());
+}
+
+#[test]
+fn mirrors_get_their_share_of_each_backends_requests() {
+    for (share, of_each) in [
+        (json!({}), 500..=500),
+        (json!({"percent": 100}), 500..=500),
+        (json!({"percent": 50}), 248..=252),
+        (json!({"fraction": {"numerator": 1, "denominator": 3}}), 164..=169),
+        (json!({"fraction": {"numerator": 5}}), 23..=27),
+        (json!({"percent": 0}), 0..=0),
+    ] {
+        let mut mirror = share.clone();
+        mirror["backendRef"] = json!({"name": "mirror", "port": 80});
+        let table = table(&[(
+            "",
+            json!({
+                "filters": [{"type": "RequestMirror", "requestMirror": mirror}],
+                "backendRefs": [{"name": "one", "port": 80}, {"name": "other", "port": 80}],
+            }),
+        )]);
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for _ in 0..1000 {
+            let (service, copies) = mirrored(&table, "h");
+            *counts.entry(service.unwrap()).or_default() += copies.len();
+        }
+        for service in ["one", "other"] {
+            assert!(of_each.contains(&counts[service]), "{share}: {counts:?}");
+        }
+    }
 }

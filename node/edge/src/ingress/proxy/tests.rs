@@ -23,22 +23,24 @@ use super::*;
 use http::Version;
 
 /// What `future` gives, which must not take long: a test that would hang fails instead.
-async fn soon<F: Future>(future: F) -> F::Output {
+pub async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .expect("it never happened")
 }
 
 /// An ingress in front of a network of its own.
-struct World {
+pub struct World {
     fabric: Fabric,
     table: Arc<ArcSwap<Table>>,
-    at: SocketAddr,
+    pub gateways: Arc<ArcSwap<gateway::Table>>,
+    pub mirrors: Arc<Mirrors>,
+    pub at: SocketAddr,
     stop: CancellationToken,
     pods: Vec<Arc<PodNet>>,
     pool: Arc<Pool>,
     /// Connections that pods have accepted.
-    accepted: Arc<AtomicUsize>,
+    pub accepted: Arc<AtomicUsize>,
 }
 
 impl Drop for World {
@@ -48,9 +50,11 @@ impl Drop for World {
 }
 
 impl World {
-    async fn new(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+    pub async fn new(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let fabric = Fabric::new(FabricConfig::default());
         let table: Arc<ArcSwap<Table>> = Arc::default();
+        let gateways: Arc<ArcSwap<gateway::Table>> = Arc::default();
+        let mirrors: Arc<Mirrors> = Arc::default();
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -58,7 +62,8 @@ impl World {
         let proxy = Proxy {
             fabric: fabric.clone(),
             pool: pool.clone(),
-            gateways: Arc::default(),
+            mirrors: mirrors.clone(),
+            gateways: gateways.clone(),
             table: Some(table.clone()),
             stop: stop.clone(),
         };
@@ -66,6 +71,8 @@ impl World {
         Self {
             fabric,
             table,
+            gateways,
+            mirrors,
             at,
             stop,
             pods: vec![],
@@ -75,7 +82,7 @@ impl World {
     }
 
     /// A pod at 10.244.0.<last>, which listens at 8080 where it is told so.
-    fn pod(&mut self, last: u8, listens: bool) {
+    pub fn pod(&mut self, last: u8, listens: bool) {
         let accepted = self.accepted.clone();
         if !listens {
             self.pod_with(last);
@@ -98,7 +105,7 @@ impl World {
     }
 
     /// A pod that does nothing by itself.
-    fn pod_with(&mut self, last: u8) -> Arc<PodNet> {
+    pub fn pod_with(&mut self, last: u8) -> Arc<PodNet> {
         let identity = PodIdentity {
             namespace: "demo".into(),
             name: format!("pod-{last}"),
@@ -113,7 +120,7 @@ impl World {
     }
 
     /// The services of demo, each with a port 80 named http and endpoints at 8080 of these pods.
-    fn tell(&self, services: &[(&str, &[u8])]) {
+    pub fn tell(&self, services: &[(&str, &[u8])]) {
         let endpoint = |last: &u8| Endpoint {
             address: IpAddr::from([10, 244, 0, *last]),
             ready: true,
@@ -154,7 +161,7 @@ impl World {
             .store(Arc::new(Table::new([&serde_json::from_value(ingress).unwrap()])));
     }
 
-    async fn connection(&self) -> http1::SendRequest<Empty<Bytes>> {
+    pub async fn connection(&self) -> http1::SendRequest<Empty<Bytes>> {
         let stream = TcpStream::connect(self.at).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -162,12 +169,12 @@ impl World {
     }
 
     /// One request over a connection of its own.
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
         let mut connection = self.connection().await;
         self.get_over(&mut connection, path, headers).await
     }
 
-    async fn get_over(
+    pub async fn get_over(
         &self,
         connection: &mut http1::SendRequest<Empty<Bytes>>,
         path: &str,
