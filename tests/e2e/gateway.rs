@@ -97,7 +97,8 @@ spec:
     filters: [{{type: RequestRedirect, requestRedirect: {{hostname: other.test, statusCode: 301}}}}]
   - matches: [{{path: {{value: /split}}}}]
     backendRefs: [{{name: web, port: 80, weight: 1}}, {{name: canary, port: 80, weight: 1}}]
-  - backendRefs: [{{name: web, port: 80}}]
+  - filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: canary, port: 80}}, percent: 50}}}}]
+    backendRefs: [{{name: web, port: 80}}]
 ",
         indented(made.cert.pem()),
         indented(made.signing_key.serialize_pem()),

@@ -84,9 +84,12 @@ fn rule(world: &World, rule: Value) {
     world.gateways.store(Arc::new(table));
 }
 
-/// Bytes of which no two parts are the same.
+/// Bytes whose pattern fits no size of a buffer, so that a part that is missing or doubled shows.
 fn bytes(size: usize) -> Bytes {
-    (0_u32..).flat_map(u32::to_le_bytes).take(size).collect()
+    let pattern: Vec<u8> = (0..251).collect();
+    let mut all = pattern.repeat(size.div_ceil(pattern.len()));
+    all.truncate(size);
+    all.into()
 }
 
 /// Sends a body in chunks, or with its length where `chunks` is none; the whole answer.
@@ -176,8 +179,10 @@ async fn mirrors_get_the_request_with_its_body_byte_for_byte() {
                 .headers
                 .get("content-length")
                 .map(|length| length.to_str().unwrap().to_owned());
-            let sent = chunks.is_none() && size > 0;
-            assert_eq!(length, sent.then(|| size.to_string()));
+            // Without a body a length may be left out.
+            if size > 0 {
+                assert_eq!(length, chunks.is_none().then(|| size.to_string()));
+            }
             assert!(got.body.unwrap() == body, "a body of {size} in chunks of {chunks:?}");
         }
     }
