@@ -5,9 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::NetError;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Sockets that a pod may hold at once. Linux gives a process 1,024 descriptors unless told otherwise, and programs are
 /// written to that; it also stays below the 4,096 host objects at which the sandbox ends a guest, so the guest sees an

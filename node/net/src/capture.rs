@@ -10,14 +10,14 @@ pub mod pcapng;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::stream::Side;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use packet::{Segment, flags};
 
 /// Bytes of packets that wait to be fetched: a second of a busy pod.

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::listener::Offer;
+use crate::sync::oneshot;
 use crate::{Conn, NetError, Stream};
 
 /// A connect under way. Dropping it gives up; it needs a tokio runtime with time only while it waits.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::account::SocketSlot;
 use crate::address::{canonical, mapped};
 use crate::fabric::{Destination, Inner};
 use crate::pod::PodNet;
+use crate::sync::Mutex;
 use crate::wakers::Wakers;
 use crate::{NetError, Protocol};
 

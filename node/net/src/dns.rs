@@ -22,12 +22,12 @@ use hickory_server::net::runtime::{Time, TokioTime};
 use hickory_server::net::xfer::Protocol as Wire;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::fabric::{Fabric, Inner};
 use crate::host::HostService;
+use crate::sync::Mutex;
 use crate::{NetError, Stream};
 use upstream::Upstream;
 use zone::Answer;

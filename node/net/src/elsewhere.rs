@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use crate::address::{Cidr, canonical};
 use crate::connect::Connecting;
@@ -20,6 +19,7 @@ use crate::pod::PodNet;
 use crate::policy::PodFacts;
 use crate::policy::rules::{End, Flow};
 use crate::stream::{Conn, Link, Side};
+use crate::sync::oneshot;
 use crate::{NetError, Protocol, Stream};
 
 /// How long what arrives waits until the network has been told of who sends it: a pod that has just started may speak before

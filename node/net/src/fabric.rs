@@ -10,14 +10,12 @@ mod permit;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hickory_proto::rr::Name;
-use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::address::{Cidr, canonical, loopback};
@@ -30,6 +28,8 @@ use crate::policy::PodFacts;
 use crate::policy::rules::Compiled;
 use crate::service::{Backend, Index};
 use crate::snapshot::{Protocol, Snapshot};
+use crate::sync::atomic::AtomicU16;
+use crate::sync::{Mutex, RwLock};
 use crate::{NetError, Stream};
 
 pub use dial::Picked;

@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::{NetError, Protocol};
 
 /// Records that a pod's log holds, some 12 KiB: what happens between two looks of somebody who follows, at thousands of

@@ -10,15 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
-
 use crate::account::{Account, SocketSlot};
 use crate::address::mapped;
 use crate::connect::Connecting;
 use crate::flows::{Direction, Flow};
 use crate::pod::{PodNet, Registration};
 use crate::stream::{Conn, Link, Side};
+use crate::sync::{Mutex, oneshot};
 use crate::wakers::Wakers;
 use crate::{NetError, Stream};
 
@@ -44,6 +42,42 @@ struct Queue {
     waiting: VecDeque<(Incoming, oneshot::Sender<Result<(), NetError>>)>,
     acceptors: Wakers,
     closed: bool,
+}
+
+impl Queue {
+    /// Lets those who wait into the free places of the backlog, so that nobody waits while there is one.
+    fn move_up(&mut self) -> MovedUp {
+        let mut moved = MovedUp::default();
+        while self.ready.len() < self.backlog.unwrap_or_default() {
+            let Some((incoming, admit)) = self.waiting.pop_front() else {
+                break;
+            };
+            if admit.is_closed() {
+                moved.gone.push(incoming);
+            } else {
+                self.ready.push_back(incoming);
+                moved.admitted.push(admit);
+            }
+        }
+        moved
+    }
+}
+
+/// Who has left the waiting connects; to be told after unlocking.
+#[derive(Default)]
+struct MovedUp {
+    admitted: Vec<oneshot::Sender<Result<(), NetError>>>,
+    gone: Vec<Incoming>,
+}
+
+impl MovedUp {
+    fn tell(self) {
+        for admit in self.admitted {
+            // A client that gave up just now shows as a connection that has already ended.
+            let _ = admit.send(Ok(()));
+        }
+        drop(self.gone);
+    }
 }
 
 /// A connection that nobody has accepted yet; dropping it breaks it for the client.
@@ -127,29 +161,11 @@ impl Listener {
 
     /// Takes the oldest connection and lets waiting ones move up.
     fn take(&self) -> Option<Incoming> {
-        let mut admitted = Vec::new();
-        let mut gone = Vec::new();
-        let taken = {
+        let (taken, moved) = {
             let mut queue = self.queue.lock();
-            let taken = queue.ready.pop_front();
-            let backlog = queue.backlog.unwrap_or_default();
-            while queue.ready.len() < backlog {
-                let Some((incoming, admit)) = queue.waiting.pop_front() else {
-                    break;
-                };
-                if admit.is_closed() {
-                    gone.push(incoming);
-                } else {
-                    queue.ready.push_back(incoming);
-                    admitted.push(admit);
-                }
-            }
-            taken
+            (queue.ready.pop_front(), queue.move_up())
         };
-        for admit in admitted {
-            // A client that gave up just now shows as a connection that has already ended.
-            let _ = admit.send(Ok(()));
-        }
+        moved.tell();
         taken
     }
 
@@ -196,16 +212,21 @@ impl Binding {
         self.local
     }
 
-    /// Starts to listen, with room for `backlog` connections before accept (1 to [`MAX_BACKLOG`]); again changes the room.
+    /// Starts to listen, with room for `backlog` connections before accept (1 to [`MAX_BACKLOG`]); again changes the room,
+    /// and those who waited for some take it first.
     ///
     /// # Errors
     /// [`NetError::NetworkDown`] once the pod has been removed.
     pub fn listen(&self, backlog: usize) -> Result<(), NetError> {
-        let mut queue = self.listener.queue.lock();
-        if queue.closed {
-            return Err(NetError::NetworkDown);
-        }
-        queue.backlog = Some(backlog.clamp(1, MAX_BACKLOG));
+        let moved = {
+            let mut queue = self.listener.queue.lock();
+            if queue.closed {
+                return Err(NetError::NetworkDown);
+            }
+            queue.backlog = Some(backlog.clamp(1, MAX_BACKLOG));
+            queue.move_up()
+        };
+        moved.tell();
         Ok(())
     }
 

@@ -14,10 +14,10 @@ use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 
 use crate::NetError;
 use crate::account::Account;
+use crate::sync::Mutex;
 use crate::wakers::Wakers;
 
 /// Bytes that one direction holds before writers wait. A quarter MiB keeps a 64 KiB reader and writer busy at the same

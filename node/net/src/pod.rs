@@ -14,7 +14,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 
 use crate::account::{SocketQuota, SocketSlot};
 use crate::address::{canonical, loopback, mapped};
@@ -29,6 +28,7 @@ use crate::policy::rules::{Compiled, PodRules};
 use crate::ports::Ports;
 use crate::resolve::{DnsConfig, Hosts};
 use crate::stream::{Conn, Link, Side};
+use crate::sync::Mutex;
 use crate::{MAX_SOCKETS_PER_POD, MemoryCharge, NetError, Protocol};
 
 pub use redirect::Redirect;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Destination, Fabric, Inner, Reach};
 use crate::address::canonical;
@@ -10,6 +9,7 @@ use crate::connect::Connecting;
 use crate::listener::Incoming;
 use crate::service::{Backend, ExposedAs, ExposedPort};
 use crate::stream::{Conn, Link, Side};
+use crate::sync::atomic::Ordering;
 use crate::{NetError, Protocol, ServicePort, Stream};
 
 impl Inner {

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{Destination, Fabric};
 use crate::host::{HostEntry, HostService};
+use crate::sync::Mutex;
 use crate::{ExposedAs, ExposedPort, NetError, Protocol};
 
 /// Ports that are tried for a new flow: most are free, as flows are few and the numbers go round.

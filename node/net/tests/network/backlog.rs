@@ -43,6 +43,23 @@ async fn connects_beyond_the_backlog_wait_their_turn() {
 }
 
 #[tokio::test]
+async fn a_longer_backlog_admits_those_who_wait_at_once_and_first() {
+    let fabric = coracle_net::Fabric::new(FabricConfig::default());
+    let (client, server) = (pod(&fabric, 2), pod(&fabric, 3));
+    let binding = server.bind(addr("0.0.0.0:80")).unwrap();
+    binding.listen(1).unwrap();
+    let first = client.connect(addr(AT)).await.unwrap();
+    let mut second = client.connect(addr(AT));
+    assert!(futures::poll!(&mut second).is_pending());
+    binding.listen(3).unwrap();
+    let second = soon(second).await.unwrap();
+    let third = client.connect(addr(AT)).await.unwrap();
+    for conn in [first, second, third] {
+        assert_eq!(soon(binding.accept()).await.unwrap().peer_addr(), conn.local_addr());
+    }
+}
+
+#[tokio::test]
 async fn a_connect_that_nobody_takes_times_out() {
     let fabric = fabric();
     let (client, server) = (pod(&fabric, 2), pod(&fabric, 3));
