@@ -9,7 +9,6 @@ mod redirect;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
@@ -278,12 +277,7 @@ impl PodNet {
     ///
     /// # Errors
     /// [`NetError::NameNotFound`], [`NetError::NetworkDown`]; [`NetError::Denied`] where policies keep the pod from DNS.
-    pub fn resolve(self: &Arc<Self>, name: &str) -> impl Future<Output = Result<Vec<IpAddr>, NetError>> + Send + use<> {
-        let answer = self.lookup(name);
-        std::future::ready(answer)
-    }
-
-    fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let fabric = self.fabric()?;
         crate::resolve::lookup(name, &self.hosts.load(), &self.dns.load(), |name| {
             fabric.permit_names(self)?;

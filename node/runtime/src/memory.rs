@@ -13,21 +13,11 @@ use wasmtime::ResourceLimiter;
 use crate::limits;
 
 /// The guest wanted more memory than its limit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("wanted {} more than the memory limit of {}", size(*.wanted_bytes), size(*.limit_bytes))]
 pub(crate) struct OutOfMemory {
     pub(crate) limit_bytes: u64,
     pub(crate) wanted_bytes: u64,
-}
-
-impl OutOfMemory {
-    /// The account refused bytes; what its limit is, the account's messages tell.
-    pub(crate) fn unpaid(wanted_bytes: u64) -> Self {
-        Self {
-            limit_bytes: 0,
-            wanted_bytes,
-        }
-    }
 }
 
 fn size(bytes: u64) -> String {
@@ -88,7 +78,8 @@ impl MemoryAccount {
         Ok(())
     }
 
-    fn take(&self, bytes: u64) -> Result<(), OutOfMemory> {
+    /// Pays, or says what was lacking.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), OutOfMemory> {
         let limit_bytes = self.limit_bytes.load(Ordering::Relaxed);
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit_bytes);
         self.used_bytes
@@ -100,7 +91,7 @@ impl MemoryAccount {
             })
     }
 
-    fn give_back(&self, bytes: u64) {
+    pub(crate) fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -5,22 +5,16 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, ReadBuf};
-use wasmtime_wasi::cli::{IsTerminal, StdinStream};
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
-use coracle_net::MemoryCharge as _;
-
 use crate::limits;
-use crate::memory::MemoryAccount;
+use crate::memory::{MemoryAccount, OutOfMemory};
 use crate::spec::LogSink;
 
 /// Makes a pipe.
@@ -71,7 +65,7 @@ pub(crate) enum Pushed {
     /// Nobody reads any more.
     Abandoned,
     /// The container has no memory left for them.
-    Unpaid,
+    Unpaid(OutOfMemory),
 }
 
 #[derive(Default)]
@@ -122,8 +116,10 @@ impl Shared {
                 return Pushed::Abandoned;
             }
             let paid_bytes = bytes.len() + PIECE_BYTES;
-            if self.account.as_ref().is_some_and(|account| !account.charge(paid_bytes)) {
-                return Pushed::Unpaid;
+            if let Some(account) = &self.account
+                && let Err(unpaid) = account.take(paid_bytes as u64)
+            {
+                return Pushed::Unpaid(unpaid);
             }
             state.held_bytes += bytes.len();
             state.paid_bytes += paid_bytes;
@@ -135,7 +131,7 @@ impl Shared {
     fn pay_back(&self, state: &mut State, bytes: usize) {
         state.paid_bytes -= bytes;
         if let Some(account) = &self.account {
-            account.release(bytes);
+            account.give_back(bytes as u64);
         }
     }
 
@@ -286,22 +282,6 @@ pub struct Input {
     pub(crate) terminal: bool,
 }
 
-impl IsTerminal for Input {
-    fn is_terminal(&self) -> bool {
-        self.terminal
-    }
-}
-
-impl StdinStream for Input {
-    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(self.clone())
-    }
-}
-
 #[async_trait]
 impl Pollable for Input {
     async fn ready(&mut self) {
@@ -317,17 +297,6 @@ impl InputStream for Input {
             Pulled::Nothing => Ok(Bytes::new()),
             Pulled::End => Err(StreamError::Closed),
         }
-    }
-}
-
-impl AsyncRead for Input {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.reader.0.0.pull(buffer.remaining(), None) {
-            Pulled::Bytes(bytes) => buffer.put_slice(&bytes),
-            Pulled::End => {}
-            Pulled::Nothing => return self.reader.0.0.poll_bytes(cx).map(Ok),
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -388,5 +357,53 @@ mod tests {
         let (writer, reader) = pipe();
         drop(reader);
         assert!(!writer.send(Bytes::from_static(b"x")).await);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_file_key_is_found_once_and_the_end_for_good() {
+        let (writer, reader) = pipe();
+        let mut input = Input {
+            reader: reader.clone(),
+            terminal: true,
+        };
+        assert_eq!(input.read(9).unwrap(), "");
+        writer.mark_end();
+        assert!(writer.send(Bytes::from_static(b"more")).await);
+        assert!(matches!(input.read(9), Err(StreamError::Closed)));
+        assert_eq!(input.read(3).unwrap(), "mor");
+        assert_eq!(input.read(3).unwrap(), "e");
+        // Nothing is no end: not even a piece.
+        assert_eq!(writer.push(Bytes::new()), Pushed::Held);
+        assert_eq!(input.read(9).unwrap(), "");
+        writer.close();
+        assert!(matches!(input.read(9), Err(StreamError::Closed)));
+        assert_eq!(reader.recv().await, None);
+        assert_eq!(writer.push(Bytes::from_static(b"late")), Pushed::Abandoned);
+    }
+
+    #[tokio::test]
+    async fn of_two_who_wait_one_has_the_bytes_and_the_other_waits_on() {
+        let (writer, reader) = pipe();
+        let wait = || {
+            let reader = reader.clone();
+            tokio::spawn(async move { reader.recv().await })
+        };
+        let (first, second) = (wait(), wait());
+        tokio::task::yield_now().await;
+        assert!(writer.send(Bytes::from_static(b"one")).await);
+        // Both are woken, and the second finds nothing.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!(
+            [first.is_finished(), second.is_finished()]
+                .map(u8::from)
+                .iter()
+                .sum::<u8>(),
+            1
+        );
+        drop(writer);
+        let mut had = [first.await.unwrap(), second.await.unwrap()];
+        had.sort();
+        assert_eq!(had, [None, Some(Bytes::from_static(b"one"))]);
     }
 }

@@ -43,10 +43,10 @@ impl HasData for Net {
     type Data<'a> = NetView<'a>;
 }
 
-/// Links the seven interfaces. `network` and `instance-network` do no I/O, so the library's serve.
+/// Links the seven interfaces. `instance-network` does no I/O, so the library's serves.
 pub(crate) fn add_to_linker(l: &mut Linker<Host>) -> wasmtime::Result<()> {
     let stable = network::LinkOptions::default();
-    network::add_to_linker::<Host, WasiSockets>(l, &stable, Host::sockets)?;
+    network::add_to_linker::<Host, Net>(l, &stable, Host::net)?;
     instance_network::add_to_linker::<Host, WasiSockets>(l, Host::sockets)?;
     tcp_bindings::add_to_linker::<Host, Net>(l, Host::net)?;
     tcp_create_socket::add_to_linker::<Host, Net>(l, Host::net)?;
@@ -193,5 +193,29 @@ mod tests {
             assert!(reachable(nobody.parse().unwrap(), IpAddressFamily::Ipv4).is_err());
         }
         assert!(reachable("10.0.0.1:80".parse().unwrap(), IpAddressFamily::Ipv4).is_ok());
+    }
+
+    #[test]
+    fn every_error_of_the_network_has_a_name_for_guests() {
+        for (error, name) in [
+            (NetError::AddrInUse, ErrorCode::AddressInUse),
+            (NetError::AddrNotAvailable, ErrorCode::AddressNotBindable),
+            (NetError::ConnectionRefused, ErrorCode::ConnectionRefused),
+            (NetError::ConnectionReset, ErrorCode::ConnectionReset),
+            (NetError::BrokenPipe, ErrorCode::InvalidState),
+            (NetError::HostUnreachable, ErrorCode::RemoteUnreachable),
+            (NetError::NetworkUnreachable, ErrorCode::RemoteUnreachable),
+            (NetError::NetworkDown, ErrorCode::RemoteUnreachable),
+            (NetError::TimedOut, ErrorCode::Timeout),
+            (NetError::NotSupported, ErrorCode::NotSupported),
+            (NetError::Denied, ErrorCode::AccessDenied),
+            (NetError::TooManySockets, ErrorCode::NewSocketLimit),
+            (NetError::OutOfMemory, ErrorCode::OutOfMemory),
+            (NetError::MessageTooLong, ErrorCode::DatagramTooLarge),
+            (NetError::InvalidState, ErrorCode::InvalidState),
+            (NetError::NameNotFound, ErrorCode::NameUnresolvable),
+        ] {
+            assert_eq!(code(error), name, "{error}");
+        }
     }
 }

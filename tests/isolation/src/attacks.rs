@@ -45,6 +45,7 @@ pub struct Attack {
 const OOM: End = End::Of("OOMKilled", 137);
 const ABORTED: End = End::Of("Error", 134);
 const FAULT: End = End::Of("Error", 139);
+const DONE: End = End::Of("Completed", 0);
 
 const fn hostile(name: &'static str, does: &'static str, args: &'static [&'static str], end: End) -> Attack {
     Attack {
@@ -105,6 +106,30 @@ pub const ATTACKS: &[Attack] = &[
     hostile("http-fields", "keeps headers of 120 KB", &["fields"], OOM),
     hostile("http-bodies", "keeps bodies that are never sent", &["bodies"], OOM),
     hostile("buffers", "keeps what it writes to itself", &["buffers"], OOM),
+    hostile(
+        "crumbs",
+        "keeps bytes that it writes to itself one by one",
+        &["crumbs"],
+        DONE,
+    ),
+    hostile(
+        "remains",
+        "keeps the last byte of each megabyte that it writes to itself",
+        &["remains"],
+        DONE,
+    ),
+    hostile(
+        "wordy",
+        "starts programs with a megabyte of arguments",
+        &["wordy"],
+        DONE,
+    ),
+    hostile(
+        "http-answers",
+        "keeps the neighbour's answers without their bodies",
+        &["kept-answers", "{neighbour}"],
+        ABORTED,
+    ),
     // Stack.
     hostile(
         "recursion",
@@ -126,6 +151,18 @@ pub const ATTACKS: &[Attack] = &[
     hostile("timers", "makes and drops timers without end", &["timers"], End::Never),
     hostile("polls", "polls 7,000 entries without end", &["polls"], End::Never),
     hostile("spawns", "starts programs that start programs", &["spawns"], End::Never),
+    hostile(
+        "waits",
+        "waits for half a million programs that are not there",
+        &["waits"],
+        End::Never,
+    ),
+    hostile(
+        "messages",
+        "makes messages and lets them go",
+        &["messages", "4000000000"],
+        End::Never,
+    ),
     Attack {
         name: "fork-bomb",
         does: "a shell that starts itself twice",
@@ -168,6 +205,12 @@ pub const ATTACKS: &[Attack] = &[
         "sends the neighbour requests and reads no answer",
         &["requests", "{neighbour}"],
         End::Never,
+    ),
+    hostile(
+        "held-requests",
+        "sends the neighbour 1,000 requests at once",
+        &["requests-held", "{neighbour}", "1000", "0"],
+        DONE,
     ),
     hostile("api", "floods the API with its own token", &["api-flood"], End::Never),
     Attack {
@@ -221,8 +264,9 @@ pub const ATTACKS: &[Attack] = &[
         "large-function",
         "has a function of 100,000 blocks in each other",
         deep_blocks,
-        End::Of("Completed", 0),
+        DONE,
     ),
+    text("many-imports", "imports from 100,000 names", many_imports, End::Refused),
 ];
 
 /// A component with a list of a list of a list...
@@ -252,6 +296,11 @@ fn deep_blocks() -> String {
         "block ".repeat(depth),
         "end ".repeat(depth)
     )
+}
+
+fn many_imports() -> String {
+    let imports = (0..100_000).map(|number| format!("(import \"{number}\" \"x\" (func))"));
+    format!("(module {})", imports.collect::<String>())
 }
 
 impl Attack {

@@ -61,6 +61,8 @@ fn main() {
         ["crumbs"] => processes::crumbs(),
         ["remains"] => processes::remains(),
         ["wordy"] => processes::wordy(),
+        ["waits"] => processes::waits(),
+        ["poor"] => processes::poor(),
         ["sleep", ..] => thread::sleep(Duration::from_secs(3600)),
         ["names-on-disk"] => files::names(),
         ["fill"] => files::fill(),

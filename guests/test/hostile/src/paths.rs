@@ -17,6 +17,12 @@ fn open(at: &Descriptor, path: &str, how: DescriptorFlags, make: OpenFlags) -> R
     at.open_at(PathFlags::SYMLINK_FOLLOW, path, make, how)
 }
 
+/// A file of the volume, made where it is not there.
+pub fn open_file(name: &str) -> Descriptor {
+    let how = DescriptorFlags::READ | DescriptorFlags::WRITE;
+    open(&room(), name, how, OpenFlags::CREATE).unwrap()
+}
+
 /// Reads by a path, then writes by it.
 fn attempt(at: &Descriptor, way: &str, path: &str) {
     match open(at, path, DescriptorFlags::READ, OpenFlags::empty()).and_then(|file| file.read(4096, 0)) {

@@ -9,9 +9,11 @@ mod bindings {
 }
 
 use bindings::coracle::process::processes::{Program, ids, sleep, spawn, wait};
-use bindings::coracle::process::streams::{End, Source, buffer, inherited, pipe};
+use bindings::coracle::process::streams::{End, Sink, Source, buffer, inherited, pipe};
 use wasip2::cli::stdin::get_stdin;
-use wasip2::io::streams::InputStream;
+use wasip2::io::streams::{InputStream, OutputStream, StreamError};
+
+use crate::paths;
 
 /// The name under which the container knows its own program.
 const OWN: &str = "hostile";
@@ -111,5 +113,57 @@ pub fn buffers() {
         let (source, sink) = buffer();
         let written = sink.write(&vec![7; 1 << 20]);
         held.push((source, sink, written));
+    }
+}
+
+/// Waits without end for half a million programs that are not there.
+pub fn waits() {
+    let strangers: Vec<u32> = (1..500_000).map(|number| u32::MAX - number).collect();
+    loop {
+        let _ = wait(&strangers);
+    }
+}
+
+/// Keeps what it writes to itself until its container has nothing left, and says what files and streams are then.
+pub fn poor() {
+    let open = paths::open_file;
+    let (one, two, three, four) = (open("one"), open("two"), open("three"), open("four"));
+    one.write(b"something", 0).unwrap();
+    let (input, shared) = (one.read_via_stream(0).unwrap(), over(one.read_via_stream(0).unwrap()));
+    let End::Source(shared) = shared else { unreachable!() };
+    let (out, sink) = (
+        two.write_via_stream(0).unwrap(),
+        Sink::over(three.write_via_stream(0).unwrap()),
+    );
+    let allowed = out.check_write().unwrap();
+    let page = vec![7; allowed as usize];
+    let mut piece = vec![7; 1 << 20];
+
+    let (source, purse) = buffer();
+    while !piece.is_empty() {
+        if purse.write(&piece).is_err() {
+            piece.truncate(piece.len() / 2);
+        }
+    }
+    let read = |stream: &InputStream| stream.blocking_read(4096).map(|bytes| bytes.len()).map_err(kind);
+    println!("read: {:?}", read(&input));
+    println!("and then: {:?}", read(&input));
+    println!("shared: {:?}", shared.read(4096).map(|bytes| bytes.len()));
+    let write = |stream: &OutputStream| stream.write(&page).map_err(kind);
+    println!("write: {:?}", write(&out));
+    println!("and then: {:?}", out.check_write().map_err(kind));
+    println!("sink: {:?}", sink.write(&page));
+    println!("and then: {:?}", sink.write(&page));
+    println!("program: {:?}", spawn(&program(&["sleep"]), Vec::new()).map(drop));
+    // With memory again all goes on.
+    drop((source, purse));
+    println!("at a place: {:?}", four.write(&page, 0));
+    println!("anew: {:?}", read(&one.read_via_stream(0).unwrap()));
+}
+
+fn kind(error: StreamError) -> String {
+    match error {
+        StreamError::Closed => "closed".to_owned(),
+        StreamError::LastOperationFailed(error) => error.to_debug_string(),
     }
 }

@@ -2,6 +2,8 @@
 
 mod churn;
 mod greedy;
+#[cfg(target_env = "p2")]
+mod rules;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -59,6 +61,24 @@ fn main() {
         ["fetch", scheme, authority, path] => println!("{}", fetch(scheme, authority, path, None)),
         #[cfg(target_env = "p2")]
         ["api", authority, path] => println!("{}", api(authority, path)),
+        #[cfg(target_env = "p2")]
+        ["rules", ..] => rules(&args[1..]),
+        _ => panic!("unknown: {args:?}"),
+    }
+}
+
+#[cfg(target_env = "p2")]
+fn rules(args: &[&str]) {
+    match args {
+        ["udp"] => rules::udp(),
+        ["udp-send", address] => rules::send(address),
+        ["udp-streams-twice"] => rules::streams_twice(),
+        ["udp-send-unasked"] => rules::send_unasked(),
+        ["names", names @ ..] => rules::names(names),
+        ["file-streams"] => rules::file_streams(),
+        ["file-write-unasked"] => rules::file_write_unasked(),
+        ["kinds"] => rules::kinds(),
+        ["chance"] => rules::chance(),
         _ => panic!("unknown: {args:?}"),
     }
 }

@@ -280,7 +280,7 @@ async fn an_alias_loop_ends() {
             .all(|record| record.record_type() == RecordType::CNAME)
     );
     let pod = pod(&world.fabric, 2);
-    assert_eq!(pod.resolve("loop-a").await, Err(NetError::NameNotFound));
+    assert_eq!(pod.resolve("loop-a"), Err(NetError::NameNotFound));
 }
 
 #[tokio::test]
@@ -393,18 +393,18 @@ async fn a_pods_resolver_follows_its_search_path() {
         ("a..b", Err(NetError::NameNotFound)),
     ];
     for (name, expected) in expected {
-        let ips = pod.resolve(name).await;
+        let ips = pod.resolve(name);
         let expected = expected.map(|ips| ips.iter().map(|text| ip(text)).collect::<Vec<_>>());
         assert_eq!(ips, expected, "{name}");
     }
     pod.set_hosts(vec![(ip("10.244.0.2"), vec!["web-0".into(), "web-0.web".into()])]);
-    assert_eq!(pod.resolve("web-0.web").await, Ok(vec![ip("10.244.0.2")]));
-    assert_eq!(pod.resolve("pod-2").await, Err(NetError::NameNotFound));
+    assert_eq!(pod.resolve("web-0.web"), Ok(vec![ip("10.244.0.2")]));
+    assert_eq!(pod.resolve("pod-2"), Err(NetError::NameNotFound));
     pod.set_dns(coracle_net::DnsConfig {
         searches: vec!["other.svc.cluster.local".into()],
         ndots: 1,
     });
-    assert_eq!(pod.resolve("web").await, Ok(vec![ip("10.96.0.30")]));
+    assert_eq!(pod.resolve("web"), Ok(vec![ip("10.96.0.30")]));
     let names = world.fabric.snapshot().services.len();
     assert_eq!(names, services().len());
 }
@@ -530,5 +530,5 @@ async fn malformed_messages_harm_nobody() {
             .send(message.clone().into(), Some(addr("10.96.0.10:53")))
             .unwrap();
     }
-    assert_eq!(pod.resolve("web").await.unwrap()[0], ip("10.96.0.20"));
+    assert_eq!(pod.resolve("web").unwrap()[0], ip("10.96.0.20"));
 }

@@ -211,12 +211,12 @@ async fn names_need_the_way_to_dns() {
     let running = tokio::spawn(Dns::bind(fabric.clone(), vec![], vec![]).run(shutdown.clone()));
     let client = labelled(&fabric, 2, "client");
     let found = Ok(vec![ip("10.96.0.20")]);
-    assert_eq!(client.resolve("web").await, found);
+    assert_eq!(client.resolve("web"), found);
 
     set(&fabric, vec![policy(LabelSelector::default(), None, Some(vec![]))]);
-    assert_eq!(client.resolve("web").await, Err(NetError::Denied));
+    assert_eq!(client.resolve("web"), Err(NetError::Denied));
     assert_eq!(
-        client.resolve("localhost").await.unwrap().len(),
+        client.resolve("localhost").unwrap().len(),
         2,
         "nobody is asked for that"
     );
@@ -253,7 +253,7 @@ async fn names_need_the_way_to_dns() {
                 Labels::from([("kubernetes.io/metadata.name".to_owned(), "kube-system".to_owned())]),
             )],
         });
-        assert_eq!(client.resolve("web").await, found);
+        assert_eq!(client.resolve("web"), found);
         socket.send("x".into(), Some(addr("10.96.0.10:53"))).unwrap();
     }
     shutdown.cancel();

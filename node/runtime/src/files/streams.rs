@@ -398,3 +398,82 @@ fn append_after_seek(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     file.seek(io::SeekFrom::End(0))?;
     file.write(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::iter;
+
+    use futures::FutureExt as _;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    fn open(file: File, pod: &Arc<PodFiles>) -> Arc<OpenFile> {
+        Arc::new(OpenFile {
+            file: Arc::new(file),
+            account: None,
+            pod: pod.clone(),
+            memory: MemoryAccount::new(None, false),
+            _place: pod.handle().unwrap(),
+        })
+    }
+
+    #[tokio::test]
+    async fn who_has_no_turn_yet_waits_without_holding_a_thread() {
+        let pod = Arc::<PodFiles>::default();
+        let at = NamedTempFile::new().unwrap();
+        fs::write(&at, "before").unwrap();
+        let file = open(OpenOptions::new().read(true).write(true).open(&at).unwrap(), &pod);
+        let (mut reader, mut writer) = (Reader::new(file.clone(), 0), Writer::new(file, Begin::At(6)));
+        let others: Vec<_> = iter::from_fn(|| pod.turn_now()).collect();
+        assert_eq!(others.len(), limits::FILE_OPERATIONS);
+
+        assert_eq!([reader.read(6).unwrap(), reader.read(6).unwrap()], ["", ""]);
+        assert_eq!(writer.check_write().unwrap(), limits::TRANSFER_BYTES);
+        writer.write(Bytes::from_static(b" and after")).unwrap();
+        assert_eq!(writer.check_write().unwrap(), 0);
+        assert!(matches!(
+            writer.write(Bytes::from_static(b"x")),
+            Err(StreamError::Trap(_))
+        ));
+        assert!(reader.ready().now_or_never().is_none() && writer.ready().now_or_never().is_none());
+
+        drop(others);
+        reader.ready().await;
+        assert_eq!(reader.read(100).unwrap(), "before");
+        writer.cancel().await;
+        assert_eq!(fs::read_to_string(&at).unwrap(), "before and after");
+        assert_eq!(reader.blocking_read(100).await.unwrap(), " and after");
+        assert!(matches!(reader.blocking_read(100).await, Err(StreamError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_once_and_then_the_end() {
+        let pod = Arc::<PodFiles>::default();
+        let at = NamedTempFile::new().unwrap();
+        let failed = |error| matches!(error, StreamError::LastOperationFailed(_));
+        // Opened for the other thing: every read and every write fails.
+        let mut reader = Reader::new(open(OpenOptions::new().write(true).open(&at).unwrap(), &pod), 0);
+        assert!(failed(reader.blocking_read(9).await.unwrap_err()));
+        assert!(matches!(reader.blocking_read(9).await, Err(StreamError::Closed)));
+        let mut writer = Writer::new(open(File::open(&at).unwrap(), &pod), Begin::End);
+        writer.write(Bytes::from_static(b"x")).unwrap();
+        writer.ready().await;
+        assert!(failed(writer.flush().unwrap_err()));
+        assert!(matches!(writer.check_write(), Err(StreamError::Closed)));
+        drop((reader, writer));
+        assert_eq!(pod.open(), 0);
+    }
+
+    #[test]
+    fn what_is_appended_comes_at_the_end_however_that_is_done() {
+        let at = NamedTempFile::new().unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&at).unwrap();
+        for how in [append, append_after_seek] {
+            fs::write(&at, "one").unwrap();
+            assert_eq!(how(&file, b"two").unwrap(), 3);
+            assert_eq!(fs::read_to_string(&at).unwrap(), "onetwo");
+        }
+    }
+}

@@ -172,7 +172,7 @@ async fn open(
 async fn connect(net: &Arc<PodNet>, host: &str, port: u16) -> Result<Conn, Error> {
     let addresses = match host.parse::<IpAddr>() {
         Ok(ip) => vec![ip],
-        Err(_) => net.resolve(host).await.map_err(error)?,
+        Err(_) => net.resolve(host).map_err(error)?,
     };
     let mut last = NetError::NameNotFound;
     for ip in addresses {

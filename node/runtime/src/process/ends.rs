@@ -19,7 +19,7 @@ use wasmtime_wasi::p2::{
 use crate::exit::BrokenPipe;
 use crate::host::stdio::LogStream;
 use crate::limits;
-use crate::memory::{Charge, MemoryAccount, OutOfMemory};
+use crate::memory::{Charge, MemoryAccount};
 use crate::pipe::{Input, PipeReader, PipeWriter, Pushed};
 use crate::spec::LogSink;
 
@@ -156,16 +156,13 @@ impl IsTerminal for Source {
 
 impl StdinStream for Source {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        match self {
-            Self::Pipe(input) => input.async_stream(),
-            // Asked for by no version of WASI that is linked.
-            Self::Stream(..) => Box::new(tokio::io::empty()),
-        }
+        // Asked for by no version of WASI that is linked.
+        Box::new(tokio::io::empty())
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
         match self {
-            Self::Pipe(input) => input.p2_stream(),
+            Self::Pipe(input) => Box::new(input.clone()),
             Self::Stream(opened, _) => Box::new(SharedInput(opened.clone())),
         }
     }
@@ -283,7 +280,7 @@ fn pushed(pushed: Pushed) -> Result<(), Fault> {
     match pushed {
         Pushed::Held => Ok(()),
         Pushed::Abandoned => Err(Fault::Closed),
-        Pushed::Unpaid => Err(Fault::Failed(NO_MEMORY.into())),
+        Pushed::Unpaid(_) => Err(Fault::Failed(NO_MEMORY.into())),
     }
 }
 
@@ -295,16 +292,13 @@ impl IsTerminal for Sink {
 
 impl StdoutStream for Sink {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        match self {
-            Self::Log(log) => log.async_stream(),
-            // Asked for by no version of WASI that is linked.
-            Self::Pipe(_) | Self::Stream(..) => Box::new(tokio::io::sink()),
-        }
+        // Asked for by no version of WASI that is linked.
+        Box::new(tokio::io::sink())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
         match self {
-            Self::Log(log) => log.p2_stream(),
+            Self::Log(log) => Box::new(log.clone()),
             Self::Pipe(writer) => Box::new(PipeOutput(writer.clone())),
             Self::Stream(outlet, _) => Box::new(SharedOutput {
                 outlet: outlet.clone(),
@@ -329,11 +323,10 @@ impl Pollable for PipeOutput {
 impl OutputStream for PipeOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         for piece in pieces(bytes) {
-            let wanted_bytes = piece.len() as u64;
             match self.0.push(piece) {
                 Pushed::Held => {}
                 Pushed::Abandoned => return Err(StreamError::Trap(BrokenPipe.into())),
-                Pushed::Unpaid => return Err(StreamError::Trap(OutOfMemory::unpaid(wanted_bytes).into())),
+                Pushed::Unpaid(unpaid) => return Err(StreamError::Trap(unpaid.into())),
             }
         }
         Ok(())
@@ -457,6 +450,8 @@ pub(crate) type Ends = BTreeMap<u32, End>;
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     /// Takes what it is given, and gives 1,000 bytes for each byte wanted.
@@ -549,5 +544,112 @@ mod tests {
         let lengths: Vec<_> = pieces(much).map(|piece| piece.len()).collect();
         assert_eq!(lengths, [limits::PIPE_BYTES, 1]);
         assert_eq!(pieces(Bytes::from_static(b"x")).collect::<Vec<_>>(), ["x"]);
+    }
+
+    /// Has no room until somebody waited for it, takes one piece, and fails from then on as it was told.
+    struct Slow {
+        room: usize,
+        end: fn() -> StreamError,
+    }
+
+    #[async_trait]
+    impl Pollable for Slow {
+        async fn ready(&mut self) {
+            self.room = self.room.max(4);
+        }
+    }
+
+    #[async_trait]
+    impl OutputStream for Slow {
+        fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+            assert_eq!(bytes, "four");
+            self.room = usize::MAX;
+            Ok(())
+        }
+
+        fn flush(&mut self) -> StreamResult<()> {
+            Ok(())
+        }
+
+        fn check_write(&mut self) -> StreamResult<usize> {
+            match self.room {
+                usize::MAX => Err((self.end)()),
+                room => Ok(room),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl InputStream for Slow {
+        fn read(&mut self, _: usize) -> StreamResult<Bytes> {
+            Err((self.end)())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_holds_a_stream_is_told_how_it_ended() {
+        let failed = || StreamError::LastOperationFailed(wasmtime::Error::msg("the disk is gone").context("writing"));
+        let closed = || StreamError::Closed;
+        let told = Fault::Failed("the disk is gone".to_owned());
+        for (end, of_write, of_read) in [
+            (failed as fn() -> StreamError, told.clone(), Err(told)),
+            (closed, Fault::Closed, Ok(Bytes::new())),
+        ] {
+            let sink = Sink::over(Box::new(Slow { room: 0, end }), Depth(1), account());
+            // It waits for room, and what room there was has been used.
+            assert_eq!(sink.write(Bytes::from_static(b"fourmore")).await, Err(of_write));
+            let source = Source::over(Box::new(Slow { room: 0, end }), Depth(1), account());
+            assert_eq!(source.read(9).await, of_read);
+        }
+    }
+
+    #[tokio::test]
+    async fn while_somebody_reads_others_wait() {
+        let source = Source::over(Box::new(Generous), Depth(1), account());
+        let Source::Stream(opened, _) = &source else {
+            unreachable!()
+        };
+        let mut shared = source.p2_stream();
+        shared.ready().await;
+        assert_eq!(shared.read(10).unwrap().len(), 10);
+        {
+            let _reading = opened.lock().await;
+            assert!(shared.read(10).unwrap().is_empty());
+            assert!(shared.ready().now_or_never().is_none());
+        }
+        assert_eq!(source.read(1).await.unwrap().len(), 1);
+        shared.ready().await;
+        assert_eq!(shared.read(2000).unwrap().len(), 999);
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_is_waited_for_and_one_that_nobody_reads_ends_who_writes() {
+        let (writer, reader) = crate::pipe::pipe();
+        let mut out = Sink::Pipe(writer).p2_stream();
+        assert_eq!(out.check_write().unwrap(), limits::PIPE_BYTES);
+        out.write(Bytes::from(vec![1; limits::PIPE_BYTES])).unwrap();
+        assert_eq!(out.check_write().unwrap(), 0);
+        assert!(out.ready().now_or_never().is_none());
+        assert_eq!(reader.recv().await.unwrap().len(), limits::PIPE_BYTES);
+        out.ready().await;
+        assert_eq!(out.check_write().unwrap(), limits::PIPE_BYTES);
+        drop(reader);
+        let unheard = |error| matches!(error, StreamError::Trap(error) if error.is::<BrokenPipe>());
+        assert!(unheard(out.check_write().unwrap_err()));
+        assert!(unheard(out.write(Bytes::from_static(b"x")).unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_pay_for_a_pipe_is_told_the_limit() {
+        let (writer, _reader) = crate::pipe::charged(usize::MAX, account());
+        let sink = Sink::Pipe(writer);
+        let much = Bytes::from(vec![1; limits::PIPE_BYTES]);
+        assert_eq!(sink.write(much.clone()).await, Err(Fault::Failed(NO_MEMORY.into())));
+        let StreamError::Trap(error) = sink.p2_stream().write(much).unwrap_err() else {
+            unreachable!()
+        };
+        let exit = crate::Exit::of(&error);
+        assert_eq!((exit.code, exit.reason), (137, crate::ExitReason::OomKilled));
+        assert!(exit.message.unwrap().ends_with("the memory limit of 64 KiB"));
     }
 }

@@ -1,9 +1,8 @@
 //! Names to addresses, as the pod's resolv.conf would have it.
+//!
+//! The cluster's names are known in the process, so an answer is there at once and nobody waits for one.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 use std::vec;
 
 use async_trait::async_trait;
@@ -15,34 +14,16 @@ use wasmtime_wasi::p2::{self, DynPollable, Network, Pollable, SocketResult};
 
 use super::{Alias, NetView, refused};
 
-/// A lookup under way, or its addresses.
-pub(super) enum Lookup {
-    Asking(Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, NetError>> + Send>>),
-    Answered(Result<vec::IntoIter<IpAddr>, NetError>),
-}
+/// What a lookup has found.
+pub(super) struct Lookup(Result<vec::IntoIter<IpAddr>, NetError>);
 
 impl Alias for Lookup {
     type Name = ip_name_lookup::ResolveAddressStream;
 }
 
-impl Lookup {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&mut Result<vec::IntoIter<IpAddr>, NetError>> {
-        if let Self::Asking(asking) = self {
-            let answer = std::task::ready!(asking.as_mut().poll(cx));
-            *self = Self::Answered(answer.map(Vec::into_iter));
-        }
-        match self {
-            Self::Answered(answer) => Poll::Ready(answer),
-            Self::Asking(_) => Poll::Pending,
-        }
-    }
-}
-
 #[async_trait]
 impl Pollable for Lookup {
-    async fn ready(&mut self) {
-        std::future::poll_fn(|cx| self.poll(cx).map(drop)).await;
-    }
+    async fn ready(&mut self) {}
 }
 
 impl Host for NetView<'_> {
@@ -51,8 +32,8 @@ impl Host for NetView<'_> {
         _network: Resource<Network>,
         name: String,
     ) -> SocketResult<Resource<ip_name_lookup::ResolveAddressStream>> {
-        let asking = self.pod.resolve(&name);
-        Ok(Lookup::named(self.table.push(Lookup::Asking(Box::pin(asking)))?))
+        let found = self.pod.resolve(&name).map(Vec::into_iter);
+        Ok(Lookup::named(self.table.push(Lookup(found))?))
     }
 }
 
@@ -61,13 +42,11 @@ impl HostResolveAddressStream for NetView<'_> {
         &mut self,
         this: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> SocketResult<Option<IpAddress>> {
-        let lookup = self.table.get_mut(&Lookup::of(&this))?;
-        match lookup.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(addresses)) => Ok(addresses.next().map(IpAddress::from)),
+        match &mut self.table.get_mut(&Lookup::of(&this))?.0 {
+            Ok(addresses) => Ok(addresses.next().map(IpAddress::from)),
             // A resolver that cannot reach its server gives up for now; the name may exist.
-            Poll::Ready(Err(NetError::Denied)) => Err(ErrorCode::TemporaryResolverFailure.into()),
-            Poll::Ready(Err(error)) => Err(refused(*error)),
-            Poll::Pending => Err(ErrorCode::WouldBlock.into()),
+            Err(NetError::Denied) => Err(ErrorCode::TemporaryResolverFailure.into()),
+            Err(error) => Err(refused(*error)),
         }
     }
 

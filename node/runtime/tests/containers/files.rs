@@ -7,6 +7,7 @@ use bytes::Bytes;
 use coracle_runtime::{Accounts, Mount, Quota, limits};
 use tempfile::TempDir;
 
+use crate::greedy::Own;
 use crate::world::{Guest, Pod, World};
 
 /// A directory of the host as a volume.
@@ -267,4 +268,98 @@ async fn a_disk_that_hangs_holds_up_one_pod() {
     })
     .await;
     drop(pipe);
+}
+
+#[tokio::test]
+async fn streams_of_files_are_asked_before_they_are_ready() {
+    let world = World::new();
+    let pod = world.pod("careful");
+    let volume = Volume::new(world.runtime.accounts(), 1 << 20);
+    let said = run(&world, &pod, &volume, &["rules", "file-streams"])
+        .await
+        .printed()
+        .await;
+    let expected = "may write: true
+nothing: Ok(())
+five bytes: Ok(())
+written: Ok((5, false))
+none: Ok(0)
+not yet: Ok(0)
+read: (\"hello\", \"closed\")
+after the end: Err(\"closed\")
+";
+    assert_eq!(said, expected);
+    let exit = run(&world, &pod, &volume, &["rules", "file-write-unasked"])
+        .await
+        .exit()
+        .await;
+    let message = exit.message.clone().unwrap_or_default();
+    assert!(
+        exit.code == 134 && message.contains("more was written than check-write allowed"),
+        "{exit:?}"
+    );
+    volume.is_right();
+    assert_eq!(pod.files.open(), 0);
+}
+
+/// Whoever has no memory left is told so by files and streams, and does not end by it.
+#[tokio::test]
+async fn who_cannot_pay_for_a_transfer_is_told_and_lives_on() {
+    let world = World::new();
+    let pod = world.pod("poor");
+    let volume = Volume::new(world.runtime.accounts(), 1 << 20);
+    let module = world.module("hostile").await;
+    let guest = world.start(&pod, module.clone(), &["poor"], |spec| {
+        spec.mounts = vec![volume.at("/room")];
+        spec.memory_limit_bytes = Some(16 << 20);
+        spec.programs = Some(Arc::new(Own(module)));
+    });
+    let said = guest.printed().await;
+    let expected = "read: Err(\"out of memory\")
+and then: Err(\"closed\")
+shared: Err(Fault::Failed(\"out of memory\"))
+write: Err(\"out of memory\")
+and then: Err(\"closed\")
+sink: Err(Fault::Failed(\"out of memory\"))
+and then: Err(Fault::Closed)
+program: Err(SpawnError::Failed(\"Cannot allocate memory\"))
+at a place: Ok(65536)
+anew: Ok(9)
+";
+    assert_eq!(said, expected);
+    volume.is_right();
+    assert_eq!((pod.files.open(), guest.container.usage().memory_bytes), (0, 0));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_guest_sees_what_kind_a_name_is_without_touching_it() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let world = World::new();
+    let pod = world.pod("lister");
+    let volume = Volume::free();
+    mknodat(CWD, volume.path("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(volume.path("socket")).unwrap();
+    std::os::unix::fs::symlink("fifo", volume.path("link")).unwrap();
+    std::fs::create_dir(volume.path("directory")).unwrap();
+    std::fs::write(volume.path("file"), "").unwrap();
+    let said = run(&world, &pod, &volume, &["rules", "kinds"]).await.printed().await;
+    let expected = "directory: DescriptorType::Directory
+fifo: DescriptorType::Fifo
+file: DescriptorType::RegularFile
+link: DescriptorType::SymbolicLink
+socket: DescriptorType::Socket
+";
+    assert_eq!(said, expected);
+    let devices = world.run_with(&pod, "probe", &["rules", "kinds"], |spec| {
+        spec.mounts = vec![Mount {
+            host: "/dev".into(),
+            guest: "/dev".into(),
+            read_only: true,
+            quota: None,
+            lazy: false,
+        }];
+    });
+    let said = devices.await.printed().await;
+    assert!(said.contains("null: DescriptorType::CharacterDevice\n"), "{said}");
 }

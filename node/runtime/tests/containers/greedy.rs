@@ -146,7 +146,7 @@ async fn bytes_that_nobody_was_asked_to_take() {
 }
 
 /// The guest's own name.
-struct Own(Arc<Module>);
+pub struct Own(pub Arc<Module>);
 
 impl Programs for Own {
     fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Module>, FindError>> {

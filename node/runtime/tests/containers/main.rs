@@ -13,4 +13,6 @@ mod network;
 mod process;
 mod processes;
 mod shell;
+mod terminal;
+mod tls;
 mod world;

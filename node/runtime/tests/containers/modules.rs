@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coracle_runtime::{LoadError, ModuleKind, Runtime, RuntimeConfig};
+use coracle_runtime::{LoadError, ModuleKind, Runtime, RuntimeConfig, interfaces};
 
 use crate::world::World;
 
@@ -88,4 +88,72 @@ async fn code_is_compiled_once_and_kept_on_disk() {
     std::fs::write(&path, b"not code").unwrap();
     again.load("web-again", wasm).await.unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() > 1000);
+}
+
+/// A start costs a compilation more then, and the pod runs all the same.
+#[tokio::test]
+async fn a_pod_runs_where_code_cannot_be_kept_and_the_compiler_is_gone() {
+    let cache = tempfile::tempdir().unwrap();
+    let directory = cache.path().join("code");
+    let config = RuntimeConfig {
+        worker_threads: 1,
+        compiler: Some("/nowhere/coracle".into()),
+        ..RuntimeConfig::new(directory.clone())
+    };
+    let world = World::on(Runtime::new(config.clone()).unwrap());
+    std::fs::remove_dir(&directory).unwrap();
+    std::fs::write(&directory, "").unwrap();
+    let text = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+    let module = world
+        .runtime
+        .load("small", wat::parse_str(text).unwrap().into())
+        .await
+        .unwrap();
+    let pod = world.pod("small");
+    assert_eq!(world.start(&pod, module, &[], |_| {}).exit().await.code, 0);
+    // Where there is no directory for it at all, nobody starts.
+    let error = Runtime::new(config).unwrap_err().to_string();
+    assert!(error.contains(directory.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn programs_of_others_are_named_by_their_first_bytes() {
+    let elf = |machine: u8| {
+        let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+        bytes.resize(64, 0);
+        bytes[18] = machine;
+        bytes
+    };
+    for (bytes, named) in [
+        (elf(0x3e), "a linux/amd64 program"),
+        (elf(0xb7), "a linux/arm64 program"),
+        (elf(0), "a Linux program"),
+        (b"MZ\x90".to_vec(), "a Windows program"),
+        (b"\xcf\xfa\xed\xfe".to_vec(), "a macOS program"),
+        (b"\x1f\x8b\x08".to_vec(), "a gzip archive"),
+        (b"(module)".to_vec(), "the text format"),
+        (b"nothing".to_vec(), "does not begin with the bytes of one"),
+    ] {
+        let error = interfaces(&bytes).err().unwrap().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+    // Code that somebody compiled beforehand would run outside of every limit.
+    let engine = wasmtime::Engine::default();
+    let compiled = engine.precompile_module(&wat::parse_str("(module)").unwrap()).unwrap();
+    let error = interfaces(&compiled).err().unwrap().to_string();
+    assert!(error.contains("never accepted from an image"), "{error}");
+    let component = interfaces(coracle_fixtures::component("web").unwrap())
+        .unwrap()
+        .unwrap();
+    assert!(
+        component
+            .exports
+            .iter()
+            .any(|name| name.starts_with("wasi:http/incoming-handler"))
+    );
+    assert!(
+        interfaces(coracle_fixtures::preview1("probe").unwrap())
+            .unwrap()
+            .is_none()
+    );
 }

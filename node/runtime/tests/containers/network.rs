@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
+use coracle_net::{LabelSelector, Labels, NetworkPolicy, Policies};
+
 use crate::world::World;
 
 #[tokio::test]
@@ -211,4 +213,116 @@ async fn too_many_sockets_are_an_error_that_the_guest_survives() {
     // The quota was the guest's: with its end all sockets are free again.
     let next = world.run(&pod, "probe", &["bind", "0.0.0.0:80"]).await;
     assert_eq!(next.printed().await, "0.0.0.0:80: bound\n");
+}
+
+#[tokio::test]
+async fn a_datagram_socket_says_what_is_wrong_by_name() {
+    let world = World::new();
+    let pod = world.pod("careful");
+    let said = world.run(&pod, "probe", &["rules", "udp"]).await.printed().await;
+    let expected = "fresh, local: Err(\"invalid-state\")
+fresh, streams: Err(\"invalid-state\")
+fresh, finish: Err(\"not-in-progress\")
+other family: Err(\"invalid-argument\")
+multicast: Err(\"invalid-argument\")
+somebody else: Err(\"address-not-bindable\")
+begin: Ok(())
+begin again: Err(\"concurrency-conflict\")
+begun, local: Err(\"invalid-state\")
+finish: Ok(())
+finish again: Err(\"not-in-progress\")
+bound, begin: Err(\"invalid-state\")
+local: Ok(53)
+remote: Err(\"invalid-state\")
+taken: Err(\"address-in-use\")
+family: IpAddressFamily::Ipv4
+hops: Ok(64)
+no hops: Err(\"invalid-argument\")
+seven hops: Ok(())
+hops: Ok(7)
+no room to receive: Err(\"invalid-argument\")
+room to receive: Ok(())
+room: Ok(9000)
+no room to send: Err(\"invalid-argument\")
+room to send: Ok(())
+room: Ok(8000)
+to nobody: Err(\"invalid-argument\")
+to no port: Err(\"invalid-argument\")
+to the other family: Err(\"invalid-argument\")
+remote: Ok(53)
+nothing there: Ok(0)
+may send: Ok(16)
+too large: Err(\"datagram-too-large\")
+one is too large: Ok(1)
+to nobody: Err(\"invalid-argument\")
+none, unasked: Ok(0)
+of none: Ok(0)
+arrived: Ok([5])
+streams anew: Ok(())
+remote: Err(\"invalid-state\")
+";
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn who_breaks_the_rules_of_datagrams_is_ended() {
+    let world = World::new();
+    let pod = world.pod("careless");
+    for (verb, why) in [
+        ("udp-streams-twice", "the socket's earlier streams are still held"),
+        ("udp-send-unasked", "sent more than check-send allowed"),
+    ] {
+        let exit = world.run(&pod, "probe", &["rules", verb]).await.exit().await;
+        let message = exit.message.clone().unwrap_or_default();
+        assert!(exit.code == 134 && message.contains(why), "{verb}: {exit:?}");
+        assert_eq!(pod.net.sockets(), 0, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_is_told_as_such_and_names_may_exist_for_all_it_says() {
+    let world = World::new();
+    let (client, server) = (world.pod("client"), world.pod("server"));
+    world.service("web", [10, 96, 0, 99], 80, &[(&server, 8080)]);
+    let names = async || {
+        let guest = world.run(
+            &client,
+            "probe",
+            &["rules", "names", "web", "nowhere", "127.0.0.1", "localhost"],
+        );
+        guest.await.printed().await
+    };
+    let send = async || {
+        let guest = world.run(&client, "probe", &["rules", "udp-send", "10.244.0.3:53"]);
+        guest.await.printed().await
+    };
+    let found = "web: (1, Ok(()))
+nowhere: (0, Err(\"name-unresolvable\"))
+127.0.0.1: (1, Ok(()))
+localhost: (2, Ok(()))
+";
+    assert_eq!(names().await, found);
+    assert_eq!(server.ip.to_string(), "10.244.0.3");
+    assert_eq!(send().await, "10.244.0.3:53: Ok(1)\n");
+
+    world.fabric.update_policies(&Policies {
+        policies: vec![NetworkPolicy {
+            namespace: "demo".into(),
+            name: "nobody-talks".into(),
+            pods: LabelSelector::default(),
+            ingress: None,
+            egress: Some(Vec::new()),
+        }],
+        namespaces: vec![("demo".into(), Labels::new())],
+    });
+    let kept = "web: (0, Err(\"temporary-resolver-failure\"))
+nowhere: (0, Err(\"temporary-resolver-failure\"))
+127.0.0.1: (1, Ok(()))
+localhost: (2, Ok(()))
+";
+    assert_eq!(names().await, kept);
+    // A datagram is lost on its way, as on a wire; a connection is refused by name.
+    assert_eq!(send().await, "10.244.0.3:53: Ok(1)\n");
+    let refused = world.run(&client, "probe", &["connect", "10.244.0.3:53"]).await;
+    assert_eq!(refused.printed().await, "10.244.0.3:53: PermissionDenied\n");
 }

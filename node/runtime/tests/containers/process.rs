@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use coracle_runtime::{ExitReason, LogSink, Mount};
+use coracle_fixtures::greedy;
+use coracle_runtime::{ContainerSpec, ExecError, ExitReason, LogSink, Module, Mount, Process, ProcessSpec};
 use parking_lot::Mutex;
 
-use crate::world::{World, soon};
+use crate::world::{Guest, Log, World, soon};
 
 #[tokio::test]
 async fn exit_codes_are_kept() {
@@ -188,4 +189,103 @@ async fn a_slow_log_suspends_the_guest_and_loses_nothing() {
     assert_eq!(chatty.exit().await.code, 0);
     let text = String::from_utf8(gate.bytes.lock().clone()).unwrap();
     assert!(text.lines().enumerate().all(|(n, line)| line == format!("line {n}")) && text.lines().count() == 5000);
+}
+
+#[tokio::test]
+async fn a_run_that_can_be_repeated_is_the_same_for_the_same_number() {
+    let world = World::new();
+    let pod = world.pod("seeded");
+    let run = async |seed| {
+        let guest = world.run_with(&pod, "probe", &["rules", "chance"], |spec| spec.seed = Some(seed));
+        guest.await.printed().await
+    };
+    let first = run(7).await;
+    assert!(
+        first.contains("seconds: 1767225600") && first.contains(" 1000\n"),
+        "{first}"
+    );
+    assert_eq!(first, run(7).await);
+    assert_ne!(first, run(8).await);
+    let free = world.run(&pod, "probe", &["rules", "chance"]).await.printed().await;
+    assert!(!free.contains("seconds: 1767225600"), "{free}");
+}
+
+fn exec(guest: &Guest, module: &Arc<Module>, args: &[&str]) -> Result<(Process, Arc<Log>), ExecError> {
+    let out = Arc::new(Log::default());
+    let spec = ProcessSpec {
+        args: args.iter().map(|arg| arg.to_string()).collect(),
+        stdin: None,
+        terminal: None,
+        stdout: out.clone(),
+        stderr: out.clone(),
+    };
+    Ok((guest.container.exec(module.clone(), spec)?, out))
+}
+
+#[tokio::test]
+async fn what_exec_starts_ends_with_its_code_and_must_be_a_program() {
+    let world = World::new();
+    let pod = world.pod("host");
+    let guest = world.run(&pod, "probe", &["sleep"]).await;
+    let service = world.module("web").await;
+    let refused = exec(&guest, &service, &["web"]).err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the module is a service without an entry point of its own"
+    );
+    // One that returns an error instead of ending with a code.
+    let text = greedy::component("", "", "", "(return (i32.const 1))");
+    let module = world
+        .runtime
+        .load(&text, wat::parse_str(&text).unwrap().into())
+        .await
+        .unwrap();
+    let (process, _) = exec(&guest, &module, &["fails"]).unwrap();
+    assert_eq!(process.wait().await.code, 1);
+    assert!(guest.container.exit().is_none());
+    guest.container.kill();
+    assert_eq!(guest.exit().await.code, 137);
+}
+
+#[tokio::test]
+async fn a_container_with_fuel_runs_one_program_and_those_of_exec() {
+    let world = World::new();
+    let pod = world.pod("fuelled");
+    let load = async |name: &'static str| {
+        let wasm = Bytes::from_static(coracle_fixtures::component(name).unwrap());
+        world.runtime.load_metered(name, wasm).await.unwrap()
+    };
+    let fuel = |spec: &mut ContainerSpec| spec.fuel = Some(1_000_000_000);
+    let (hostile, probe) = (load("hostile").await, load("probe").await);
+    let said = world.start(&pod, hostile, &["dolls", "1"], fuel).printed().await;
+    let why = "SpawnError::Failed(\"a container with a limit of fuel runs one program\")";
+    assert_eq!(said, format!("1 left, then {why}\n"));
+    let guest = world.start(&pod, probe.clone(), &["sleep"], fuel);
+    let (process, out) = exec(&guest, &probe, &["probe", "lines", "2"]).unwrap();
+    assert_eq!(
+        (process.wait().await.code, out.text().as_str()),
+        (0, "line 0\nline 1\n")
+    );
+    assert!(guest.container.exit().is_none());
+}
+
+/// A variable is often a password, and what is shown for debugging goes into logs.
+#[tokio::test]
+async fn nothing_that_a_container_was_given_is_shown_for_debugging() {
+    let world = World::new();
+    let pod = world.pod("quiet");
+    let guest = world.run_with(&pod, "probe", &["sleep"], |spec| {
+        (spec.name, spec.env) = ("quiet".into(), vec![("PASSWORD".into(), "hunter2".into())]);
+    });
+    let (guest, module) = (guest.await, world.module("probe").await);
+    let (process, _) = exec(&guest, &module, &["probe", "sleep", "hunter2"]).unwrap();
+    let shown = [
+        format!("{:?}", guest.container),
+        format!("{process:?}"),
+        format!("{module:?}"),
+        format!("{:?}", world.runtime),
+        format!("{:?}", world.runtime.accounts()),
+    ];
+    assert!(shown[0].contains("quiet") && shown[1].contains("pid"), "{shown:?}");
+    assert!(!shown.concat().contains("hunter2"), "{shown:?}");
 }

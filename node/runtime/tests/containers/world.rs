@@ -41,9 +41,14 @@ pub fn runtime_with(worker_threads: usize, free_memory_bytes: Option<u64>) -> Ru
     Runtime::new(RuntimeConfig {
         worker_threads,
         free_memory_bytes,
-        ..RuntimeConfig::new(CACHE.path().to_owned())
+        ..config()
     })
     .unwrap()
+}
+
+/// What the tests' runtimes have in common.
+pub fn config() -> RuntimeConfig {
+    RuntimeConfig::new(CACHE.path().to_owned())
 }
 
 /// Collects what a guest writes.
