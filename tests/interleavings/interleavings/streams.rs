@@ -138,7 +138,7 @@ fn a_waiting_reader_learns_how_it_ended() {
         (CLIENT_FINISHES, Ok(TryRead::End)),
         (CLIENT_GOES, Ok(TryRead::End)),
         (SERVER_READS_NO_MORE, Ok(TryRead::End)),
-        (CLIENT_RESETS, reset.clone()),
+        (CLIENT_RESETS, reset),
         (SERVER_IS_REMOVED, reset),
     ] {
         in_every_order(move || {
@@ -161,9 +161,9 @@ fn a_waiting_writer_learns_how_it_ended() {
     let broken = Err(NetError::BrokenPipe);
     let reset = Err(NetError::ConnectionReset);
     for (end, expected) in [
-        (CLIENT_FINISHES, broken.clone()),
+        (CLIENT_FINISHES, broken),
         (SERVER_READS_NO_MORE, broken),
-        (CLIENT_RESETS, reset.clone()),
+        (CLIENT_RESETS, reset),
         (SERVER_IS_REMOVED, reset),
     ] {
         in_every_order(move || {

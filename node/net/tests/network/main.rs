@@ -12,7 +12,6 @@ mod limits;
 mod model;
 mod names;
 mod observe;
-
 mod policies;
 mod removal;
 mod services;
