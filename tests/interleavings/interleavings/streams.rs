@@ -138,7 +138,7 @@ fn a_waiting_reader_learns_how_it_ended() {
         (CLIENT_FINISHES, Ok(TryRead::End)),
         (CLIENT_GOES, Ok(TryRead::End)),
         (SERVER_READS_NO_MORE, Ok(TryRead::End)),
-        (CLIENT_RESETS, reset),
+        (CLIENT_RESETS, reset.clone()),
         (SERVER_IS_REMOVED, reset),
     ] {
         in_every_order(move || {
