@@ -6,13 +6,15 @@
 
 use std::{future::Future, net::Ipv4Addr, path::Path, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use coracle_controllers::{
+    choice,
     leader::{Election, News, Timing, causes},
     node_ipam::Network,
     world::Facts,
 };
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -30,6 +32,10 @@ const CONTROLLERS_LEASE: &str = "kube-controller-manager";
 /// The Lease of whoever schedules.
 const SCHEDULER_LEASE: &str = "kube-scheduler";
 
+/// The controller of Jobs counts pods in a field of the status that servers keep since that version. Where it is not kept, no
+/// pod is ever counted, and others are made in its place without end.
+const JOBS: (&str, (u32, u32)) = ("job-controller", (1, 26));
+
 /// The first pause before a server that did not answer is asked again, doubled up to [`REACH_MOST`]: servers are started at
 /// the same time as what uses them, and one that stays away must not be hammered.
 const REACH_LEAST: Duration = Duration::from_millis(100);
@@ -41,6 +47,7 @@ const REACH_MOST: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the kubeconfig cannot be used, or leadership is lost.
 pub async fn controllers(args: ControllersArgs) -> anyhow::Result<()> {
+    let controllers = choice::chosen(&args.controllers).context("--controllers cannot be followed")?;
     let config = config(&args.apart.kubeconfig).await?;
     let facts = Facts {
         root_ca_pem: match &args.root_ca_file {
@@ -56,9 +63,23 @@ pub async fn controllers(args: ControllersArgs) -> anyhow::Result<()> {
         node_grace_seconds: args.grace.node_monitor_grace_period.as_secs(),
         ..Facts::default()
     };
-    run(&args.apart, config, CONTROLLERS_LEASE, |client, shutdown| {
+    let counts_jobs = controllers.iter().any(|controller| controller.name == JOBS.0);
+    let needs = |version: &Info| match version_of(version) {
+        Some(version) if counts_jobs && version < JOBS.1 => Err(anyhow!(
+            "the server is {}.{}: {} needs {}.{}; leave it out with --controllers='*,-{}'",
+            version.0,
+            version.1,
+            JOBS.0,
+            JOBS.1.0,
+            JOBS.1.1,
+            JOBS.0
+        )),
+        _ => Ok(()),
+    };
+    run(&args.apart, config, CONTROLLERS_LEASE, needs, |client, shutdown| {
         let config = coracle_controllers::Config {
             facts,
+            controllers,
             ..coracle_controllers::Config::new(client)
         };
         coracle_controllers::run(config, shutdown)
@@ -72,9 +93,13 @@ pub async fn controllers(args: ControllersArgs) -> anyhow::Result<()> {
 /// When the kubeconfig cannot be used, or leadership is lost.
 pub async fn scheduler(args: ApartArgs) -> anyhow::Result<()> {
     let config = config(&args.kubeconfig).await?;
-    run(&args, config, SCHEDULER_LEASE, |client, shutdown| {
-        coracle_scheduler::run(coracle_scheduler::Config::new(client), shutdown)
-    })
+    run(
+        &args,
+        config,
+        SCHEDULER_LEASE,
+        |_| Ok(()),
+        |client, shutdown| coracle_scheduler::run(coracle_scheduler::Config::new(client), shutdown),
+    )
     .await
 }
 
@@ -82,6 +107,7 @@ async fn run<W>(
     args: &ApartArgs,
     config: Config,
     lease: &'static str,
+    suits: impl FnOnce(&Info) -> anyhow::Result<()>,
     work: impl FnOnce(Client, CancellationToken) -> W,
 ) -> anyhow::Result<()>
 where
@@ -94,7 +120,10 @@ where
     let running = async {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            version = reach(&client) => say(format_args!("version     {version}")),
+            version = reach(&client) => {
+                say(format_args!("version     {}", version.git_version));
+                suits(&version)?;
+            }
         }
         if !args.leader_elect {
             work(client, shutdown.clone()).await;
@@ -124,11 +153,11 @@ fn complain(trouble: &str) {
 }
 
 /// Asks the server for its version until it answers.
-async fn reach(client: &Client) -> String {
+async fn reach(client: &Client) -> Info {
     let (mut pause, mut told) = (REACH_LEAST, String::new());
     loop {
         let trouble = match client.apiserver_version().await {
-            Ok(version) => return version.git_version,
+            Ok(version) => return version,
             Err(kube::Error::Api(status)) => format!("the server refuses: {}", status.message),
             Err(error) => format!("the server cannot be reached: {}", causes(&error)),
         };
@@ -139,6 +168,12 @@ async fn reach(client: &Client) -> String {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(REACH_MOST);
     }
+}
+
+/// The major and the minor number; some write `31+` for what they changed.
+fn version_of(version: &Info) -> Option<(u32, u32)> {
+    let minor = version.minor.trim_end_matches('+');
+    Some((version.major.parse().ok()?, minor.parse().ok()?))
 }
 
 async fn config(path: &Path) -> anyhow::Result<Config> {
@@ -226,6 +261,20 @@ mod tests {
         ] {
             network(cidr, mask).unwrap_err();
         }
+    }
+
+    #[test]
+    fn versions_are_read_as_different_servers_write_them() {
+        let version = |major: &str, minor: &str| {
+            version_of(&Info {
+                major: major.to_owned(),
+                minor: minor.to_owned(),
+                ..Info::default()
+            })
+        };
+        assert_eq!(version("1", "20"), Some((1, 20)));
+        assert_eq!(version("1", "31+"), Some((1, 31)));
+        assert_eq!(version("", ""), None);
     }
 
     #[test]

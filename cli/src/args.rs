@@ -438,6 +438,16 @@ pub struct ControllersArgs {
     /// Which server, and who leads.
     #[command(flatten)]
     pub apart: ApartArgs,
+    /// Which controllers run: `*` are all, NAME is that one, -NAME is all but that one. Beside those of another program,
+    /// say `--leader-elect=false`: they are not to wait for its lease.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "*",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub controllers: Vec<String>,
     /// When nodes are taken for lost.
     #[command(flatten)]
     pub grace: GraceArgs,

@@ -26,7 +26,7 @@ pub const SCHEDULER_USER: &str = "system:kube-scheduler";
 
 /// From where nodes that join without a pod network get one: clear of the services' addresses and of the networks of nodes
 /// in the same process.
-const JOINING_NODES: Network = Network {
+pub(crate) const JOINING_NODES: Network = Network {
     base: Ipv4Addr::new(10, 0, 0, 0),
     prefix: 10,
     node_prefix: 24,

@@ -7,7 +7,7 @@ use coracle_server::Unconnected;
 
 use crate::{
     args::ServerArgs,
-    control_plane::{CONTROLLERS_USER, ControlPlane, SCHEDULER_USER, Surroundings, listen},
+    control_plane::{CONTROLLERS_USER, ControlPlane, JOINING_NODES, SCHEDULER_USER, Surroundings, listen},
     data_dir::DataDir,
     dial::Nodes,
     end, kubeconfig,
@@ -59,14 +59,16 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<()> {
     say(format_args!("API         {}", access.server));
     say(format_args!("data        {}", data.path().display()));
     say(format_args!("kubeconfig  {}", data.join("kubeconfig").display()));
-    for ((file, _), (runs, command)) in COMPONENTS
-        .iter()
-        .zip([(args.controllers, "controllers"), (args.scheduler, "scheduler")])
-    {
+    // Without a network of their own, nodes that join run no pods.
+    let networks = format!(" --cluster-cidr {}/{}", JOINING_NODES.base, JOINING_NODES.prefix);
+    for ((file, _), (runs, command, more)) in COMPONENTS.iter().zip([
+        (args.controllers, "controllers", networks.as_str()),
+        (args.scheduler, "scheduler", ""),
+    ]) {
         match runs {
             true => say(format_args!("{command:<11} in this process")),
             false => say(format_args!(
-                "{command:<11} coracle {command} --kubeconfig {}",
+                "{command:<11} coracle {command} --kubeconfig {}{more}",
                 data.join(file).display()
             )),
         }

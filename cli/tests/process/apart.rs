@@ -19,6 +19,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{PATIENCE, Process, client};
 
@@ -196,6 +197,95 @@ async fn parts_in_processes_of_their_own_are_a_cluster_and_one_of_two_leads() {
     assert_eq!(scheduler.ended().await.code(), Some(1));
 }
 
+/// A node of another machine has nothing else to get its pod network from.
+#[tokio::test]
+async fn the_controllers_as_the_server_says_to_start_them_give_nodes_their_networks() {
+    let mut server = Server::start().await;
+    create_node(&server.client).await;
+    let command = server.process.says("controllers").await;
+    let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let mut controllers = Process::start(&args);
+    controllers.says("leading").await;
+    let networked = |node: Option<&Node>| {
+        let spec = node.and_then(|node| node.spec.as_ref());
+        spec.and_then(|spec| spec.pod_cidr.as_deref()) == Some("10.0.0.0/24")
+    };
+    wait(Api::all(server.client.clone()), "board", networked).await;
+    assert!(controllers.end("TERM").await.success());
+}
+
+/// Each of the two does its part only, and neither waits for the lease of another program.
+#[tokio::test]
+async fn chosen_controllers_do_their_part_beside_those_of_others() {
+    let server = Server::start().await;
+    let leases: Api<Lease> = Api::namespaced(server.client.clone(), "kube-system");
+    let now = "2026-01-01T00:00:00.000000Z";
+    create::<Lease>(
+        &leases,
+        json!({
+            "metadata": {"name": "kube-controller-manager"},
+            "spec": {"holderIdentity": "theirs", "leaseDurationSeconds": 60, "acquireTime": now, "renewTime": now},
+        }),
+    )
+    .await;
+    let kubeconfig = server.kubeconfig("controller-manager.kubeconfig");
+    let start = |chosen: &str| {
+        let chosen = format!("--controllers={chosen}");
+        Process::start(&[
+            "controllers",
+            "--kubeconfig",
+            &kubeconfig,
+            "--leader-elect=false",
+            &chosen,
+        ])
+    };
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod_spec()});
+    create::<Deployment>(
+        &server.all(),
+        json!({
+            "metadata": {"name": "web"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template},
+        }),
+    )
+    .await;
+    create::<ReplicaSet>(
+        &server.all(),
+        json!({
+            "metadata": {"name": "alone"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template},
+        }),
+    )
+    .await;
+    let status = |set: Option<&ReplicaSet>| set.and_then(|set| set.status.as_ref()?.fully_labeled_replicas);
+    let selected = ListParams::default().labels("app=web");
+
+    // All but one: pods of the ReplicaSet that a user wrote, and none of the Deployment.
+    let mut sets = start("*,-deployment-controller");
+    wait(server.all::<ReplicaSet>(), "alone", |set| status(set) == Some(1)).await;
+    assert_eq!(server.all::<Pod>().list(&selected).await.unwrap().items.len(), 1);
+    assert!(sets.end("TERM").await.success());
+
+    // That one: a ReplicaSet of the Deployment, of which nobody makes pods.
+    let mut deployments = start("deployment-controller");
+    let created = |web: Option<&Deployment>| {
+        let conditions = web.and_then(|web| web.status.as_ref()?.conditions.as_ref());
+        let mut reasons = conditions
+            .into_iter()
+            .flatten()
+            .filter_map(|condition| condition.reason.as_deref());
+        reasons.any(|reason| reason == "NewReplicaSetCreated")
+    };
+    wait(server.all::<Deployment>(), "web", created).await;
+    let made = server.all::<ReplicaSet>().list(&selected).await.unwrap().items;
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(status(made.first()), None);
+    assert!(deployments.end("TERM").await.success());
+    assert_eq!(
+        server.lease("kube-controller-manager").await.holder_identity.as_deref(),
+        Some("theirs")
+    );
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for_and_who_may_not_is_told() {
     let mut server = Server::start().await;
@@ -267,12 +357,55 @@ async fn arguments_that_cannot_be_used_are_refused_with_the_reason() {
             "the lease duration must be longer than the renew deadline",
         ),
         ("--cluster-cidr=10.0.0.0", "is no IPv4 network"),
+        ("--controllers=*,-frob", "there is no controller \"frob\""),
     ] {
         let mut refused = Process::start(&["controllers", "--kubeconfig", &kubeconfig, flag]);
         let message = refused.complains("error").await;
         assert!(message.contains(part), "{message}");
         assert_eq!(refused.ended().await.code(), Some(1));
     }
+}
+
+/// A server that only says how old it is.
+#[tokio::test]
+async fn jobs_are_not_run_on_a_server_that_cannot_count_their_pods() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let version = json!({
+        "major": "1", "minor": "20", "gitVersion": "v1.20.2", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "", "platform": "",
+    });
+    let body = version.to_string();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}",
+        body.len()
+    );
+    let answer = format!("{head}\r\nconnection: close\r\n\r\n{body}");
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 4];
+        stream.read_exact(&mut asked).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // The rest of what was asked is read to its end, that nothing of the answer is lost.
+        while stream.read(&mut asked).await.unwrap_or_default() > 0 {}
+    });
+    let data = tempfile::tempdir().unwrap();
+    let kubeconfig = data.path().join("kubeconfig");
+    let entries = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "old",
+        "contexts": [{"name": "old", "context": {"cluster": "old", "user": "me"}}],
+        "clusters": [{"name": "old", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "me", "user": {}}],
+    });
+    std::fs::write(&kubeconfig, entries.to_string()).unwrap();
+    let mut refused = Process::start(&["controllers", "--kubeconfig", kubeconfig.to_str().unwrap()]);
+    assert_eq!(refused.says("version").await, "v1.20.2");
+    assert_eq!(
+        refused.complains("error").await,
+        "error: the server is 1.20: job-controller needs 1.26; leave it out with --controllers='*,-job-controller'"
+    );
+    assert_eq!(refused.ended().await.code(), Some(1));
+    served.await.unwrap();
 }
 
 /// What another implementation's controllers and scheduler ask before they work, as they ask it: writing in protobuf,

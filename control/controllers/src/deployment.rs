@@ -246,7 +246,9 @@ impl Rollout<'_> {
         annotations.extend(self.sizing().map(|(name, value)| (name.to_owned(), value)));
         let body = replica_set(self.d, &name, &hash, size, &annotations);
         plan.change(Action::create(&REPLICA_SETS, namespace, body));
-        plan.events.push(self.scaled(&name, 0, size));
+        if size > 0 {
+            plan.events.push(self.scaled(&name, 0, size));
+        }
         plan.change(self.set_revision(&revision.to_string()));
         News::Created(name)
     }

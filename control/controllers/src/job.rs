@@ -68,18 +68,9 @@ fn of_pod(change: &Change<Pod>, world: &World, keys: &mut Vec<Key>) {
     };
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     // A pod that was orphaned must not be held by a Job that has forgotten it.
-    let made_for = pod.metadata.labels.as_ref().and_then(|labels| labels.get(NAME_LABEL));
-    keys.extend(
-        made_for
-            .filter(|_| is_tracked(pod))
-            .map(|name| Key::new(namespace, name)),
-    );
+    keys.extend(is_tracked(pod).then(|| Key::new(namespace, made_for(pod))));
     for job in world.jobs.in_namespace(namespace) {
-        let selector = job.spec.as_ref().and_then(|s| s.selector.as_ref());
-        if selector
-            .and_then(owner::selector)
-            .is_some_and(|s| owner::selects(&s, &pod.metadata))
-        {
+        if picks(&job, pod) {
             keys.push(Key::of(&job.metadata));
         }
     }
@@ -126,19 +117,62 @@ pub fn reconcile(key: &Key, world: &World, turn: &Turn<'_>) -> Plan {
     plan
 }
 
-/// Pods with this Job's name on them that a finalizer holds for a Job that is no more.
+/// The name of the Job that a pod without a controller was made for. Pods of a selector that the user wrote do not tell: such
+/// a one stands under its own name, where there is no Job.
+fn made_for(pod: &Pod) -> &str {
+    let labelled = pod.metadata.labels.as_ref().and_then(|labels| labels.get(NAME_LABEL));
+    labelled.or(pod.metadata.name.as_ref()).map_or("", String::as_str)
+}
+
+/// Pods made for a Job of this name that a finalizer holds for a Job that is no more.
 fn strays(key: &Key, job: Option<&Job>, world: &World) -> Vec<Arc<Pod>> {
     let label = (NAME_LABEL.to_owned(), key.name.to_string());
     let mut pods = world.pods.labelled(&key.namespace, [(&label.0, &label.1)]);
+    if job.is_none_or(selects_by_hand) {
+        let all = world.pods.in_namespace(&key.namespace).into_iter();
+        pods.extend(all.filter(|pod| is_tracked(pod) && is_unlabelled(pod) && is_of(pod, key)));
+    }
     let uid = job.and_then(|job| job.metadata.uid.as_deref()).unwrap_or_default();
     pods.retain(|pod| {
         let owner = controller_uid(&pod.metadata);
         let ours = !uid.is_empty() && owner == uid;
         // An orphan may still be adopted by the Job whose selector picks it.
-        let adoptable = owner.is_empty() && job.is_some() && pod.metadata.deletion_timestamp.is_none();
+        let adopters = job.is_some() || is_unlabelled(pod) && is_picked(pod, world);
+        let adoptable = owner.is_empty() && adopters && pod.metadata.deletion_timestamp.is_none();
         is_tracked(pod) && !ours && !adoptable
     });
     pods
+}
+
+/// Whether pods of the Job may come without its name: the server adds that where it makes the selector.
+fn selects_by_hand(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.manual_selector) == Some(true)
+}
+
+fn is_unlabelled(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_none_or(|labels| !labels.contains_key(NAME_LABEL))
+}
+
+fn is_of(pod: &Pod, key: &Key) -> bool {
+    match controller_uid(&pod.metadata) {
+        "" => made_for(pod) == &*key.name,
+        _ => owner::controller_key(&pod.metadata, &JOBS).as_ref() == Some(key),
+    }
+}
+
+/// Whether a Job that still works picks the pod.
+fn is_picked(pod: &Pod, world: &World) -> bool {
+    let works = |job: &Job| job.metadata.deletion_timestamp.is_none() && !subject::is_finished(job);
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut jobs = world.jobs.in_namespace(namespace).into_iter();
+    jobs.any(|job| works(&job) && picks(&job, pod))
+}
+
+fn picks(job: &Job, pod: &Pod) -> bool {
+    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let selector = selector.and_then(owner::selector);
+    selector.is_some_and(|selector| owner::selects(&selector, &pod.metadata))
 }
 
 fn release(pod: &Arc<Pod>) -> Action {

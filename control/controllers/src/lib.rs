@@ -10,6 +10,7 @@ pub mod autoscaler;
 pub mod bootstrap;
 pub mod carry;
 pub mod certificate;
+pub mod choice;
 pub mod clock;
 pub mod cluster_role;
 pub mod cron_job;
@@ -135,6 +136,8 @@ pub struct Config {
     pub clock: Clock,
     /// The informers to share with others in the process; they are started here.
     pub informers: Arc<Informers>,
+    /// The controllers that run, of [`CONTROLLERS`].
+    pub controllers: Vec<&'static Controller>,
 }
 
 impl Config {
@@ -146,11 +149,12 @@ impl Config {
             facts: Facts::default(),
             clock: Clock::system(),
             informers: Arc::new(Informers::new()),
+            controllers: CONTROLLERS.to_vec(),
         }
     }
 }
 
-/// Runs all controllers until `shutdown`.
+/// Runs the controllers until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     tokio::select! {
@@ -165,7 +169,8 @@ async fn start(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToke
     let informers = &config.informers;
     let world = informers.world(config.facts.clone());
     let recorder = Recorder::start(config.client.clone(), config.clock.clone(), tasks, shutdown.clone());
-    let drivers: Vec<Arc<Driver>> = CONTROLLERS
+    let drivers: Vec<Arc<Driver>> = config
+        .controllers
         .iter()
         .map(|controller| driver(controller, config, &world, &recorder))
         .collect();

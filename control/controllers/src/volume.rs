@@ -42,6 +42,13 @@ pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> &'a str {
     annotations.and_then(|all| all.get(name)).map_or("", String::as_str)
 }
 
+/// Who is to make the volume of a claim; empty for nobody.
+#[must_use]
+pub fn asked_provisioner(claim: &PersistentVolumeClaim) -> &str {
+    let names = [PROVISIONER, OLDER_PROVISIONER].map(|name| annotation(&claim.metadata, name));
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
+}
+
 /// The class of a claim; empty for none.
 #[must_use]
 pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {

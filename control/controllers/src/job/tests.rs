@@ -251,6 +251,80 @@ fn pods_whose_job_is_gone_are_let_go() {
     assert!(world.names("Pod").is_empty());
 }
 
+/// A Job whose pods say nothing of it but who controls them.
+fn by_hand(name: &str) -> Value {
+    let mut job = job(json!({"manualSelector": true}));
+    job["metadata"] = json!({"name": name, "namespace": "n", "uid": name});
+    let labels = json!({"mine": "x"});
+    job["spec"]["selector"] = json!({"matchLabels": labels});
+    job["spec"]["template"]["metadata"] = json!({"labels": labels});
+    job
+}
+
+/// A Job by hand with one pod, whose name that is.
+fn running_by_hand() -> (Simulation, String) {
+    let mut world = Simulation::of([by_hand("j")]);
+    run(&mut world, |_| None);
+    let pod = world.names("Pod")[0].to_owned();
+    (world, pod)
+}
+
+/// Does what a controller does that starts and sees the pod.
+fn seen(world: &mut Simulation, pod: &str) {
+    let known = world.scene.world();
+    let change = Change {
+        old: None,
+        new: known.pods.get(&Key::new("n", pod)),
+    };
+    let mut keys = Vec::new();
+    of_pod(&change, known, &mut keys);
+    for key in keys {
+        let plan = reconcile(&key, world.scene.world(), &Turn::at(world.now));
+        world.carry_out(&plan);
+    }
+}
+
+#[test]
+fn pods_without_the_name_of_their_job_are_let_go_too() {
+    let (mut world, pod) = running_by_hand();
+    world.delete("Job", "j");
+    world.delete("Pod", &pod);
+    seen(&mut world, &pod);
+    world.end_one();
+    assert!(world.names("Pod").is_empty());
+
+    // Another Job of that name does not count them as its own.
+    let (mut world, pod) = running_by_hand();
+    world.delete("Job", "j");
+    let mut another = by_hand("j");
+    another["metadata"]["uid"] = "another".into();
+    world.create(another);
+    seen(&mut world, &pod);
+    assert!(
+        world.get("Pod", &pod)["metadata"]["finalizers"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_orphan_without_the_name_of_its_job_is_let_go_unless_another_picks_it() {
+    for other in [None, Some(by_hand("k"))] {
+        let (mut world, pod) = running_by_hand();
+        world.edit("Pod", &pod, |pod| pod["metadata"]["ownerReferences"] = json!([]));
+        world.delete("Job", "j");
+        let adopts = other.is_some();
+        other.into_iter().for_each(|job| world.create(job));
+        seen(&mut world, &pod);
+        assert_eq!(held(&world), usize::from(adopts));
+        assert_eq!(
+            world.get("Pod", &pod)["metadata"]["ownerReferences"][0]["name"] == "k",
+            adopts
+        );
+    }
+}
+
 #[test]
 fn another_manager_is_left_alone_and_deletion_creates_nothing() {
     let mut other = world(json!({"managedBy": "example.com/other"}));

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use serde_json::json;
 
-use super::{PROVISIONED_BY, PROVISIONER, SELECTED_NODE, annotation, class, requested, volume_of, waits};
+use super::{PROVISIONED_BY, SELECTED_NODE, annotation, asked_provisioner, class, requested, volume_of, waits};
 use crate::{
     driver::{Controller, Turn},
     key::Key,
@@ -35,10 +35,7 @@ pub static CONTROLLER: Controller = Controller {
 };
 
 fn itself(change: &Change<PersistentVolumeClaim>, _: &World, keys: &mut Vec<Key>) {
-    let ours = change
-        .new
-        .as_ref()
-        .filter(|claim| annotation(&claim.metadata, PROVISIONER) == NAME);
+    let ours = change.new.as_ref().filter(|claim| asked_provisioner(claim) == NAME);
     keys.extend(ours.map(|claim| Key::of(&claim.metadata)));
 }
 
@@ -59,7 +56,7 @@ pub fn reconcile(key: &Key, world: &World, _: &Turn<'_>) -> Plan {
         return plan;
     };
     let name = format!("pvc-{}", claim.metadata.uid.as_deref().unwrap_or_default());
-    let asked = annotation(&claim.metadata, PROVISIONER) == NAME && volume_of(&claim).is_empty();
+    let asked = asked_provisioner(&claim) == NAME && volume_of(&claim).is_empty();
     if !asked || world.persistent_volumes.get(&Key::cluster(&name)).is_some() {
         return plan;
     }
