@@ -321,8 +321,8 @@ nowhere: (0, Err(\"temporary-resolver-failure\"))
 localhost: (2, Ok(()))
 ";
     assert_eq!(names().await, kept);
-    // A datagram is lost on its way, as on a wire; a connection is refused by name.
-    assert_eq!(send().await, "10.244.0.3:53: Ok(1)\n");
+    // Nobody waits for a timeout: datagrams and connections are refused at once, and by name.
+    assert_eq!(send().await, "10.244.0.3:53: Err(\"access-denied\")\n");
     let refused = world.run(&client, "probe", &["connect", "10.244.0.3:53"]).await;
     assert_eq!(refused.printed().await, "10.244.0.3:53: PermissionDenied\n");
 }
