@@ -101,8 +101,15 @@ impl Ledger {
         }
     }
 
-    /// Tells of a request that may have changed something.
+    /// Tells of a request that may have changed something. An eviction that was refused is nobody's wish any more: what takes the
+    /// pod away later, as the end of its namespace does, is not held to its budgets.
     pub fn request(&self, part: &str, method: &Method, uri: &Uri, end: &str) {
+        if let Some((key, "eviction")) = pod_of(uri.path()).filter(|_| end.starts_with('4')) {
+            let mut inner = self.inner.lock();
+            if inner.asked.deletions.get(&key).is_some_and(|by| by == "eviction") {
+                inner.asked.deletions.remove(&key);
+            }
+        }
         if !uri.path().contains("/leases/") {
             self.tell(format!("    {part}: {method} {} {end}", uri.path()));
         }
