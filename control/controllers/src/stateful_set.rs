@@ -78,11 +78,13 @@ fn of_revision(change: &Change<ControllerRevision>, _: &World, keys: &mut Vec<Ke
     keys.dedup();
 }
 
-/// A claim that is gone is missed by the pod that uses it.
+/// A claim that is gone is missed by the pod that uses it, or was waited for, as is one that has lost an owner.
 fn of_claim(change: &Change<PersistentVolumeClaim>, world: &World, keys: &mut Vec<Key>) {
-    let Some(claim) = change.old.as_ref().filter(|_| change.new.is_none()) else {
+    let owners = |claim: &PersistentVolumeClaim| claim.metadata.owner_references.clone();
+    let Some(claim) = &change.old else { return };
+    if change.new.as_ref().is_some_and(|new| owners(new) == owners(claim)) {
         return;
-    };
+    }
     let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
     for set in world.stateful_sets.in_namespace(namespace) {
         let selector = set.spec.as_ref().and_then(|s| owner::selector(&s.selector));
@@ -261,6 +263,9 @@ impl Roll<'_> {
     /// Plans what the pod of that ordinal needs.
     fn keep(&self, ordinal: i32, plan: &mut Plan) -> Next {
         let Some(pod) = self.pod(ordinal) else {
+            if claims::are_going(self.set, &pod::name(self.set, ordinal), self.world) {
+                return Next::Wait;
+            }
             claims::create_missing(self.set, &pod::name(self.set, ordinal), self.world, plan);
             plan.change(self.creation(ordinal));
             return Next::Wait;

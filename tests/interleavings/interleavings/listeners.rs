@@ -177,6 +177,28 @@ fn a_connect_that_gives_up_leaves_at_most_a_connection_that_has_ended() {
 }
 
 #[test]
+fn who_has_given_up_takes_no_place_from_who_waits() {
+    in_every_order(|| {
+        let (world, purse) = (World::new(), Purse::of(SOCKETS));
+        let binding = world.listening(1, &purse);
+        let first = connect(&world).unwrap();
+        drop(waiting(&world));
+        let third = spawn({
+            let world = world.clone();
+            move || connect(&world).unwrap()
+        });
+        let accepted = [accept(&binding).unwrap(), accept(&binding).unwrap()];
+        let clients = [first, third.join().unwrap()];
+        assert_eq!(
+            accepted.each_ref().map(Conn::peer_addr),
+            clients.each_ref().map(Conn::local_addr)
+        );
+        drop((accepted, binding));
+        purse.is_as_at_first();
+    });
+}
+
+#[test]
 fn a_longer_backlog_admits_who_waits_before_who_comes_now() {
     in_every_order(|| {
         let (world, purse) = (World::new(), Purse::of(SOCKETS + SOCKET_BYTES));

@@ -67,6 +67,23 @@ pub fn create_missing(set: &StatefulSet, pod_name: &str, world: &World, plan: &m
     }
 }
 
+/// Whether a claim of a pod that is not there is about to go: it is being deleted, or was to end with an earlier pod of that name. A new
+/// pod would keep it from going, and lose it with its own end.
+pub fn are_going(set: &StatefulSet, pod_name: &str, world: &World) -> bool {
+    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    let of_pod = |owner: &OwnerReference| owner.kind == PODS.kind && owner.name == pod_name;
+    pod::claims(set).any(|template| {
+        let key = Key::new(namespace, &pod::claim_name(template, pod_name));
+        let metadata = world
+            .persistent_volume_claims
+            .get(&key)
+            .map(|claim| claim.metadata.clone());
+        metadata.is_some_and(|metadata| {
+            metadata.deletion_timestamp.is_some() || metadata.owner_references.iter().flatten().any(of_pod)
+        })
+    })
+}
+
 /// Plans that the claims of an existing pod are owned as the policy says; `condemned` if the pod is to go for good.
 pub fn own(set: &StatefulSet, of: &Pod, condemned: bool, world: &World, plan: &mut Plan) {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
