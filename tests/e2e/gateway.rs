@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, ResourceExt};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use crate::world::{World, ready};
@@ -226,4 +228,46 @@ spec: {parentRefs: [{name: gate}], rules: [{filters: [{type: Teleport}]}]}
 ";
     let (good, _, err) = world.try_kubectl(&["apply", "-f", "-"], wrong).await;
     assert!(!good && err.contains("Teleport"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(has_kubectl), ignore = "kubectl is missing; `. .ci/install` brings it")]
+async fn kinds_that_another_version_made_are_renewed_and_those_of_others_stay() {
+    let world = World::start().await;
+    becomes(&world, "gatewayclass/coracle", "{.status.conditions[0].status}", "True").await;
+    let [theirs, same, older] =
+        ["gatewayclasses", "gateways", "httproutes"].map(|plural| format!("{plural}.gateway.networking.k8s.io"));
+    let described =
+        r#"{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "otherwise"}"#;
+    let approved = r#"{"op": "replace", "path": "/metadata/annotations/api-approved.kubernetes.io", "value": "https://example.com/1"}"#;
+    for (name, patch) in [
+        (&theirs, format!("[{described}, {approved}]")),
+        (&older, format!("[{described}]")),
+    ] {
+        world
+            .kubectl(&["patch", "crd", name, "--type=json", "-p", &patch])
+            .await;
+    }
+    let definition = async |world: &World, name: &str| {
+        let api = Api::<CustomResourceDefinition>::all(world.client());
+        api.get(name).await.unwrap()
+    };
+    let (their_version, same_version) = (
+        definition(&world, &theirs).await.resource_version(),
+        definition(&world, &same).await.resource_version(),
+    );
+
+    let data = world.cluster.shutdown().await;
+    let world = World::start_on(data).await;
+
+    // The kinds are looked at in this order.
+    let all = Api::<CustomResourceDefinition>::all(world.client());
+    world
+        .until(&all, &older, |definition| {
+            let schema = definition.spec.versions[0].schema.as_ref().unwrap();
+            schema.open_api_v3_schema.as_ref().unwrap().description.is_none()
+        })
+        .await;
+    assert_eq!(definition(&world, &theirs).await.resource_version(), their_version);
+    assert_eq!(definition(&world, &same).await.resource_version(), same_version);
 }

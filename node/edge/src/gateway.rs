@@ -182,11 +182,8 @@ impl Follow {
     async fn make_kinds(&self) -> bool {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for definition in definitions::definitions() {
-            let Ok(definition) = serde_json::from_value::<CustomResourceDefinition>(definition) else {
-                continue;
-            };
             let name = definition.name_any();
-            if !made(&name, api.create(&PostParams::default(), &definition).await) {
+            if !made(&name, make_or_renew(&api, &name, &definition).await) {
                 return false;
             }
             if let Err(error) = await_condition(api.clone(), &name, is_crd_established()).await {
@@ -201,6 +198,22 @@ impl Follow {
         };
         let class = GatewayClass::new(CLASS, &resource, spec);
         made(CLASS, classes.create(&PostParams::default(), &class).await)
+    }
+}
+
+/// Makes a kind, or replaces what another version of this program made of it; one that is somebody else's stays. Nothing is written
+/// where nothing is new.
+async fn make_or_renew(
+    api: &Api<CustomResourceDefinition>,
+    name: &str,
+    wanted: &CustomResourceDefinition,
+) -> kube::Result<()> {
+    let Some(there) = api.get_opt(name).await? else {
+        return api.create(&PostParams::default(), wanted).await.map(drop);
+    };
+    match definitions::renewed(there, wanted) {
+        Some(renewed) => api.replace(name, &PostParams::default(), &renewed).await.map(drop),
+        None => Ok(()),
     }
 }
 

@@ -172,11 +172,11 @@ const EDGE: &[Rule] = &[
         &["ingressclasses"],
         &["create", "get", "list", "watch"],
     ),
-    // The kinds of the Gateway API are custom ones, which the edge makes where a cluster has none.
+    // The kinds of the Gateway API are custom ones, which the edge makes where a cluster has none, and renews where it made them.
     Rule(
         &["apiextensions.k8s.io"],
         &["customresourcedefinitions"],
-        &["create", "get", "list", "watch"],
+        &["create", "get", "list", "watch", "update"],
     ),
     Rule(&[""], &["namespaces"], READ),
     Rule(

@@ -1,11 +1,20 @@
 //! The kinds of the Gateway API as custom kinds, with schemas in our words.
 //!
 //! They are made where a cluster has none of that name: who installs the published definitions has those. They hold what is
-//! served here and nothing else, so that a field that would do nothing is told of by the server.
+//! served here and nothing else, so that a field that would do nothing is told of by the server; those that another version of
+//! Coracle made are therefore replaced at the start.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::objects::GROUP;
+
+/// The annotation without which the API server takes no kind of this group, and what it says of those that are made here.
+const APPROVAL: (&str, &str) = (
+    "api-approved.kubernetes.io",
+    "unapproved, Coracle's own schema of a kind of the Gateway API",
+);
 
 /// The versions in which a kind is served, the stored one first.
 struct Kind {
@@ -20,11 +29,23 @@ struct Kind {
 }
 
 /// All definitions.
-pub fn definitions() -> Vec<Value> {
+pub fn definitions() -> Vec<CustomResourceDefinition> {
     [class(), gateway(), route(), grant()]
         .into_iter()
-        .map(definition)
+        .filter_map(|kind| serde_json::from_value(definition(kind)).ok())
         .collect()
+}
+
+/// The definition that is there with what it says here, if it was made here.
+pub fn renewed(there: CustomResourceDefinition, wanted: &CustomResourceDefinition) -> Option<CustomResourceDefinition> {
+    let own = there
+        .annotations()
+        .get(APPROVAL.0)
+        .is_some_and(|says| says == APPROVAL.1);
+    own.then(|| CustomResourceDefinition {
+        spec: wanted.spec.clone(),
+        ..there
+    })
 }
 
 fn definition(kind: Kind) -> Value {
@@ -50,7 +71,7 @@ fn definition(kind: Kind) -> Value {
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {
             "name": format!("{}.{GROUP}", kind.plural),
-            "annotations": {"api-approved.kubernetes.io": "unapproved, Coracle's own schema of a kind of the Gateway API"},
+            "annotations": {APPROVAL.0: APPROVAL.1},
         },
         "spec": {
             "group": GROUP, "scope": if kind.namespaced { "Namespaced" } else { "Cluster" }, "versions": versions,
