@@ -32,6 +32,7 @@ const REPLY_LOST: u32 = 15;
 const REFUSED: u32 = 15;
 const SLOW: u32 = 20;
 const STALL: u32 = 15;
+const SILENCE: u32 = 100;
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -92,6 +93,11 @@ impl Faults {
     fn stall(&self) -> Option<Duration> {
         self.hits(STALL)
             .then(|| Duration::from_millis(self.draws.lock().random_range(10..3_000)))
+    }
+
+    /// Whether a node does not tell what its pods use.
+    pub fn silences(&self) -> bool {
+        self.hits(SILENCE)
     }
 
     /// How long a watch lives.

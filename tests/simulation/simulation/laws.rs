@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    crons,
+    autoscalers, crons,
     ledger::{Asked, Change, Objects},
     volumes,
 };
@@ -80,6 +80,7 @@ impl Laws {
         let other = match resource {
             "replicasets.apps" => self.replica_set(change, objects),
             "jobs.batch" => crons::judge(change, objects),
+            "horizontalpodautoscalers.autoscaling" => autoscalers::judge(change),
             "persistentvolumeclaims" => volumes::judge_claim(change, objects),
             "persistentvolumes" => volumes::judge_volume(change),
             _ => Ok(()),
@@ -306,6 +307,14 @@ fn one_for_an_index(key: &str, pod: &Value, objects: &Objects) -> Result<(), Str
 }
 
 fn not_too_many(key: &str, owner: &Value, most: i64, objects: &Objects) -> Result<(), String> {
+    // A StatefulSet fills its places before it takes away what is beyond them, so what counts is which place is filled.
+    if text(owner, "/kind") == "StatefulSet" {
+        let place = key.rsplit('-').next().and_then(|ordinal| ordinal.parse::<i64>().ok());
+        return match place.is_some_and(|place| place < most) {
+            true => Ok(()),
+            false => Err(format!("{key} is made, and its set may have {most}")),
+        };
+    }
     let uid = text(owner, "/metadata/uid");
     let count = owned(uid, objects)
         .filter(|(_, pod)| !is_over(pod) && !is_deleting(pod))

@@ -18,7 +18,7 @@ use crate::{laws::Laws, time::Time};
 const REMEMBERED: usize = 600;
 
 /// Kinds whose objects the laws look at.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "pods",
     "nodes",
     "namespaces",
@@ -31,6 +31,7 @@ const KINDS: [&str; 12] = [
     "persistentvolumeclaims",
     "persistentvolumes",
     "poddisruptionbudgets.policy",
+    "horizontalpodautoscalers.autoscaling",
 ];
 
 /// Objects by their keys: `pods/default/a`.
@@ -274,6 +275,7 @@ fn outline(key: &str, object: &Value, gone: bool) -> String {
         ("taints", "/spec/taints"),
         ("unschedulable", "/spec/unschedulable"),
         ("allowed", "/status/disruptionsAllowed"),
+        ("wants", "/status/desiredReplicas"),
         ("generation", "/metadata/generation"),
         ("observed", "/status/observedGeneration"),
     ] {

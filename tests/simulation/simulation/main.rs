@@ -14,11 +14,13 @@
     clippy::indexing_slicing
 )]
 
+mod autoscalers;
 mod chance;
 mod crons;
 mod faults;
 mod laws;
 mod ledger;
+mod load;
 mod parts;
 mod seeds;
 mod server;

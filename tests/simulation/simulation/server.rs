@@ -7,11 +7,12 @@ use coracle_store::{Store, WriterPlace};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::Ledger, time::Time};
+use crate::{faults::Faults, ledger::Ledger, load::Loads, time::Time};
 
 /// Where the server lives.
 pub struct House {
     pub ledger: Arc<Ledger>,
+    pub loads: Arc<Loads>,
     pub time: Time,
     pki: Pki,
     running: Mutex<Option<Running>>,
@@ -25,9 +26,11 @@ struct Running {
 }
 
 impl House {
-    pub async fn build(time: Time, seed: u64) -> Arc<Self> {
+    pub async fn build(time: Time, seed: u64, faults: Arc<Faults>) -> Arc<Self> {
+        let ledger = Arc::new(Ledger::new(time, seed));
         let house = Self {
-            ledger: Arc::new(Ledger::new(time, seed)),
+            loads: Loads::new(ledger.clone(), faults, time),
+            ledger,
             time,
             pki: Pki::ephemeral(&[]).unwrap(),
             running: Mutex::default(),
@@ -46,6 +49,7 @@ impl House {
         let store = Store::open(self.ledger.clone(), header_of, config).unwrap();
         let mut config = Config::new(store.clone(), self.pki.clone());
         config.clock = self.time.system();
+        config.nodes = self.loads.clone();
         let server = Server::build(config).await.unwrap();
         let down = CancellationToken::new();
         *self.running.lock() = Some(Running { server, store, down });

@@ -6,14 +6,15 @@ use coracle_store::Snapshot;
 use serde_json::Value;
 
 use crate::{
-    crons,
+    autoscalers, crons,
     laws::{self, controller, is_deleting, is_over, is_ready, number, of, owned, part_of, pods, text},
     ledger::Objects,
+    load::Loads,
     volumes,
 };
 
 /// What is still missing.
-pub fn missing(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
+pub fn missing(objects: &Objects, snapshot: &Snapshot, loads: &Loads) -> Vec<String> {
     let mut missing = Vec::new();
     left_behind(snapshot, &mut missing);
     for (key, object) in objects {
@@ -24,6 +25,9 @@ pub fn missing(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
             "replicasets.apps" => replica_set(object, objects),
             "daemonsets.apps" => daemon_set(object, objects),
             "jobs.batch" => job(object, objects),
+            "horizontalpodautoscalers.autoscaling" if !is_hindered(object, objects) => {
+                autoscalers::settled(object, objects, loads)
+            }
             "cronjobs.batch" => crons::settled(object, objects),
             "persistentvolumeclaims" => volumes::claim_settled(object, objects),
             "persistentvolumes" => volumes::volume_settled(object, objects),

@@ -44,8 +44,8 @@ struct Story {
 /// Runs the simulation of that seed; how a law was broken, if one was.
 pub async fn run(seed: u64) -> Option<String> {
     let time = Time::begin();
-    let house = House::build(time, seed).await;
     let faults = Faults::new(seed ^ 0xfa17);
+    let house = House::build(time, seed, faults.clone()).await;
     let parts = Parts::new(house.clone(), faults);
     let mut story = Story {
         user: User::new(&parts),
@@ -252,7 +252,7 @@ impl Story {
             }
             let missing = self
                 .ledger()
-                .look(|objects| settled::missing(objects, &self.house.snapshot()));
+                .look(|objects| settled::missing(objects, &self.house.snapshot(), &self.house.loads));
             match (rests, missing.is_empty()) {
                 (true, true) => return,
                 (false, _) if late => return self.ledger().breaks("the cluster never stops writing".to_owned()),

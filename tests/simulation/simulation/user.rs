@@ -86,7 +86,7 @@ impl User {
     /// Does something, and says what.
     pub async fn act(&self, draws: &mut StdRng) {
         let namespace = NAMESPACES[draws.random_range(0..NAMESPACES.len())];
-        let what = draws.random_range(0..106);
+        let what = draws.random_range(0..124);
         match what {
             0..16 => self.make_deployment(namespace, draws).await,
             16..24 => self.make_stateful_set(namespace, draws).await,
@@ -102,6 +102,8 @@ impl User {
             95..97 => self.delete_namespace(namespace).await,
             100..104 => self.make_cron_job(namespace, draws).await,
             104..106 => self.suspend(draws).await,
+            106..114 => self.autoscale(draws).await,
+            114..124 => self.load(draws),
             _ => self.limit(namespace, draws).await,
         }
     }
@@ -207,6 +209,48 @@ impl User {
             .await;
     }
 
+    async fn autoscale(&self, draws: &mut StdRng) {
+        let Some(target) = self.some(&["deployments.apps"], draws) else {
+            return;
+        };
+        let least = draws.random_range(1..3);
+        let most = least + draws.random_range(0..6);
+        let percent = [50, 80][draws.random_range(0..2)];
+        self.step(format!("autoscaler of {target}, {least} to {most} at {percent} %"));
+        let mut places = target.rsplit('/');
+        let (Some(name), Some(namespace)) = (places.next(), places.nth(1)) else {
+            return;
+        };
+        let mut spec = json!({"minReplicas": least, "maxReplicas": most,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": percent}}}]});
+        if draws.random_ratio(1, 3) {
+            spec["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 30,
+                "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}]}});
+        }
+        let body = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
+            "spec": spec});
+        self.create(
+            &format!("/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"),
+            body,
+        )
+        .await;
+    }
+
+    /// The pods of an app get more or less to do.
+    fn load(&self, draws: &mut StdRng) {
+        let Some(path) = self.some(&["deployments.apps"], draws) else {
+            return;
+        };
+        let millis = [0, 150, 600, 2_000, 8_000][draws.random_range(0..5)];
+        self.step(format!("the load of {path} is {millis}m"));
+        let mut places = path.rsplit('/');
+        if let (Some(app), Some(namespace)) = (places.next(), places.nth(1)) {
+            self.house.loads.set(namespace, app, millis);
+        }
+    }
+
     async fn make_service(&self, namespace: &str, draws: &mut StdRng) {
         let name = format!("web-{}", draws.random_range(0..3));
         self.step(format!("service {namespace}/{name}"));
@@ -280,6 +324,7 @@ impl User {
             "cronjobs.batch",
             "replicasets.apps",
             "poddisruptionbudgets.policy",
+            "horizontalpodautoscalers.autoscaling",
         ];
         let Some(path) = self.some(&all, draws) else { return };
         let policy = ["Background", "Foreground", "Orphan"][draws.random_range(0..3)];
