@@ -1,21 +1,24 @@
 //! Addresses inside the network that the host itself answers: cluster DNS, and later the API.
 //!
-//! A guest reaches a handler, never a host socket. Handlers run on the runtime that registered them, not on the guests'.
+//! A guest reaches a handler, never a host socket. Who connects is served on the runtime that registered the handler, not on the
+//! guests'. A datagram is answered by whoever sends it, if that needs no waiting: what a flood costs is its sender's time, and the
+//! host's own work does not stand behind thousands of questions.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::fabric::Inner;
 use crate::{NetError, Protocol, Stream};
 
-/// Connections or datagrams that one host service works on at a time; more are refused or lost. Twice what a single pod
-/// can open, so that one pod cannot shut the others out by accident.
+/// Connections, or datagrams that wait for something, that one host service works on at a time; more are refused or lost. Twice what a
+/// single pod can open, so that one pod cannot shut the others out by accident.
 const MAX_ACTIVE: usize = 2048;
 
 type OnStream = Box<dyn Fn(Stream) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -96,15 +99,22 @@ impl HostEntry {
         Ok(())
     }
 
-    /// Hands a datagram over; `answer` gets what the handler says. Lost where too many are under way.
+    /// Hands a datagram over; `answer` gets what the handler says, here if it says so at once. Lost where too many wait.
     pub(crate) fn take_datagram(&self, data: Bytes, from: SocketAddr, answer: impl FnOnce(Bytes) + Send + 'static) {
         let Handler::Datagram(handler) = &self.handler else {
             return;
         };
+        let _runtime = self.runtime.enter();
+        let mut work = handler(data, from);
+        if let Poll::Ready(reply) = work.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+            if let Some(reply) = reply {
+                answer(reply);
+            }
+            return;
+        }
         let Ok(permit) = self.active.clone().try_acquire_owned() else {
             return;
         };
-        let work = handler(data, from);
         self.runtime.spawn(async move {
             if let Some(reply) = work.await {
                 answer(reply);

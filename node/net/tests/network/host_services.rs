@@ -81,6 +81,35 @@ async fn datagrams_reach_a_handler_and_its_answer_comes_from_the_address() {
     assert_eq!(pod.connect(at).await.unwrap_err(), NetError::ConnectionRefused);
 }
 
+#[tokio::test]
+async fn a_datagram_is_answered_by_who_sends_it_unless_that_has_to_wait() {
+    let fabric = fabric();
+    let pod = pod(&fabric, 2);
+    let at = addr("10.96.0.10:53");
+    let (go, told) = tokio::sync::watch::channel(false);
+    let _guard = fabric
+        .serve_host_datagrams(at, move |data, _| {
+            let mut told = told.clone();
+            async move {
+                if data == "later" {
+                    told.wait_for(|told| *told).await.unwrap();
+                }
+                Some(data)
+            }
+        })
+        .unwrap();
+    let socket = pod.bind_udp(addr("0.0.0.0:0")).unwrap();
+    socket.set_peer(Some(at)).unwrap();
+    for text in ["later", "now"] {
+        socket.send(Bytes::from_static(text.as_bytes()), None).unwrap();
+    }
+    // Nobody else has run: this runtime has one thread.
+    assert_eq!(socket.try_recv().unwrap(), Some((Bytes::from_static(b"now"), at)));
+    assert_eq!(socket.try_recv().unwrap(), None);
+    go.send(true).unwrap();
+    assert_eq!(soon(socket.recv()).await.unwrap(), (Bytes::from_static(b"later"), at));
+}
+
 #[test]
 fn a_handler_needs_a_runtime() {
     let registered = fabric().serve_host(addr("10.96.0.1:443"), |_| async {});
