@@ -74,11 +74,8 @@ pub fn are_going(set: &StatefulSet, pod_name: &str, world: &World) -> bool {
     let of_pod = |owner: &OwnerReference| owner.kind == PODS.kind && owner.name == pod_name;
     pod::claims(set).any(|template| {
         let key = Key::new(namespace, &pod::claim_name(template, pod_name));
-        let metadata = world
-            .persistent_volume_claims
-            .get(&key)
-            .map(|claim| claim.metadata.clone());
-        metadata.is_some_and(|metadata| {
+        world.persistent_volume_claims.get(&key).is_some_and(|claim| {
+            let metadata = &claim.metadata;
             metadata.deletion_timestamp.is_some() || metadata.owner_references.iter().flatten().any(of_pod)
         })
     })

@@ -89,7 +89,7 @@ impl Cluster {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node = create(
             &nodes,
-            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}),
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}}),
         )
         .await;
         let status = json!({"status": {"capacity": allocatable, "allocatable": allocatable,

@@ -3,7 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, StatefulSet},
     batch::v1::{CronJob, Job},
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    core::v1::PersistentVolumeClaim,
     policy::v1::PodDisruptionBudget,
 };
 
@@ -146,32 +146,6 @@ async fn a_cron_job_starts_its_jobs_and_cleans_up() {
     cluster.stop().await;
 }
 
-/// Gives the claim a volume once it is there.
-async fn supply(cluster: &Cluster, name: &str) {
-    let claims = cluster
-        .wait("default", name, |claims: &[PersistentVolumeClaim]| {
-            claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(name))
-        })
-        .await;
-    let claim = claims
-        .iter()
-        .find(|c| c.metadata.name.as_deref() == Some(name))
-        .unwrap();
-    let reference = json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "default", "name": name, "uid": claim.metadata.uid});
-    let volumes: Api<PersistentVolume> = Api::all(cluster.client.clone());
-    create(
-        &volumes,
-        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}, "claimRef": reference}}),
-    )
-    .await;
-    let api: Api<PersistentVolumeClaim> = cluster.api("default");
-    let patch = Patch::Merge(json!({"spec": {"volumeName": name}}));
-    api.patch(name, &PatchParams::default(), &patch).await.unwrap();
-    let patch = Patch::Merge(json!({"status": {"phase": "Bound"}}));
-    api.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_set_grows_rolls_shrinks_and_keeps_its_claims() {
     let cluster = Cluster::with_nodes(2).await;
@@ -180,9 +154,6 @@ async fn a_stateful_set_grows_rolls_shrinks_and_keeps_its_claims() {
         "replicas": 3, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "volumeClaimTemplates": [claim],
         "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}});
     let _: StatefulSet = cluster.create("default", set).await;
-    for name in ["data-db-0", "data-db-1", "data-db-2"] {
-        supply(&cluster, name).await;
-    }
     let settled = |replicas: i32| {
         move |all: &[StatefulSet]| {
             let Some(status) = &all[0].status else { return false };
@@ -220,6 +191,8 @@ async fn a_stateful_set_grows_rolls_shrinks_and_keeps_its_claims() {
     cluster.wait("default", "one", settled(1)).await;
     let claims: Vec<PersistentVolumeClaim> = cluster.api("default").list(&ListParams::default()).await.unwrap().items;
     assert_eq!(claims.len(), 3, "claims stay");
+    let bound = |claim: &PersistentVolumeClaim| claim.status.as_ref().unwrap().phase.as_deref() == Some("Bound");
+    assert!(claims.iter().all(bound), "{claims:?}");
     cluster.stop().await;
 }
 
