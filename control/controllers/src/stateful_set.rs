@@ -80,9 +80,13 @@ fn of_revision(change: &Change<ControllerRevision>, _: &World, keys: &mut Vec<Ke
 
 /// A claim that is gone is missed by the pod that uses it, or was waited for, as is one that has lost an owner.
 fn of_claim(change: &Change<PersistentVolumeClaim>, world: &World, keys: &mut Vec<Key>) {
-    let owners = |claim: &PersistentVolumeClaim| claim.metadata.owner_references.clone();
     let Some(claim) = &change.old else { return };
-    if change.new.as_ref().is_some_and(|new| owners(new) == owners(claim)) {
+    let owners = &claim.metadata.owner_references;
+    if change
+        .new
+        .as_ref()
+        .is_some_and(|new| new.metadata.owner_references == *owners)
+    {
         return;
     }
     let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();

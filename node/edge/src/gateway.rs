@@ -221,7 +221,8 @@ async fn make_or_renew(
 fn made<K>(name: &str, outcome: kube::Result<K>) -> bool {
     match outcome {
         Ok(_) => true,
-        Err(kube::Error::Api(status)) if status.code == 409 => true,
+        // Not the conflict of one that is to be renewed and was changed meanwhile.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => true,
         Err(error) => {
             tracing::warn!(%error, name, "an object of the Gateway API is not made");
             false

@@ -117,12 +117,13 @@ fn an_acceptor_of_a_removed_pod_is_told_and_its_connection_breaks() {
     });
 }
 
-#[test]
-fn a_connect_that_waits_is_admitted_when_one_is_accepted() {
-    in_every_order(|| {
+/// One connect waits behind another, and perhaps behind what `before` left: it is the next that is accepted.
+fn who_waits_is_admitted(before: fn(&World)) {
+    in_every_order(move || {
         let (world, purse) = (World::new(), Purse::of(SOCKETS));
         let binding = world.listening(1, &purse);
         let first = connect(&world).unwrap();
+        before(&world);
         let second = spawn({
             let world = world.clone();
             move || connect(&world).unwrap()
@@ -136,6 +137,16 @@ fn a_connect_that_waits_is_admitted_when_one_is_accepted() {
         drop((accepted, binding));
         purse.is_as_at_first();
     });
+}
+
+#[test]
+fn a_connect_that_waits_is_admitted_when_one_is_accepted() {
+    who_waits_is_admitted(|_| {});
+}
+
+#[test]
+fn who_has_given_up_takes_no_place_from_who_waits() {
+    who_waits_is_admitted(|world| drop(waiting(world)));
 }
 
 #[test]
@@ -172,28 +183,6 @@ fn a_connect_that_gives_up_leaves_at_most_a_connection_that_has_ended() {
         }
         assert_eq!(world.client.sockets(), 1);
         drop(binding);
-        purse.is_as_at_first();
-    });
-}
-
-#[test]
-fn who_has_given_up_takes_no_place_from_who_waits() {
-    in_every_order(|| {
-        let (world, purse) = (World::new(), Purse::of(SOCKETS));
-        let binding = world.listening(1, &purse);
-        let first = connect(&world).unwrap();
-        drop(waiting(&world));
-        let third = spawn({
-            let world = world.clone();
-            move || connect(&world).unwrap()
-        });
-        let accepted = [accept(&binding).unwrap(), accept(&binding).unwrap()];
-        let clients = [first, third.join().unwrap()];
-        assert_eq!(
-            accepted.each_ref().map(Conn::peer_addr),
-            clients.each_ref().map(Conn::local_addr)
-        );
-        drop((accepted, binding));
         purse.is_as_at_first();
     });
 }

@@ -210,17 +210,15 @@ impl User {
     }
 
     async fn autoscale(&self, draws: &mut StdRng) {
-        let Some(target) = self.some(&["deployments.apps"], draws) else {
+        let Some((_, namespace, name)) = self.choose(&["deployments.apps"], draws) else {
             return;
         };
         let least = draws.random_range(1..3);
         let most = least + draws.random_range(0..6);
         let percent = [50, 80][draws.random_range(0..2)];
-        self.step(format!("autoscaler of {target}, {least} to {most} at {percent} %"));
-        let mut places = target.rsplit('/');
-        let (Some(name), Some(namespace)) = (places.next(), places.nth(1)) else {
-            return;
-        };
+        self.step(format!(
+            "autoscaler of {namespace}/{name}, {least} to {most} at {percent} %"
+        ));
         let mut spec = json!({"minReplicas": least, "maxReplicas": most,
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "metrics": [{"type": "Resource", "resource": {"name": "cpu",
@@ -240,15 +238,12 @@ impl User {
 
     /// The pods of an app get more or less to do.
     fn load(&self, draws: &mut StdRng) {
-        let Some(path) = self.some(&["deployments.apps"], draws) else {
+        let Some((_, namespace, app)) = self.choose(&["deployments.apps"], draws) else {
             return;
         };
         let millis = [0, 150, 600, 2_000, 8_000][draws.random_range(0..5)];
-        self.step(format!("the load of {path} is {millis}m"));
-        let mut places = path.rsplit('/');
-        if let (Some(app), Some(namespace)) = (places.next(), places.nth(1)) {
-            self.house.loads.set(namespace, app, millis);
-        }
+        self.step(format!("the load of {namespace}/{app} is {millis}m"));
+        self.house.loads.set(&namespace, &app, millis);
     }
 
     async fn make_service(&self, namespace: &str, draws: &mut StdRng) {
@@ -388,15 +383,20 @@ impl User {
             .look(|objects| laws::of(resource, objects).map(|(key, _)| key.to_owned()).collect())
     }
 
-    /// The path of some object of users, of one of these kinds.
-    fn some(&self, resources: &[&str], draws: &mut StdRng) -> Option<String> {
+    /// Some object of users, of one of these kinds: its resource, its namespace and its name.
+    fn choose<'a>(&self, resources: &[&'a str], draws: &mut StdRng) -> Option<(&'a str, String, String)> {
         let resource = pick(draws, resources)?;
         let ours: BTreeSet<&str> = NAMESPACES.into();
         let mut names = self.names(resource);
         names.retain(|key| key.split('/').nth(1).is_some_and(|namespace| ours.contains(namespace)));
         let key = pick(draws, &names)?;
         let mut parts = key.split('/').skip(1);
-        let (namespace, name) = (parts.next()?, parts.next()?);
+        Some((resource, parts.next()?.to_owned(), parts.next()?.to_owned()))
+    }
+
+    /// The path of such an object.
+    fn some(&self, resources: &[&str], draws: &mut StdRng) -> Option<String> {
+        let (resource, namespace, name) = self.choose(resources, draws)?;
         let place = match resource.split_once('.') {
             None => "/api/v1".to_owned(),
             Some((_, group)) => format!("/apis/{group}/v1"),

@@ -436,3 +436,25 @@ fn grant() -> Kind {
         columns: json!([age()]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_here_is_renewed_and_nothing_else() {
+        let all = definitions();
+        assert_eq!(all.len(), 4, "each is a definition");
+        for wanted in all {
+            let mut there = wanted.clone();
+            there.metadata.resource_version = Some("7".to_owned());
+            there.spec.versions.clear();
+            let renewed = renewed(there.clone(), &wanted).unwrap();
+            assert_eq!((&renewed.spec, &renewed.metadata), (&wanted.spec, &there.metadata));
+            there
+                .annotations_mut()
+                .insert(APPROVAL.0.to_owned(), "https://example.com".to_owned());
+            assert!(super::renewed(there, &wanted).is_none());
+        }
+    }
+}
