@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::{
-    laws::{is_deleting, millicpu, number, text},
+    laws::{is_deleting, millicpu, number, sharing, text},
     ledger::{Change, Objects},
-    load::{Loads, sharing},
+    load::Loads,
 };
 
 /// How far the use may be from what is wanted before something is done, in hundredths: as in Kubernetes.

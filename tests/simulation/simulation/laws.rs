@@ -355,12 +355,7 @@ fn its_node_let_it_go(key: &str, pod: &Value, objects: &Objects, asked: &Asked) 
 fn the_budget_holds(key: &str, budget: &Value, lost: i64, objects: &Objects) -> Result<(), String> {
     let namespace = text(budget, "/metadata/namespace");
     let app = text(budget, "/spec/selector/matchLabels/app");
-    let chosen = || {
-        pods(objects).filter(|(_, pod)| {
-            text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/labels/app") == app
-        })
-    };
-    let up = chosen().filter(|(_, pod)| is_up(pod)).count() as i64;
+    let up = of_app(namespace, app, objects).filter(|pod| is_up(pod)).count() as i64;
     let wanted = number(budget, "/status/expectedPods");
     let least = match (
         budget.pointer("/spec/minAvailable"),
@@ -377,6 +372,17 @@ fn the_budget_holds(key: &str, budget: &Value, lost: i64, objects: &Objects) -> 
         )),
         false => Ok(()),
     }
+}
+
+/// The pods of an app.
+pub fn of_app<'a>(namespace: &'a str, app: &'a str, objects: &'a Objects) -> impl Iterator<Item = &'a Value> {
+    let all = pods(objects).map(|(_, pod)| pod);
+    all.filter(move |pod| text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/labels/app") == app)
+}
+
+/// Those of them that are not over.
+pub fn sharing<'a>(namespace: &'a str, app: &'a str, objects: &'a Objects) -> impl Iterator<Item = &'a Value> {
+    of_app(namespace, app, objects).filter(|pod| !is_over(pod))
 }
 
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     faults::Faults,
-    laws::{is_over, is_ready, pods, text},
+    laws::{is_over, is_ready, pods, sharing, text},
     ledger::{Ledger, Objects},
     time::Time,
 };
@@ -68,14 +68,6 @@ impl Loads {
         });
         json!({"pods": told.collect::<Vec<Value>>()})
     }
-}
-
-/// The pods of an app that are not over.
-pub fn sharing<'a>(namespace: &'a str, app: &'a str, objects: &'a Objects) -> impl Iterator<Item = &'a Value> {
-    let all = pods(objects).map(|(_, pod)| pod);
-    all.filter(move |pod| {
-        text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/labels/app") == app && !is_over(pod)
-    })
 }
 
 fn nothing() -> ApiError {

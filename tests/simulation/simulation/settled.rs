@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     autoscalers, crons,
-    laws::{self, controller, is_deleting, is_over, is_ready, number, of, owned, part_of, pods, text},
+    laws::{self, controller, is_deleting, is_over, is_ready, number, of, owned, part_of, pods, sharing, text},
     ledger::Objects,
     load::Loads,
     volumes,
@@ -205,10 +205,7 @@ fn budget(object: &Value, objects: &Objects) -> Result<(), String> {
         text(object, "/metadata/namespace"),
         text(object, "/spec/selector/matchLabels/app"),
     );
-    let mine = pods(objects).filter(|(_, pod)| {
-        text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/labels/app") == app && !is_over(pod)
-    });
-    let healthy = mine.filter(|(_, pod)| is_ready(pod)).count() as i64;
+    let healthy = sharing(namespace, app, objects).filter(|pod| is_ready(pod)).count() as i64;
     same("currentHealthy", number(object, "/status/currentHealthy"), healthy)?;
     let wanted = number(object, "/status/desiredHealthy");
     if let Some(least) = object.pointer("/spec/minAvailable") {
@@ -285,13 +282,8 @@ fn services(objects: &Objects, snapshot: &Snapshot) -> Vec<String> {
             .filter(|endpoint| endpoint.pointer("/conditions/ready") == Some(&Value::Bool(true)))
             .map(|endpoint| text(endpoint, "/addresses/0"))
             .collect();
-        let ready = pods(objects).filter(|(_, pod)| {
-            text(pod, "/metadata/namespace") == namespace
-                && text(pod, "/metadata/labels/app") == app
-                && is_ready(pod)
-                && !is_over(pod)
-        });
-        let should: BTreeSet<&str> = ready.map(|(_, pod)| text(pod, "/status/podIP")).collect();
+        let ready = sharing(namespace, app, objects).filter(|pod| is_ready(pod));
+        let should: BTreeSet<&str> = ready.map(|pod| text(pod, "/status/podIP")).collect();
         if told != should {
             missing.push(format!(
                 "the service {namespace}/{name} leads to {told:?} and should to {should:?}"
