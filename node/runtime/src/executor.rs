@@ -4,7 +4,8 @@
 //! hands it the thread. tokio does so too, but wakes a thread besides every few turns, which costs two guests that talk to each
 //! other more than all else that they do. The order of the queue is that of the [crowd](crate::crowd).
 //!
-//! Timers, blocking calls and what the WASI library spawns are tokio's still: each thread here has its runtime at hand.
+//! Timers and what the WASI library spawns are tokio's still: each thread here has its runtime at hand. A thread whose guest is in a call
+//! of the system for long has another one in its place meanwhile, see [`crate::seats`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::cpu;
 use crate::crowd::{Crowd, FRONT, Member, Ready, Share};
+use crate::seats::{self, Seats};
 use crate::ticker::Ticker;
 
 /// How many times in a row a thread goes on with who was woken on it, before it looks at the queue. Two guests that talk to
@@ -78,6 +80,10 @@ struct Shared {
     crowd: Crowd,
     /// Whom to tell that those who run should be interrupted.
     tickers: Mutex<Vec<Ticker>>,
+    /// Which threads may run guests.
+    seats: Arc<Seats>,
+    /// What each thread has at hand; none once the executor is stopped.
+    tokio: Mutex<Option<Arc<Tokio>>>,
     /// Told when something is in the queue while a thread waits.
     filled: Condvar,
     /// All tasks that have not ended, for the end of the runtime.
@@ -122,20 +128,15 @@ impl Executor {
             queue: Mutex::default(),
             crowd: Crowd::default(),
             tickers: Mutex::default(),
+            seats: Arc::new(Seats::new(threads)),
+            tokio: Mutex::new(Some(tokio.clone())),
             filled: Condvar::new(),
             tasks: Mutex::default(),
             next: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }));
-        for _ in 0..threads {
-            let (own, tokio) = (executor.clone(), tokio.clone());
-            let started = thread::Builder::new().name("coracle-guest".into()).spawn(move || {
-                let _timers = tokio.handle().enter();
-                OWN.set(Some(own.clone()));
-                own.work();
-                OWN.set(None);
-            });
-            if let Err(error) = started {
+        for _ in 0..executor.0.seats.look() {
+            if let Err(error) = executor.bring() {
                 executor.stop();
                 return Err(error);
             }
@@ -143,9 +144,42 @@ impl Executor {
         Ok(executor)
     }
 
-    /// The guests whom this ticker interrupts run here.
+    /// Starts a thread that goes for a seat, which is expected from it.
+    fn bring(&self) -> io::Result<()> {
+        let Some(tokio) = self.0.tokio.lock().clone() else {
+            return Ok(()); // it was stopped meanwhile, and nobody is expected any more
+        };
+        let own = self.clone();
+        let thread = thread::Builder::new().name("coracle-guest".into()).spawn(move || {
+            let _timers = tokio.handle().enter();
+            OWN.set(Some(own.clone()));
+            if own.0.seats.come() {
+                own.work();
+            }
+            OWN.set(None);
+        });
+        thread.map(drop).inspect_err(|_| self.0.seats.not_brought())
+    }
+
+    /// The guests whom this ticker interrupts run here. It looks after threads that block, too.
     pub(crate) fn interrupts_by(&self, ticker: Ticker) {
+        let shared = Arc::downgrade(&self.0);
+        ticker.at_each_tick(move || {
+            if let Some(shared) = shared.upgrade() {
+                Self(shared).look();
+            }
+        });
         self.0.tickers.lock().push(ticker);
+    }
+
+    /// Sees to it that there is a thread for each core, whoever blocks.
+    fn look(&self) {
+        for _ in 0..self.0.seats.look() {
+            if let Err(error) = self.bring() {
+                tracing::warn!(%error, "no further thread for guests while others wait for files");
+                return;
+            }
+        }
     }
 
     /// Runs a task of a container to its end, or until the executor is stopped.
@@ -169,6 +203,8 @@ impl Executor {
             self.0.crowd.clear(&mut queue.ready)
         };
         self.0.filled.notify_all();
+        self.0.seats.close();
+        *self.0.tokio.lock() = None;
         drop(ready);
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         for task in tasks.into_values().filter_map(|task| task.upgrade()) {
@@ -218,8 +254,29 @@ impl Executor {
 
     /// What each thread does.
     fn work(&self) {
-        let (mut handed_on, mut again) = (0, None);
+        let (mut handed_on, mut again, mut tick) = (0, None, 0);
         loop {
+            // The system would leave its core for some ticks of its own to a thread that does not wait, whoever else has something short
+            // to do: the threads that bring a guest its requests.
+            let now = self.0.seats.looks();
+            if std::mem::replace(&mut tick, now) != now {
+                thread::yield_now();
+            }
+            if seats::is_lost() {
+                // It was away for so long that another thread runs guests in its place.
+                let call = {
+                    let mut queue = self.0.queue.lock();
+                    self.put(&mut queue, NEXT.take(), again.take());
+                    queue.call()
+                };
+                if call {
+                    self.0.filled.notify_one();
+                }
+                if !self.0.seats.sit() {
+                    return;
+                }
+                cpu::unread();
+            }
             let task = match NEXT.take() {
                 Some(task)
                     if again.is_none()
@@ -243,6 +300,18 @@ impl Executor {
         }
     }
 
+    /// Puts one that was woken and one that goes on into the queue.
+    fn put(&self, queue: &mut Queue, woken: Option<Arc<Task>>, again: Option<Arc<Task>>) {
+        let crowd = &self.0.crowd;
+        if let Some(task) = woken {
+            let place = crowd.place(&task.share);
+            crowd.push(&mut queue.ready, place, task);
+        }
+        if let Some(task) = again {
+            crowd.again(&mut queue.ready, task);
+        }
+    }
+
     /// The first of the queue, in which one that was woken and one that goes on take their places before; none once the executor is
     /// stopped.
     fn take(&self, woken: Option<Arc<Task>>, again: Option<Arc<Task>>) -> Option<Arc<Task>> {
@@ -251,13 +320,7 @@ impl Executor {
         if self.is_stopped() {
             return None;
         }
-        if let Some(task) = woken {
-            let place = crowd.place(&task.share);
-            crowd.push(&mut queue.ready, place, task);
-        }
-        if let Some(task) = again {
-            crowd.again(&mut queue.ready, task);
-        }
+        self.put(&mut queue, woken, again);
         loop {
             if let Some(task) = crowd.pop(&mut queue.ready) {
                 if queue.call() {
@@ -438,6 +501,36 @@ mod tests {
             });
         }
         assert_eq!(outcome(&executor, async { 1 }), 1);
+        executor.stop();
+    }
+
+    #[test]
+    fn who_waits_for_the_system_keeps_nobody_from_running() {
+        let executor = executor(1);
+        let (give, told) = mpsc::channel();
+        let (began, begins) = mpsc::channel();
+        executor.spawn(&share(), async move {
+            let got = seats::blocking(|| {
+                began.send("blocks").unwrap();
+                told.recv_timeout(PATIENCE)
+            });
+            began.send(got.unwrap()).unwrap();
+        });
+        begins.recv_timeout(PATIENCE).unwrap();
+        // As the ticker does.
+        let (over, looks) = (Arc::new(AtomicBool::new(false)), executor.clone());
+        let until = over.clone();
+        let ticks = thread::spawn(move || {
+            while !until.load(Ordering::SeqCst) {
+                looks.look();
+                thread::yield_now();
+            }
+        });
+        assert_eq!(outcome(&executor, async { 1 }), 1);
+        give.send("goes on").unwrap();
+        assert_eq!(begins.recv_timeout(PATIENCE), Ok("goes on"));
+        over.store(true, Ordering::SeqCst);
+        ticks.join().unwrap();
         executor.stop();
     }
 

@@ -1,8 +1,9 @@
 //! `wasi:filesystem` with limits.
 //!
 //! The library's operations do what concerns paths and metadata; that no path leaves its mount is its work. What costs the host
-//! something passes here first: each open file and directory takes a place among the pod's handles, each operation a turn on the
-//! threads for them, each byte and name in a volume with a limit is charged to its account, and a listing is read in parts.
+//! something passes here first: each open file and directory takes a place among the pod's handles, each operation a turn, each byte and
+//! name in a volume with a limit is charged to its account, and a listing is read in parts. The work is done on the guest's own thread,
+//! in [`crate::seats::blocking`].
 //!
 //! The library's resource types name what is in the table. Descriptors are its own, with ours beside them under the same index;
 //! directory streams are ours alone.
@@ -18,10 +19,11 @@ mod streams;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
@@ -32,6 +34,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use crate::host::Host;
 use crate::memory::MemoryAccount;
+use crate::seats::blocking_async;
 use crate::spec::Mount;
 
 pub use accounts::Accounts;
@@ -76,10 +79,16 @@ impl Files {
             pod,
             memory,
             open: HashMap::new(),
-            library: WasiFilesystemCtx::default(),
+            library: AT_ONCE.clone(),
         }
     }
 }
+
+/// For operations of the library that are done on the thread that asks for them.
+static AT_ONCE: LazyLock<WasiFilesystemCtx> = LazyLock::new(|| {
+    let mut context = WasiCtx::builder().allow_blocking_current_thread(true).build();
+    context.filesystem().clone()
+});
 
 /// One instance's view of its files.
 pub(crate) struct FilesView<'a> {
@@ -138,6 +147,15 @@ impl FilesView<'_> {
         }
         let (old, new) = (self.counted(old)?, self.counted(new)?);
         Ok(old.zip(new).map(|((quota, old), (_, new))| (quota, old, new)))
+    }
+
+    /// Whether it is neither a file nor a directory that a name stands for: a pipe of the host, or a device. What reads and opens those may
+    /// wait for ever, and who ends the guest must not wait for it.
+    async fn is_apart(&mut self, fd: &Fd, flags: PathFlags, path: &str) -> bool {
+        use DescriptorType::{Directory, RegularFile, SymbolicLink};
+        let (mut library, fd) = (self.library(), Resource::new_borrow(fd.rep()));
+        let found = blocking_async(library.stat_at(fd, flags, path.to_owned())).await;
+        found.is_ok_and(|found| !matches!(found.type_, Directory | RegularFile | SymbolicLink))
     }
 
     /// The file behind a descriptor, in the library's words where it is none.
@@ -217,7 +235,7 @@ macro_rules! library {
     ($($name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
         $(async fn $name(&mut self, fd: Fd $(, $argument: $kind)*) -> FsResult<$result> {
             let _turn = self.turn().await;
-            HostDescriptor::$name(&mut self.library(), fd $(, $argument)*).await
+            blocking_async(HostDescriptor::$name(&mut self.library(), fd $(, $argument)*)).await
         })*
     };
 }
@@ -240,7 +258,7 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn is_same_object(&mut self, a: Fd, b: Fd) -> wasmtime::Result<bool> {
         let _turn = self.turn().await;
-        HostDescriptor::is_same_object(&mut self.library(), a, b).await
+        blocking_async(HostDescriptor::is_same_object(&mut self.library(), a, b)).await
     }
 
     async fn open_at(
@@ -252,21 +270,21 @@ impl HostDescriptor for FilesView<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
         let place = self.files.pod.handle().ok_or(ErrorCode::Quota)?;
-        let _turn = self.turn().await;
+        let turn = self.turn().await;
         let quota = self.quota(&fd);
+        let is_apart = self.is_apart(&fd, path_flags, &path).await;
+        let opening = |path| Opening {
+            path_flags,
+            path,
+            open_flags,
+            flags,
+        };
         let (descriptor, account) = match (&quota, self.table.get(&fd)?) {
-            (Some(quota), Descriptor::Dir(dir)) => {
-                let opening = Opening {
-                    path_flags,
-                    path,
-                    open_flags,
-                    flags,
-                };
-                names::open(quota.clone(), dir.clone(), opening).await?
-            }
+            (_, Descriptor::Dir(dir)) if is_apart => (names::open_apart(dir.clone(), opening(path), turn).await?, None),
+            (Some(quota), Descriptor::Dir(dir)) => names::open(quota.clone(), dir.clone(), opening(path)).await?,
             _ => {
                 let mut library = self.library();
-                let opened = library.open_at(fd, path_flags, path, open_flags, flags).await?;
+                let opened = blocking_async(library.open_at(fd, path_flags, path, open_flags, flags)).await?;
                 (self.table.delete(opened)?, None)
             }
         };
@@ -275,6 +293,7 @@ impl HostDescriptor for FilesView<'_> {
             Descriptor::File(file) => Kind::File(Arc::new(OpenFile {
                 file: file.file.clone(),
                 account,
+                is_apart,
                 pod: self.files.pod.clone(),
                 memory: self.files.memory.clone(),
                 _place: place,
@@ -338,14 +357,14 @@ impl HostDescriptor for FilesView<'_> {
     #[cfg(not(unix))]
     async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
         let _turn = self.turn().await;
-        HostDescriptor::read_directory(&mut self.library(), fd).await
+        blocking_async(HostDescriptor::read_directory(&mut self.library(), fd)).await
     }
 
     async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
         let _turn = self.turn().await;
         match self.counted(&fd)? {
             Some((quota, dir)) => names::create_directory(quota, dir, path).await,
-            None => self.library().create_directory_at(fd, path).await,
+            None => blocking_async(self.library().create_directory_at(fd, path)).await,
         }
     }
 
@@ -353,7 +372,7 @@ impl HostDescriptor for FilesView<'_> {
         let _turn = self.turn().await;
         match self.counted(&fd)? {
             Some((quota, dir)) => names::symlink(quota, dir, target, path).await,
-            None => self.library().symlink_at(fd, target, path).await,
+            None => blocking_async(self.library().symlink_at(fd, target, path)).await,
         }
     }
 
@@ -370,7 +389,7 @@ impl HostDescriptor for FilesView<'_> {
             Some((quota, old, new)) => names::link(quota, (old, path_flags, old_path), (new, new_path)).await,
             None => {
                 let mut library = self.library();
-                library.link_at(fd, path_flags, old_path, new_fd, new_path).await
+                blocking_async(library.link_at(fd, path_flags, old_path, new_fd, new_path)).await
             }
         }
     }
@@ -379,7 +398,7 @@ impl HostDescriptor for FilesView<'_> {
         let _turn = self.turn().await;
         match self.counted_pair(&fd, &new_fd)? {
             Some((quota, old, new)) => names::rename(quota, (old, old_path), (new, new_path)).await,
-            None => self.library().rename_at(fd, old_path, new_fd, new_path).await,
+            None => blocking_async(self.library().rename_at(fd, old_path, new_fd, new_path)).await,
         }
     }
 
@@ -387,7 +406,7 @@ impl HostDescriptor for FilesView<'_> {
         let _turn = self.turn().await;
         match self.counted(&fd)? {
             Some((quota, dir)) => names::remove_directory(quota, dir, path).await,
-            None => self.library().remove_directory_at(fd, path).await,
+            None => blocking_async(self.library().remove_directory_at(fd, path)).await,
         }
     }
 
@@ -395,7 +414,7 @@ impl HostDescriptor for FilesView<'_> {
         let _turn = self.turn().await;
         match self.counted(&fd)? {
             Some((quota, dir)) => names::unlink(quota, dir, path).await,
-            None => self.library().unlink_file_at(fd, path).await,
+            None => blocking_async(self.library().unlink_file_at(fd, path)).await,
         }
     }
 }

@@ -25,6 +25,7 @@ mod process;
 mod profile;
 mod repeat;
 mod runtime;
+mod seats;
 mod shortage;
 mod sockets;
 mod spec;

@@ -1,6 +1,6 @@
 //! Where a guest spends its time, on request.
 //!
-//! A guest that runs is interrupted at every tick anyway; a profile notes its stack there. So it has a sample a millisecond of
+//! A guest that runs is interrupted at every tick anyway; a profile notes its stack there. So it has two samples a millisecond of
 //! running, costs nothing where it was not asked for, and shows nothing but the names of the guest's own functions. It is written
 //! when the container ends, in the format of the Firefox profiler.
 

@@ -3,8 +3,8 @@
 //! Compiled code looks at a counter in its engine at every loop and call, and returns to the host when the counter has moved.
 //! This thread moves it once a [`limits::TICK`]. While no guest runs it is parked: an idle node wakes nobody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
@@ -13,8 +13,8 @@ use wasmtime::{Engine, EngineWeak};
 use crate::limits;
 
 /// Ticks without a running guest after which the thread parks. Waking it costs a system call on the way into a guest, and a
-/// guest that answers requests comes and goes many times within so many milliseconds.
-const IDLE_TICKS: u32 = 20;
+/// guest that answers requests comes and goes many times within so many of them.
+const IDLE_TICKS: u32 = 40;
 
 /// The ticker of one engine; clones share the thread, which ends with the engine.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ struct Shared {
     parked: AtomicBool,
     thread: Thread,
     start: Instant,
+    /// What is to be done at each tick beside.
+    beside: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// When guests were last interrupted between two ticks, in nanoseconds since the start.
     interrupted_at: AtomicU64,
 }
@@ -57,11 +59,17 @@ impl Ticker {
             parked: AtomicBool::new(false),
             thread: handle.thread().clone(),
             start: Instant::now(),
+            beside: OnceLock::new(),
             interrupted_at: AtomicU64::new(0),
         });
         // The receiver lives until it has got this.
         let _ = send.send(Arc::downgrade(&shared));
         Ok(Self(shared))
+    }
+
+    /// Has something done at each tick, for the first who asks. It must not keep alive whom the ticker serves.
+    pub(crate) fn at_each_tick(&self, beside: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.beside.set(Box::new(beside));
     }
 
     /// To be held while a guest's code runs.
@@ -123,6 +131,9 @@ fn tick(shared: &std::sync::Weak<Shared>) {
         if state.running.load(Ordering::SeqCst) > 0 {
             idle = 0;
             state.interrupt_all(&engine);
+            if let Some(beside) = state.beside.get() {
+                beside();
+            }
         } else {
             idle += 1;
         }

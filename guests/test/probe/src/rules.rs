@@ -196,8 +196,9 @@ pub fn file_streams() {
 
     let input = file.read_via_stream(0).unwrap();
     said("none", input.read(0).map(|bytes| bytes.len()).map_err(kind_of));
-    said("not yet", input.read(2).map(|bytes| bytes.len()).map_err(kind_of));
-    let mut text = Vec::new();
+    let first = input.read(2).map_err(kind_of);
+    said("at once", first.as_ref().map(Vec::len));
+    let mut text = first.unwrap_or_default();
     let end = loop {
         match input.read(2) {
             Ok(bytes) => text.extend(bytes),

@@ -6,12 +6,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat};
+use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
-use wasmtime_wasi::p2::{FsError, FsResult};
 
 use super::pod::{Place, PodFiles};
 use crate::limits;
 use crate::memory::{Charge, MemoryAccount};
+use crate::seats::blocking;
 
 /// What an entry costs beside its name: a place in the batch and an allocation.
 const ENTRY_BYTES: usize = 64;
@@ -38,17 +39,14 @@ impl Listing {
     pub(super) async fn open(directory: Arc<File>, pod: Arc<PodFiles>, memory: Arc<MemoryAccount>) -> FsResult<Self> {
         let place = pod.handle().ok_or(ErrorCode::Quota)?;
         let turn = pod.turn().await;
-        let opened = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let entries = Dir::read_from(&directory)?;
-            Ok::<_, io::Error>(Source {
+        let entries = blocking(|| Dir::read_from(&directory)).map_err(io::Error::from)?;
+        drop(turn);
+        Ok(Self {
+            source: Some(Source {
                 directory,
                 entries,
                 _place: place,
-            })
-        });
-        Ok(Self {
-            source: Some(opened.await.map_err(FsError::trap)??),
+            }),
             batch: VecDeque::new(),
             paid: None,
             pod,
@@ -61,12 +59,8 @@ impl Listing {
             && let Some(mut source) = self.source.take()
         {
             let turn = self.pod.turn().await;
-            let read = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                let batch = source.read();
-                (source, batch)
-            });
-            let (source, batch) = read.await.map_err(FsError::trap)?;
+            let batch = blocking(|| source.read());
+            drop(turn);
             // Given back first: this batch comes in the place of the last one.
             self.paid = None;
             let paid = Charge::take(&self.memory, batch.iter().map(cost).sum());

@@ -82,7 +82,7 @@ impl Opened {
         };
         let opened = pod.root().and_then(|root| Ok((open(&self.mount.host)?, root)));
         let (directory, root) = opened.map_err(|error| self.failed(&error))?;
-        let dir = Dir::new(directory, permissions, mode, false);
+        let dir = Dir::new(directory, permissions, mode, true);
         // Another instance may have been here meanwhile.
         Ok(self.dir.get_or_init(|| (dir, root)).0.clone())
     }

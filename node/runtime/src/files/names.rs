@@ -1,11 +1,11 @@
 //! Operations on the names in a volume with a limit: opening, making, linking, renaming, removing.
 //!
-//! Looking, changing and counting belong together: they happen while the account's names are held, and in a task that comes to its
-//! end whoever asked for it. The library's operations do the work, on directories that the task holds itself.
+//! Looking, changing and counting belong together: they happen while the account's names are held, and without a pause from then on, so
+//! that they come to their end whoever asked for them. The library's operations do the work, on directories held for that.
 
-use std::fs::File;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
@@ -13,7 +13,10 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{FsError, FsResult};
 
+use super::AT_ONCE;
+use super::pod::Turn;
 use super::quota::{FileId, NoSpace, Opened, Quota};
+use crate::seats::blocking_async;
 
 impl From<NoSpace> for FsError {
     fn from(_: NoSpace) -> Self {
@@ -21,8 +24,7 @@ impl From<NoSpace> for FsError {
     }
 }
 
-/// Directories of a task's own.
-#[derive(Default)]
+/// Directories held for an operation.
 struct Apart {
     table: ResourceTable,
     context: WasiFilesystemCtx,
@@ -39,6 +41,13 @@ impl At {
 }
 
 impl Apart {
+    fn new() -> Self {
+        Self {
+            table: ResourceTable::new(),
+            context: AT_ONCE.clone(),
+        }
+    }
+
     fn hold(&mut self, dir: Dir) -> FsResult<At> {
         Ok(At(self.table.push(Descriptor::Dir(dir))?.rep()))
     }
@@ -68,13 +77,6 @@ impl Apart {
     }
 }
 
-/// Carries something out to its end.
-async fn whole<T: Send + 'static>(task: impl Future<Output = FsResult<T>> + Send + 'static) -> FsResult<T> {
-    tokio::spawn(task)
-        .await
-        .unwrap_or_else(|error| Err(FsError::trap(error)))
-}
-
 /// What is to be opened.
 pub(super) struct Opening {
     pub(super) path_flags: PathFlags,
@@ -85,8 +87,8 @@ pub(super) struct Opening {
 
 /// Opens something in a directory. A file comes with its account.
 pub(super) async fn open(quota: Arc<Quota>, dir: Dir, opening: Opening) -> FsResult<(Descriptor, Option<Arc<Opened>>)> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let at = apart.hold(dir)?;
         // Cut when its account is known.
         let cuts = opening.open_flags.contains(OpenFlags::TRUNCATE);
@@ -130,24 +132,38 @@ pub(super) async fn open(quota: Arc<Quota>, dir: Dir, opening: Opening) -> FsRes
         };
         let account = quota.opened(id, file.file.clone())?.ok_or(ErrorCode::NoEntry)?;
         if cuts {
-            cut(file.file.clone(), &account).await?;
+            file.file.set_len(0)?;
+            account.cut();
         }
         Ok((descriptor, Some(Arc::new(account))))
     })
     .await
 }
 
-async fn cut(file: Arc<File>, account: &Opened) -> FsResult<()> {
-    let done = tokio::task::spawn_blocking(move || file.set_len(0)).await;
-    done.map_err(FsError::trap)??;
-    account.cut();
-    Ok(())
+/// Opens what may keep the thread for ever, on one apart from the guests'. It holds the turn for as long.
+pub(super) async fn open_apart(dir: Dir, opening: Opening, turn: Turn) -> FsResult<Descriptor> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut apart = Apart::new();
+        let at = apart.hold(dir)?;
+        let mut library = apart.library();
+        let opened = library.open_at(
+            at.handle(),
+            opening.path_flags,
+            opening.path,
+            opening.open_flags,
+            opening.flags,
+        );
+        let opened = opened.now_or_never().ok_or(ErrorCode::WouldBlock)??;
+        Ok(apart.table.delete(opened)?)
+    });
+    opened.await.map_err(FsError::trap)?
 }
 
 /// Makes a directory.
 pub(super) async fn create_directory(quota: Arc<Quota>, dir: Dir, path: String) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let at = apart.hold(dir)?;
         named(&quota, apart.library().create_directory_at(at.handle(), path)).await
     })
@@ -156,8 +172,8 @@ pub(super) async fn create_directory(quota: Arc<Quota>, dir: Dir, path: String) 
 
 /// Makes a symbolic link.
 pub(super) async fn symlink(quota: Arc<Quota>, dir: Dir, target: String, path: String) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let at = apart.hold(dir)?;
         named(&quota, apart.library().symlink_at(at.handle(), target, path)).await
     })
@@ -166,8 +182,8 @@ pub(super) async fn symlink(quota: Arc<Quota>, dir: Dir, target: String, path: S
 
 /// Gives a file one more name.
 pub(super) async fn link(quota: Arc<Quota>, from: (Dir, PathFlags, String), to: (Dir, String)) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let (old, new) = (apart.hold(from.0)?, apart.hold(to.0)?);
         let mut library = apart.library();
         let linked = library.link_at(old.handle(), from.1, from.2, new.handle(), to.1);
@@ -185,8 +201,8 @@ async fn named(quota: &Quota, making: impl Future<Output = FsResult<()>>) -> FsR
 
 /// Removes an empty directory.
 pub(super) async fn remove_directory(quota: Arc<Quota>, dir: Dir, path: String) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let at = apart.hold(dir)?;
         let _names = quota.names.lock().await;
         apart.library().remove_directory_at(at.handle(), path).await?;
@@ -198,8 +214,8 @@ pub(super) async fn remove_directory(quota: Arc<Quota>, dir: Dir, path: String) 
 
 /// Removes a file or a link.
 pub(super) async fn unlink(quota: Arc<Quota>, dir: Dir, path: String) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let at = apart.hold(dir)?;
         let _names = quota.names.lock().await;
         let gone = Going::of(&quota, &mut apart, at, &path).await;
@@ -212,8 +228,8 @@ pub(super) async fn unlink(quota: Arc<Quota>, dir: Dir, path: String) -> FsResul
 
 /// Gives something another name in the same volume; what had that name is gone.
 pub(super) async fn rename(quota: Arc<Quota>, from: (Dir, String), to: (Dir, String)) -> FsResult<()> {
-    whole(async move {
-        let mut apart = Apart::default();
+    blocking_async(async move {
+        let mut apart = Apart::new();
         let (old, new) = (apart.hold(from.0)?, apart.hold(to.0)?);
         let _names = quota.names.lock().await;
         let gone = Going::of(&quota, &mut apart, new, &to.1).await;

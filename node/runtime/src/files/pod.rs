@@ -1,4 +1,4 @@
-//! What the containers of one pod share of the host's files: handles, and turns on the threads that work on files.
+//! What the containers of one pod share of the host's files: handles, and turns to work on files.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,6 +12,9 @@ static ALL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let half = process_handles().map_or(Semaphore::MAX_PERMITS, |handles| handles / 2);
     Arc::new(Semaphore::new(half.min(Semaphore::MAX_PERMITS)))
 });
+
+/// Operations of all pods together: as many threads may be beside those that run guests.
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(limits::BLOCKING_THREADS)));
 
 /// How many handles this process may have open; none where the system has no such limit.
 fn process_handles() -> Option<usize> {
@@ -71,21 +74,28 @@ impl PodFiles {
 
     /// A turn, if there is one now.
     pub(crate) fn turn_now(&self) -> Option<Turn> {
-        self.turns.clone().try_acquire_owned().ok().map(Turn)
+        let own = self.turns.clone().try_acquire_owned().ok()?;
+        let of_all = TURNS.clone().try_acquire_owned().ok()?;
+        Some(Turn([own, of_all]))
     }
 
     /// Waits for a turn.
     pub(crate) async fn turn(&self) -> Turn {
+        let own = acquire(&self.turns).await;
+        Turn([own, acquire(&TURNS).await])
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    match semaphore.clone().acquire_owned().await {
+        Ok(permit) => permit,
         // Nobody closes it.
-        match self.turns.clone().acquire_owned().await {
-            Ok(turn) => Turn(turn),
-            Err(_) => std::future::pending().await,
-        }
+        Err(_) => std::future::pending().await,
     }
 }
 
 /// The right to occupy a thread.
-pub(crate) struct Turn(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub(crate) struct Turn(#[expect(dead_code, reason = "it is held")] [OwnedSemaphorePermit; 2]);
 
 /// The right to have the directory of a mount open.
 pub(crate) struct Root(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);

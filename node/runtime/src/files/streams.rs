@@ -1,8 +1,9 @@
 //! Reading and writing files: by streams, and at a place.
 //!
-//! Every piece of work is a closure on a thread for blocking work that owns all it needs: the file, the pod's turn, the write that
-//! was allowed. It comes to its end, or is dropped before it began, whatever becomes of the guest, and the accounts are right
-//! either way.
+//! Every piece of work is a closure that owns all it needs: the file, the write that was allowed. At the pod's turn it is done at once,
+//! on the guest's own thread, see [`crate::seats`]. While the pod has no turn, it waits for one apart from the guest, and what is no
+//! regular file is always worked on there. It comes to its end, or is dropped before it began, whatever becomes of the guest, and the
+//! accounts are right either way.
 
 use std::fs::File;
 use std::io;
@@ -17,50 +18,60 @@ use super::pod::{Place, PodFiles};
 use super::quota::{Begin, NoSpace, Opened};
 use crate::limits;
 use crate::memory::{Charge, MemoryAccount};
+use crate::seats::blocking;
 
 /// A file that a guest has open.
 pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     /// None in a volume without a limit.
     pub(super) account: Option<Arc<Opened>>,
+    /// It is no regular file: whoever reads it may wait for ever.
+    pub(super) is_apart: bool,
     pub(super) pod: Arc<PodFiles>,
     pub(super) memory: Arc<MemoryAccount>,
     /// Its place among the pod's handles.
     pub(super) _place: Place,
 }
 
-/// Work under way, and what it comes to.
-type Work<T> = JoinHandle<io::Result<io::Result<T>>>;
-
-/// Runs blocking work when the pod has a turn.
-fn work<T: Send + 'static>(
-    pod: &Arc<PodFiles>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> JoinHandle<io::Result<T>> {
-    match pod.turn_now() {
-        Some(turn) => tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            Ok(work())
-        }),
-        None => {
-            let pod = pod.clone();
-            tokio::spawn(async move {
-                let turn = pod.turn().await;
-                let done = tokio::task::spawn_blocking(move || {
-                    let _turn = turn;
-                    work()
-                });
-                done.await.map_err(io::Error::other)
-            })
-        }
-    }
+/// Work that was begun.
+enum Work<T> {
+    Done(io::Result<T>),
+    Waits(Waiting<T>),
 }
 
-/// What a piece of work came to.
-async fn done<T>(handle: &mut Work<T>) -> io::Result<T> {
-    match handle.await {
-        Ok(result) => result.flatten(),
-        Err(error) => Err(io::Error::other(error)),
+/// Work that comes to its end when the pod has a turn, whether or not somebody waits for it.
+type Waiting<T> = JoinHandle<io::Result<T>>;
+
+/// Works on a file now, or when the pod has a turn.
+fn work<T: Send + 'static>(file: &OpenFile, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Work<T> {
+    if !file.is_apart
+        && let Some(_turn) = file.pod.turn_now()
+    {
+        return Work::Done(blocking(work));
+    }
+    let pod = file.pod.clone();
+    Work::Waits(tokio::spawn(async move {
+        let turn = pod.turn().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        done.await.map_err(io::Error::other).flatten()
+    }))
+}
+
+/// What work came to that had to wait.
+async fn waited<T>(waiting: &mut Waiting<T>) -> io::Result<T> {
+    waiting.await.map_err(io::Error::other).flatten()
+}
+
+impl<T> Work<T> {
+    /// What it comes to.
+    async fn done(self) -> io::Result<T> {
+        match self {
+            Self::Done(done) => done,
+            Self::Waits(mut waiting) => waited(&mut waiting).await,
+        }
     }
 }
 
@@ -68,7 +79,7 @@ impl OpenFile {
     /// Reads from a place; nothing at the end.
     pub(super) async fn read(self: &Arc<Self>, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let file = self.clone();
-        done(&mut work(&self.pod, move || file.read_now(at, bytes))).await
+        work(self, move || file.read_now(at, bytes)).done().await
     }
 
     fn read_now(&self, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
@@ -88,9 +99,9 @@ impl OpenFile {
     /// Writes as much of it as is allowed, at most [`limits::TRANSFER_BYTES`]; says how much.
     pub(super) async fn write(self: &Arc<Self>, from: Begin, mut bytes: Bytes) -> io::Result<usize> {
         bytes.truncate(limits::TRANSFER_BYTES);
-        let mut begun = self.begin_write(from, bytes).map_err(io::Error::other)?;
-        done(&mut begun.0).await?;
-        Ok(begun.1)
+        let (begun, length) = self.begin_write(from, bytes).map_err(io::Error::other)?;
+        begun.done().await?;
+        Ok(length)
     }
 
     fn begin_write(self: &Arc<Self>, from: Begin, mut bytes: Bytes) -> Result<(Work<()>, usize), NoSpace> {
@@ -108,7 +119,7 @@ impl OpenFile {
             }
             Ok(())
         };
-        Ok((work(&self.pod, write), length))
+        Ok((work(self, write), length))
     }
 
     /// Makes it longer or shorter.
@@ -126,7 +137,7 @@ impl OpenFile {
             }
             Ok(())
         };
-        done(&mut work(&self.pod, cut)).await
+        work(self, cut).done().await
     }
 
     fn room(&self, from: Begin) -> usize {
@@ -166,10 +177,20 @@ pub(super) struct Reader {
 
 enum Reading {
     Idle,
-    Waiting(Work<Vec<u8>>, Charge),
+    Waiting(Waiting<Vec<u8>>, Charge),
     Here(Bytes, #[expect(dead_code, reason = "it is held")] Charge),
     Failed(io::Error),
     End,
+}
+
+impl Reading {
+    fn done(read: io::Result<Vec<u8>>, charge: Charge) -> Self {
+        match read {
+            Ok(bytes) if bytes.is_empty() => Self::End,
+            Ok(bytes) => Self::Here(bytes.into(), charge),
+            Err(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl Reader {
@@ -188,21 +209,18 @@ impl Reader {
             return;
         };
         let (file, at) = (self.file.clone(), self.at);
-        let read = work(&self.file.pod, move || file.read_now(at, bytes));
-        self.state = Reading::Waiting(read, charge);
+        self.state = match work(&self.file, move || file.read_now(at, bytes)) {
+            Work::Done(read) => Reading::done(read, charge),
+            Work::Waits(read) => Reading::Waiting(read, charge),
+        };
     }
 
     async fn wait(&mut self) {
         if let Reading::Waiting(read, _) = &mut self.state {
-            let read = done(read).await;
-            let Reading::Waiting(_, charge) = std::mem::replace(&mut self.state, Reading::End) else {
-                return;
-            };
-            self.state = match read {
-                Ok(bytes) if bytes.is_empty() => Reading::End,
-                Ok(bytes) => Reading::Here(bytes.into(), charge),
-                Err(error) => Reading::Failed(error),
-            };
+            let read = waited(read).await;
+            if let Reading::Waiting(_, charge) = std::mem::replace(&mut self.state, Reading::End) {
+                self.state = Reading::done(read, charge);
+            }
         }
     }
 }
@@ -220,13 +238,14 @@ impl Pollable for Reader {
 #[async_trait]
 impl InputStream for Reader {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        if let Reading::Idle = self.state {
+            self.begin(size);
+        }
         match &mut self.state {
-            _ if size == 0 => Ok(Bytes::new()),
-            Reading::Idle => {
-                self.begin(size);
-                Ok(Bytes::new())
-            }
-            Reading::Waiting(..) => Ok(Bytes::new()),
+            Reading::Idle | Reading::Waiting(..) => Ok(Bytes::new()),
             Reading::Here(bytes, _) => {
                 let piece = bytes.split_to(bytes.len().min(size));
                 if bytes.is_empty() {
@@ -261,9 +280,18 @@ pub(super) struct Writer {
 
 enum Writing {
     Idle,
-    Waiting(Work<()>, #[expect(dead_code, reason = "it is held")] Charge),
+    Waiting(Waiting<()>, #[expect(dead_code, reason = "it is held")] Charge),
     Failed(wasmtime::Error),
     Closed,
+}
+
+impl Writing {
+    fn done(written: io::Result<()>) -> Self {
+        match written {
+            Ok(()) => Self::Idle,
+            Err(error) => Self::Failed(error.into()),
+        }
+    }
 }
 
 impl Writer {
@@ -289,10 +317,7 @@ impl Writer {
 
     async fn wait(&mut self) {
         if let Writing::Waiting(write, _) = &mut self.state {
-            self.state = match done(write).await {
-                Ok(()) => Writing::Idle,
-                Err(error) => Writing::Failed(error.into()),
-            };
+            self.state = Writing::done(waited(write).await);
         }
     }
 }
@@ -337,7 +362,8 @@ impl OutputStream for Writer {
         match self.file.begin_write(self.from, bytes) {
             // Somebody else took the space since the guest asked.
             Ok((_, allowed)) if allowed < wanted => self.state = Writing::Failed(NoSpace.into()),
-            Ok((write, _)) => self.state = Writing::Waiting(write, charge),
+            Ok((Work::Done(written), _)) => self.state = Writing::done(written),
+            Ok((Work::Waits(write), _)) => self.state = Writing::Waiting(write, charge),
             Err(error) => self.state = Writing::Failed(error.into()),
         }
         if let Begin::At(at) = &mut self.from {
@@ -402,7 +428,7 @@ fn append_after_seek(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
-    use std::iter;
+    use std::{iter, thread};
 
     use futures::FutureExt as _;
     use tempfile::NamedTempFile;
@@ -413,6 +439,7 @@ mod tests {
         Arc::new(OpenFile {
             file: Arc::new(file),
             account: None,
+            is_apart: false,
             pod: pod.clone(),
             memory: MemoryAccount::new(None, false),
             _place: pod.handle().unwrap(),
@@ -446,6 +473,20 @@ mod tests {
         assert_eq!(fs::read_to_string(&at).unwrap(), "before and after");
         assert_eq!(reader.blocking_read(100).await.unwrap(), " and after");
         assert!(matches!(reader.blocking_read(100).await, Err(StreamError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_the_work_of_the_guests_thread_and_a_pipe_is_not() {
+        let pod = Arc::<PodFiles>::default();
+        let mut file = open(tempfile::tempfile().unwrap(), &pod);
+        let here = thread::current().id();
+        let done = || Ok(thread::current().id());
+        assert!(matches!(work(&file, done), Work::Done(Ok(thread)) if thread == here));
+        Arc::get_mut(&mut file).unwrap().is_apart = true;
+        let Work::Waits(mut waiting) = work(&file, done) else {
+            panic!("it was done at once")
+        };
+        assert_ne!(waited(&mut waiting).await.unwrap(), here);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ async fn a_profile_names_the_guests_functions_and_is_the_users_alone() {
     assert!(samples > 0, "{samples}");
     let text = profile.to_string();
     assert!(text.contains("hot") && text.contains("begin"), "{text}");
-    assert_eq!(profile["meta"]["interval"], 1.0);
+    assert_eq!(profile["meta"]["interval"], 0.5);
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
