@@ -130,11 +130,11 @@ pub fn transfer(from: &str, to: &str) {
     println!("{:?}", fs::hard_link(from, to).map_err(Reason));
 }
 
-/// Writes so many mebibytes in pieces of 64 KiB, reads them again, and says how many bytes that were.
-pub fn copy(path: &str, mebibytes: usize) {
+/// Writes so many pieces, reads them again, and says how many bytes that were.
+pub fn copy(path: &str, pieces: usize, bytes: usize) {
     let mut file = File::create(path).unwrap();
-    let piece = vec![7; 64 << 10];
-    for _ in 0..mebibytes * 16 {
+    let piece = vec![7; bytes];
+    for _ in 0..pieces {
         file.write_all(&piece).unwrap();
     }
     println!("written");

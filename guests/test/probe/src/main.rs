@@ -41,7 +41,8 @@ fn main() {
         ["make", dir, count] => greedy::make(dir, count.parse().unwrap()),
         ["entries", dir] => greedy::entries(dir),
         ["transfer", from, to] => greedy::transfer(from, to),
-        ["copy", path, mebibytes] => greedy::copy(path, mebibytes.parse().unwrap()),
+        ["copy", path, mebibytes] => greedy::copy(path, mebibytes.parse::<usize>().unwrap() * 16, 64 << 10),
+        ["copy", path, pieces, bytes] => greedy::copy(path, pieces.parse().unwrap(), bytes.parse().unwrap()),
         #[cfg(target_env = "p2")]
         ["headers"] => greedy::headers(),
         #[cfg(target_env = "p2")]
