@@ -107,6 +107,9 @@ pub const FILE_OPERATIONS: usize = 8;
 /// Ticks for which a thread may be in a call that works on files before another one runs the guests in its place.
 pub const BLOCKED_TICKS: u64 = 2;
 
+/// Ticks after which a thread is tried for again that the system did not give: a second.
+pub const THREAD_AGAIN_TICKS: u64 = 2000;
+
 /// How long a thread that was brought for such a time is kept.
 pub const SPARE_THREAD: Duration = Duration::from_secs(10);
 

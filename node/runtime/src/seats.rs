@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::limits::{BLOCKED_TICKS, SPARE_THREAD};
+use crate::limits::{BLOCKED_TICKS, SPARE_THREAD, THREAD_AGAIN_TICKS};
 
 /// The thread that has the seat runs guests.
 const RUNS: u64 = 0;
@@ -30,6 +30,14 @@ impl Seat {
         self.0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// The call is over. A seat that was lost stays so.
+    fn back(&self) {
+        let began = self.0.load(Ordering::Relaxed);
+        if began != LOST {
+            self.change(began, RUNS);
+        }
     }
 
     /// Takes it from a thread that has been in one call for too long.
@@ -64,6 +72,8 @@ struct State {
     waiting: usize,
     /// Threads that have been called and have not come yet.
     coming: usize,
+    /// The look before which no further thread is called, since the last could not be had.
+    call_again: u64,
     closed: bool,
 }
 
@@ -76,6 +86,7 @@ impl Seats {
                 free: count,
                 waiting: 0,
                 coming: 0,
+                call_again: 0,
                 closed: false,
             }),
             freed: Condvar::new(),
@@ -96,6 +107,9 @@ impl Seats {
         for _ in 0..state.free.min(state.waiting) {
             self.freed.notify_one();
         }
+        if look < state.call_again {
+            return 0;
+        }
         let missing = state.free.saturating_sub(state.waiting + state.coming);
         state.coming += missing;
         missing
@@ -106,19 +120,15 @@ impl Seats {
         self.looks.load(Ordering::Relaxed)
     }
 
-    /// One that was to be brought does not come.
+    /// One that was to be brought cannot be had. The free seat waits for who comes back, or for a later try.
     pub(crate) fn not_brought(&self) {
-        self.state.lock().coming -= 1;
+        let mut state = self.state.lock();
+        state.coming -= 1;
+        state.call_again = self.looks() + THREAD_AGAIN_TICKS;
     }
 
-    /// Gives this thread a seat if it has none; waits for it. False if there is none for long, or no more.
+    /// Gives this thread, which has none, a seat; waits for it. False if there is none for long, or no more.
     pub(crate) fn sit(self: &Arc<Self>) -> bool {
-        if OWN.with_borrow(|own| {
-            own.as_ref()
-                .is_some_and(|(_, seat)| seat.0.load(Ordering::Acquire) != LOST)
-        }) {
-            return true;
-        }
         let mut state = self.state.lock();
         while state.free == 0 && !state.closed {
             state.waiting += 1;
@@ -140,7 +150,7 @@ impl Seats {
 
     /// As [`Seats::sit`], for a thread that was brought.
     pub(crate) fn come(self: &Arc<Self>) -> bool {
-        self.not_brought();
+        self.state.lock().coming -= 1;
         self.sit()
     }
 
@@ -161,20 +171,18 @@ pub(crate) fn is_lost() -> bool {
 
 /// Makes calls of the system that may block.
 pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    OWN.with_borrow(|own| {
-        if let Some((seats, seat)) = own {
-            seat.change(RUNS, seats.looks.load(Ordering::Relaxed));
-        }
+    let mark = |change: fn(&Seats, &Seat)| {
+        OWN.with_borrow(|own| {
+            if let Some((seats, seat)) = own {
+                change(seats, seat);
+            }
+        });
+    };
+    mark(|seats, seat| {
+        seat.change(RUNS, seats.looks());
     });
     let done = work();
-    OWN.with_borrow(|own| {
-        if let Some((_, seat)) = own {
-            let began = seat.0.load(Ordering::Relaxed);
-            if began != LOST {
-                seat.change(began, RUNS);
-            }
-        }
-    });
+    mark(|_, seat| seat.back());
     done
 }
 
@@ -251,10 +259,21 @@ mod tests {
         let found = seated(&seats, move || {
             blocking(|| {
                 assert_eq!(looks(&own), 1);
+                // It cannot be had, and is not tried for at every look.
                 own.not_brought();
+                assert_eq!(looks(&own), 0);
             });
             (is_lost(), own.sit(), is_lost())
         });
         assert_eq!(found.join().unwrap(), (true, true, false));
+    }
+    #[test]
+    fn threads_that_cannot_be_had_are_tried_for_again() {
+        let seats = Seats::new(2);
+        for _ in 0..3 {
+            assert_eq!(seats.look(), 2);
+            (0..2).for_each(|_| seats.not_brought());
+            assert_eq!((0..THREAD_AGAIN_TICKS).map(|_| seats.look()).sum::<usize>(), 0);
+        }
     }
 }
